@@ -1,0 +1,58 @@
+/* fs: the mount. What the files of this room share: one `struct fs` is one mounted tree.
+ *
+ * Threads: everything here belongs to the FUSE loop (mount.c) unless a function says otherwise. Completions of replica arrive on
+ * other threads; pending.c brings them here. */
+#ifndef QFS_FS_H
+#define QFS_FS_H
+
+#define FUSE_USE_VERSION 312
+#include <fuse_lowlevel.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "fs/opts.h"
+#include "replica/replica.h"
+#include "store/base/err.h"
+#include "store/base/log.h"
+
+/* Node ids: view << 48 | number (R20). View 0 is the live tree, and only its numbers are the same on all members. */
+enum fs_view { FS_VIEW_LIVE = 0, FS_VIEW_CONTROL = 1, FS_VIEW_LOCAL = 2 };
+#define FS_VIEW_SHIFT 48
+static inline enum fs_view fs_view_of(fuse_ino_t node) { return (enum fs_view)(node >> FS_VIEW_SHIFT); }
+static inline uint64_t fs_number_of(fuse_ino_t node) { return node & ((UINT64_C(1) << FS_VIEW_SHIFT) - 1); }
+static inline fuse_ino_t fs_node(enum fs_view view, uint64_t number) { return (fuse_ino_t)view << FS_VIEW_SHIFT | number; }
+#define FS_CONTROL_ROOT fs_node(FS_VIEW_CONTROL, 1) /* .quorum */
+
+struct inode_table;
+struct pending_queue;
+
+struct fs {
+    /* Set once before the loop starts. */
+    struct fs_options *opt;
+    struct replica *replica;
+    struct fuse_session *se;
+    uid_t owner_uid;  /* who mounted */
+    gid_t owner_gid;
+    int64_t started_ns; /* clock_boottime_ns at start */
+    bool shared_mmap;   /* the kernel can MAP_SHARED with direct io */
+
+    /* FUSE loop only. */
+    struct store_reader *reader;
+    struct inode_table *inodes;
+    struct pending_queue *pending;
+    bool stopping; /* SIGTERM: no new opens for writing */
+
+    /* Any thread. */
+    _Atomic uint64_t failed_commits; /* commits whose failure close could not tell, or told */
+    _Atomic uint64_t n_requests, n_commits, n_open, n_dirty; /* for metrics */
+    _Atomic int64_t dirty_bytes;   /* edits kept in memory */
+};
+
+/* errmap.c: the errno (positive) for a code of err.h. Any thread. */
+int fs_errno(int err);
+
+/* A name, uid or mode of this mount's requests. */
+static inline struct fs *fs_of(fuse_req_t req) { return fuse_req_userdata(req); }
+
+#endif

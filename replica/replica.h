@@ -1,0 +1,117 @@
+/* replica: the member. Turns commands into entries of libraft's log, and committed entries into changes of the store.
+ *
+ * Threads: a raft loop (libuv) and a store thread, both made by replica_start. Functions marked "any thread" may be called by any
+ * thread but not from a callback's thread when they are marked "waits". fs never needs to know which thread answers. */
+#ifndef QFS_REPLICA_H
+#define QFS_REPLICA_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "store/store.h"
+
+struct replica;
+
+/* ---- Making a data directory --------------------------------------------------------------------------------------------- */
+
+struct replica_init {
+    const char *dir;         /* made (0700) if missing; else must be empty, or hold only what an interrupted init left */
+    uint32_t member_id;      /* > 0 */
+    uint32_t root_uid, root_gid;
+    const char *const (*settings)[2]; /* cluster settings {name, value}, already checked */
+    size_t n_settings;
+};
+/* A new cluster of one with a random cluster id. Crash-safe: killed at any moment, a second call completes it. QE_EXIST: DIR has a
+ * cluster; QE_NOTEMPTY: DIR holds something else, which `why` names; QE_LOCKED. */
+int replica_init(const struct replica_init *init, struct buf *why);
+
+enum replica_dir_state { REPLICA_DIR_MISSING, REPLICA_DIR_EMPTY /* or a half-made one */, REPLICA_DIR_READY, REPLICA_DIR_FOREIGN };
+enum replica_dir_state replica_dir_state(const char *dir, struct buf *what);
+
+/* ---- Life ---------------------------------------------------------------------------------------------------------------- */
+
+struct replica_options {
+    const char *dir;
+    int timeout_ms;          /* member setting `timeout`: how long a request waits for a quorum */
+    void *data;              /* handed to the hooks */
+    /* On the store thread, after commit, before results are completed and before readers are told of the revision. May be NULL. */
+    void (*changed)(void *data, const struct store_change *changes, size_t n);
+    /* The member must stop (fail-stop): all waiting requests have been answered. Any thread; called once; must not call back. */
+    void (*fatal)(void *data, const char *why);
+};
+
+/* Takes DIR/lock (waits up to `lock_wait_ms` for an old process to let go of it), compares raft's log with the store, starts the
+ * threads, and returns when this member can serve: for a cluster of one, leader with everything applied. On failure a sentence in
+ * `why`. Waits. Fork before this, never after. */
+int replica_start(const struct replica_options *options, int lock_wait_ms, struct replica **out, struct buf *why);
+/* Answers what was proposed, refuses what is new with QE_SHUTDOWN, checkpoints, ends the threads, lets go of DIR. Waits; all readers
+ * must be closed before. */
+void replica_stop(struct replica *r);
+
+/* ---- Writing ------------------------------------------------------------------------------------------------------------- */
+
+struct replica_request;
+/* Called exactly once for each submit, on the store thread or the raft loop (or inside replica_submit when refused at once). rev and
+ * ino are as in store_result. After it the request belongs to the caller again. No lock of replica is held. */
+typedef void (*replica_cb)(struct replica_request *req, int err, int64_t rev, uint64_t ino);
+struct replica_request { /* caller-allocated; at a fixed address until its callback */
+    void *data;   /* the caller's */
+    replica_cb cb; /* the caller's */
+    struct { /* replica's own */
+        struct replica_request *next, *prev;
+        uint64_t seq;
+        int64_t submitted_ns, deadline_ns;
+        struct buf command;
+        int state;
+    } priv;
+};
+/* Stamps, encodes and queues a command (all it points to may go away when this returns). Commands of one member take effect in the
+ * order of submission. Errors in the callback: the store's, or QE_TIMEDOUT (may still take effect), QE_IO (will not), QE_SHUTDOWN,
+ * QE_DISKFULL, QE_NOMEM (did not and will not). Any thread. */
+void replica_submit(struct replica *r, struct replica_request *req, const struct store_command *cmd);
+
+/* 0, or why a write is known to fail now: QE_TIMEDOUT no leader heard of, QE_DISKFULL, QE_SHUTDOWN, QE_IO. Any thread, cheap. */
+int replica_writable(struct replica *r);
+
+/* A fresh inode number of that kind, or 0 when none is reserved just now (wait for nothing: answer QE_AGAIN). Any thread. */
+uint64_t replica_new_ino(struct replica *r, enum store_kind kind);
+
+/* ---- Reading ------------------------------------------------------------------------------------------------------------- */
+
+/* A linearizable read needs a barrier first. False for a cluster of one: read at once. Any thread, cheap. */
+bool replica_barrier_needed(struct replica *r);
+/* Calls back (rev: what is readable) when the store has everything that was committed before this call. Any thread. */
+void replica_barrier(struct replica *r, struct replica_request *req);
+
+int replica_reader(struct replica *r, struct store_reader **out);          /* any thread; close with store_reader_close */
+void replica_glance(struct replica *r, struct store_glance *out);          /* any thread, cheap */
+
+/* ---- Status -------------------------------------------------------------------------------------------------------------- */
+
+enum { REPLICA_HIST_BUCKETS = 24 };
+struct replica_hist { /* bucket i counts durations < 2^i * 10 us; the last one the rest */
+    uint64_t buckets[REPLICA_HIST_BUCKETS];
+    uint64_t count, sum_us;
+};
+
+struct replica_status {
+    uint32_t member, leader; /* leader 0: none known */
+    const char *role;        /* "leader" "follower" "candidate" "standby" "stopped" */
+    uint8_t cluster_id[STORE_CLUSTER_ID_SIZE];
+    uint64_t term, commit, applied, last_index, snapshot_index;
+    uint32_t n_members, n_voters;
+    uint64_t log_bytes;      /* kept in libraft's memory since the last marker snapshot */
+    uint64_t n_waiting;      /* submitted and not answered */
+    int64_t free_bytes;      /* on the disk of DIR */
+    char alarm[160];         /* "" or one sentence: what is wrong */
+    struct replica_hist commit_time, apply_time, fsync_time, checkpoint_time; /* submit..answer, entry..applied, log write, checkpoint */
+};
+void replica_status(struct replica *r, struct replica_status *out);        /* any thread */
+
+/* ---- Offline ------------------------------------------------------------------------------------------------------------- */
+
+/* `quorumfs check DIR`: lock, raft segments (lists them, with index and term range), metadata, snapshots, CURRENT, database, and that
+ * log and database fit together. `say` gets every line of the report. 0: sound; QE_CORRUPT: damage was named; else could not look. */
+int replica_check(const char *dir, store_say_cb say, void *data);
+
+#endif

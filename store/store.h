@@ -1,0 +1,312 @@
+/* store: the replicated state machine, in SQLite MVCC tables.
+ *
+ * The same commands in the same order give the same tables, results and state hash on every member. The store knows neither raft
+ * nor FUSE nor threads nor clocks: times and inode numbers come with the commands.
+ *
+ * One `struct store` is the only writer of a database; it belongs to one thread at a time (the store thread of replica), except
+ * for the functions marked "any thread". A `struct store_reader` is a read-only connection of its own and belongs to the thread
+ * that uses it. Readers never wait for the writer and see what store_apply has committed.
+ *
+ * Revision 1 is the empty tree with its root directory; each command that changes something takes the next one. */
+#ifndef QFS_STORE_H
+#define QFS_STORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "store/base/buf.h"
+#include "store/base/err.h"
+
+struct store;
+struct store_reader;
+
+enum {
+    STORE_NAME_MAX = 255,               /* bytes of a name */
+    STORE_TARGET_MAX = 4095,            /* bytes of a symbolic link's target */
+    STORE_XATTR_VALUE_MAX = 4096,       /* bytes of one extended attribute */
+    STORE_XATTR_TOTAL_MAX = 16384,      /* bytes of all of a file's: names, values */
+    STORE_ENTRY_COST = 64,              /* what an entry counts in live_bytes besides name, content, xattrs */
+    STORE_MAX_VALUE_CAP = 16 << 20,     /* the highest max-value */
+    STORE_INO_BLOCK = 4096,             /* inode numbers reserved by one STORE_OP_RESERVE */
+    STORE_RESULTS_MAX = 4096,           /* kept results of a session */
+    STORE_CLUSTER_ID_SIZE = 16,
+};
+#define STORE_HEAD INT64_C(0) /* for `at`: the current revision; any other number is an old revision */
+
+/* Inode numbers are n * 4 + kind, so that a name tells the type. The root is 1. */
+enum store_kind { STORE_FILE = 0, STORE_DIR = 1, STORE_SYMLINK = 2 };
+#define STORE_ROOT_INO UINT64_C(1)
+static inline enum store_kind store_ino_kind(uint64_t ino) { return (enum store_kind)(ino & 3); }
+
+struct store_bytes {
+    const void *data; /* borrowed; may be NULL when len is 0 */
+    size_t len;
+};
+
+/* ---- Commands ------------------------------------------------------------------------------------------------------------ */
+
+enum store_edit_kind { STORE_EDIT_TRUNCATE, STORE_EDIT_WRITE, STORE_EDIT_APPEND };
+struct store_edit {
+    enum store_edit_kind kind;
+    uint64_t off;             /* TRUNCATE: the new size; WRITE: where */
+    struct store_bytes bytes; /* WRITE, APPEND */
+};
+
+struct store_xattr {
+    struct store_bytes name; /* "user.…" */
+    struct store_bytes value;
+};
+
+enum store_op_kind {
+    STORE_OP_COMMIT = 1,   /* edits to a file, or create-or-open of a name and edits to it */
+    STORE_OP_CREATE,       /* an empty file; EXIST if the name is taken (O_EXCL, mknod) */
+    STORE_OP_MKDIR,
+    STORE_OP_SYMLINK,      /* `bytes` is the target */
+    STORE_OP_UNLINK,       /* a file or symlink; ISDIR for a directory */
+    STORE_OP_RMDIR,
+    STORE_OP_RENAME,       /* parent,name -> parent2,name2; `flags` as renameat2(2): STORE_RENAME_* */
+    STORE_OP_SETATTR,      /* the attributes in `valid` of `ino` */
+    STORE_OP_SETXATTR,     /* name, bytes on `ino`; `flags`: STORE_XATTR_* */
+    STORE_OP_REMOVEXATTR,
+    STORE_OP_SETTING,      /* cluster setting: name, bytes; validated by store_setting_check at apply too */
+    STORE_OP_COMPACT,      /* `rev`: forget what only earlier revisions need (ESTALE before it afterwards) */
+    STORE_OP_SESSION,      /* a new session: its id is the index of its entry; takes no revision */
+    STORE_OP_SESSION_END,  /* `ino` is the id of the session that ends; takes no revision */
+    STORE_OP_RESERVE,      /* reserve STORE_INO_BLOCK inode numbers; result.ino is the first n (ino = n*4+kind); no revision */
+};
+
+enum { STORE_RENAME_NOREPLACE = 1, STORE_RENAME_EXCHANGE = 2 };
+enum { STORE_XATTR_CREATE = 1, STORE_XATTR_REPLACE = 2 };
+enum { /* bits of `valid` */
+    STORE_ATTR_MODE = 1,     /* permission bits, suid, sgid, sticky: 07777 */
+    STORE_ATTR_UID = 2,
+    STORE_ATTR_GID = 4,
+    STORE_ATTR_MTIME = 8,    /* an explicit mtime; without it COMMIT sets mtime to the command's time */
+    STORE_ATTR_KILLPRIV = 16 /* COMMIT, SETATTR of uid/gid: suid (and sgid with group execute) fall with it */
+};
+
+/* One operation. Which fields count is said at the kinds; the rest is 0. All pointers are borrowed for the call.
+ *
+ * COMMIT with ino != 0: edits go to that inode wherever it is now; a deleted one: success, nothing is published.
+ * COMMIT with ino == 0: parent, name; a file there gets the edits (mode, uid, gid, xattrs then do not count), a directory: ISDIR,
+ *   a symlink: LOOP; nothing there: a file `new_ino` is created with mode, uid, gid, xattrs and the edits applied to "".
+ *   The parent gone: NOENT. result.ino is the inode that got the edits.
+ * CREATE, MKDIR, SYMLINK: parent, name, new_ino (kind bits must fit), mode, uid, gid; CREATE may carry xattrs.
+ * Name rules (checked at apply): 1..255 bytes, no '/' or NUL, not "." or ".."; ".quorum" in the root: PERM.
+ * ctime is the command's time, always. Entries added to or removed from a directory set its mtime and ctime. */
+struct store_op {
+    enum store_op_kind kind;
+    uint64_t ino;
+    uint64_t parent, parent2;
+    struct store_bytes name, name2; /* entry names; xattr or setting name */
+    uint64_t new_ino;
+    uint32_t mode, uid, gid;
+    int64_t mtime_ns;
+    uint32_t valid;
+    uint32_t flags;
+    int64_t rev;
+    struct store_bytes bytes;
+    const struct store_edit *edits;
+    size_t n_edits;
+    const struct store_xattr *xattrs;
+    size_t n_xattrs;
+};
+
+/* One command: at most one revision. All operations take effect or none; the first that fails gives the result.
+ * session, seq, acked, member and time_ns are stamped by replica, the rest is the caller's. */
+struct store_command {
+    uint64_t session;  /* 0 only for STORE_OP_SESSION */
+    uint64_t seq;      /* 1, 2, … in the session; applied at most once, in order */
+    uint64_t acked;    /* results up to this seq need not be kept any more */
+    uint32_t member;
+    int64_t time_ns;   /* the proposer's wall clock: mtime, ctime */
+    uint32_t uid, gid; /* who */
+    int32_t pid;
+    const char *comm;  /* at most 15 bytes, "?" when unknown */
+    const struct store_op *ops;
+    size_t n_ops;
+};
+
+struct store_result {
+    uint64_t session, seq;
+    int err;      /* a user's code (err.h) or 0 */
+    int64_t rev;  /* the revision it took; the current one if it took none */
+    uint64_t ino; /* of what was created or committed to; session id; first number of a reserved block */
+    bool kept;    /* this was answered from the kept results: a repetition */
+};
+
+/* Appends the encoded command to `out`. 0 or QE_NOMEM. Any thread. */
+int store_command_encode(const struct store_command *cmd, struct buf *out);
+
+/* A log entry: a header {magic, format, cluster id, proposer's term, count, true length, CRC32C}, the commands, zero padding to a
+ * multiple of 8 bytes (raft.md H4). Appends to `out`. Any thread. */
+int store_entry_build(const uint8_t cluster_id[STORE_CLUSTER_ID_SIZE], uint64_t term, int64_t leader_time_ns,
+                      const struct store_bytes *cmds, size_t n, struct buf *out);
+/* Checks magic, format, length, CRC, and the cluster id (NULL: any). 0, QE_CORRUPT or QE_FORMAT. Any thread. */
+int store_entry_check(const void *data, size_t len, const uint8_t cluster_id[STORE_CLUSTER_ID_SIZE], uint32_t *crc);
+
+/* ---- Cluster settings ---------------------------------------------------------------------------------------------------- */
+
+struct store_setting_def {
+    const char *name;    /* "quota" */
+    const char *initial; /* "2G" */
+    const char *allowed; /* for messages: "a size from 1M, like 512M or 2G" */
+};
+const struct store_setting_def *store_setting_defs(size_t *n); /* quota max-value session-ttl retain heartbeat election-timeout */
+/* 0; QE_NOENT: no such setting; QE_INVAL: bad value. `why` (may be NULL) gets one sentence with name, value, what is allowed.
+ * `canonical` (may be NULL) gets the value as it is stored. */
+int store_setting_check(const char *name, const char *value, struct buf *canonical, struct buf *why);
+
+/* ---- Life ---------------------------------------------------------------------------------------------------------------- */
+
+struct store_initial {
+    uint8_t cluster_id[STORE_CLUSTER_ID_SIZE];
+    uint64_t epoch;          /* the same number as in the raft directory (raft.md 12.6) */
+    uint32_t root_uid, root_gid; /* root directory: mode 0755 */
+    int64_t time_ns;
+    const char *const (*settings)[2]; /* {name, value}, canonical; the rest gets its initial value */
+    size_t n_settings;
+};
+
+/* Makes DIR/state-1.db and then, atomically, DIR/CURRENT. What an interrupted call left is overwritten. */
+int store_create(const char *dir, const struct store_initial *initial, struct buf *why);
+
+struct store_options {
+    const char *dir;
+    size_t cache_bytes;      /* page cache of the writer; 0: 64 MiB */
+    size_t reader_cache_bytes; /* of each reader; 0: 8 MiB */
+    size_t wal_limit_bytes;  /* hard limit; 0: 32 MiB */
+};
+/* Opens what CURRENT names. QE_NOCLUSTER: no CURRENT; QE_FORMAT: newer or foreign; QE_CORRUPT; QE_IO; QE_DISKFULL; QE_NOMEM; with a
+ * sentence in `why` that names the file. */
+int store_open(const struct store_options *options, struct store **out, struct buf *why);
+void store_close(struct store *s);                 /* after all its readers are closed; NULL is fine */
+const char *store_errmsg(const struct store *s);   /* detail of the last failure of this store; borrowed until the next call */
+
+struct store_position { /* where in the raft log this database is */
+    uint64_t applied;      /* index of the last applied or lifted-to entry */
+    uint64_t term;         /* its term */
+    uint32_t crc;          /* CRC of its payload; 0 after a lift */
+    uint64_t installed_at; /* raft.md 12.3; 0: no install is under way */
+    uint64_t epoch;
+    uint8_t cluster_id[STORE_CLUSTER_ID_SIZE];
+};
+void store_position(const struct store *s, struct store_position *out);
+
+/* ---- Applying (the store thread) ----------------------------------------------------------------------------------------- */
+
+struct store_entry {
+    uint64_t index, term;
+    struct store_bytes data; /* as store_entry_build made it */
+};
+
+/* What a command did to one inode, for caches and for watchers; in order. */
+struct store_change {
+    int64_t rev;
+    int op;               /* enum store_event_op */
+    uint64_t ino;
+    uint64_t parent, old_parent; /* old_*: RENAME only */
+    struct store_bytes name, old_name;
+    uint32_t member;
+};
+
+struct store_sink {
+    void *data;
+    void (*result)(void *data, const struct store_result *r);  /* for each command, in order; after COMMIT */
+    void (*changed)(void *data, const struct store_change *c, size_t n); /* after COMMIT, before the results; may be NULL */
+};
+
+/* Applies entries, oldest first, in one SQLite transaction, together with the position. Entries at or below `applied` are skipped.
+ * All or nothing: on an error nothing has changed, no callback has run, and the caller stops the member (QE_IO, QE_DISKFULL,
+ * QE_NOMEM, QE_CORRUPT, QE_FORMAT). */
+int store_apply(struct store *s, const struct store_entry *entries, size_t n, const struct store_sink *sink);
+/* Lifts the position to an index whose entry carries no commands (raft.md 12.1). */
+int store_lift(struct store *s, uint64_t index, uint64_t term);
+
+/* Makes all that is applied durable (an fdatasync of the WAL that really happens); `index` gets what is now durable. */
+int store_sync(struct store *s, uint64_t *index);
+
+/* One slice of upkeep, at most about `budget_ms`: a checkpoint when the WAL is long or `idle`, physical compaction. `more` says that
+ * another call has work to do. Call between batches. */
+int store_maintain(struct store *s, int budget_ms, bool idle, bool *more);
+/* True when the WAL is above its hard limit: apply no more until store_maintain has brought it down. */
+bool store_wal_full(const struct store *s);
+
+/* The revision up to which `retain` wants compaction by a STORE_OP_COMPACT, 0 for none now. `time_ns`: wall clock. */
+int64_t store_compact_wanted(struct store *s, int64_t time_ns);
+
+/* ---- Glances (any thread, no lock, no SQL) ------------------------------------------------------------------------------- */
+
+struct store_glance {
+    int64_t rev, compacted;
+    int64_t live_bytes, quota, max_value, hist_bytes;
+    int64_t n_files, n_dirs, n_symlinks;
+};
+void store_glance(const struct store *s, struct store_glance *out);
+
+/* ---- Reading (a reader's thread) ----------------------------------------------------------------------------------------- */
+
+/* Any thread may open; close from the thread that uses it. The store must outlive its readers. */
+int store_reader_open(struct store *s, struct store_reader **out);
+void store_reader_close(struct store_reader *r);
+
+/* All reads between begin and end see one revision (`rev`, may be NULL). Without begin each call is its own transaction. Keep
+ * these below 50 ms: a reader in a transaction holds back the WAL. */
+int store_read_begin(struct store_reader *r, int64_t *rev);
+void store_read_end(struct store_reader *r);
+
+struct store_attr {
+    uint64_t ino, parent; /* parent: 0 when deleted */
+    uint32_t mode;        /* with the S_IFMT bits */
+    uint32_t uid, gid, nlink; /* nlink: 0 when deleted */
+    int64_t mtime_ns, ctime_ns, size;
+    int64_t create_rev, mod_rev, version;
+    int64_t content;      /* identity of the content: same inode and same number, same bytes */
+};
+
+/* `at` is STORE_HEAD or a revision. Errors of all: QE_NOENT; QE_STALE: compacted; QE_RANGE: future; QE_IO, QE_NOMEM. */
+int store_lookup(struct store_reader *r, int64_t at, uint64_t parent, const void *name, size_t len, struct store_attr *out);
+int store_getattr(struct store_reader *r, int64_t at, uint64_t ino, struct store_attr *out); /* NOENT for a deleted one */
+/* The whole content of a file or target of a symlink, appended to `out`; `attr` (may be NULL) of the same moment. */
+int store_content(struct store_reader *r, int64_t at, uint64_t ino, struct buf *out, struct store_attr *attr);
+/* Names in byte order, those after `after` (len 0: from the start). The callback returns false to stop. Page long lists. */
+typedef bool (*store_dirent_cb)(void *data, const void *name, size_t len, uint64_t ino);
+int store_list(struct store_reader *r, int64_t at, uint64_t dir, const void *after, size_t after_len, store_dirent_cb cb, void *data);
+int store_getxattr(struct store_reader *r, int64_t at, uint64_t ino, const void *name, size_t len, struct buf *out);
+int store_listxattr(struct store_reader *r, int64_t at, uint64_t ino, struct buf *out); /* names, each with a NUL */
+/* "/a/b" of an inode as it is now, for messages. NOENT when it is deleted. */
+int store_path(struct store_reader *r, uint64_t ino, struct buf *out);
+
+struct store_writer { /* who made the last commit of an inode */
+    uint32_t member, uid;
+    int32_t pid;
+    char comm[16];
+};
+int store_writer(struct store_reader *r, int64_t at, uint64_t ino, struct store_writer *out);
+
+enum store_event_op { STORE_EV_PUT = 1, STORE_EV_DELETE, STORE_EV_MKDIR, STORE_EV_RMDIR, STORE_EV_SYMLINK, STORE_EV_RENAME, STORE_EV_ATTRIB };
+struct store_event {
+    int64_t rev;
+    enum store_event_op op;
+    uint64_t ino, parent, old_parent; /* the binding at that revision; old_*: RENAME */
+    struct store_bytes name, old_name;
+};
+/* Events of revisions > after, in order, until the callback returns false (asked only between revisions). STALE: compacted. */
+typedef bool (*store_event_cb)(void *data, const struct store_event *e);
+int store_events(struct store_reader *r, int64_t after, store_event_cb cb, void *data);
+
+/* The value of a cluster setting, appended. NOENT: no such setting. */
+int store_setting(struct store_reader *r, const char *name, struct buf *out);
+/* `rev` and the 64-bit state hash of that revision. */
+int store_hash(struct store_reader *r, int64_t *rev, uint64_t *hash);
+
+/* ---- Offline ------------------------------------------------------------------------------------------------------------- */
+
+/* Verifies every invariant of the database that CURRENT names; `say` gets a line for each thing found wrong and, last, a summary
+ * of what is there. 0: sound; QE_CORRUPT: damage was reported; else it could not be looked at (one line says why). */
+struct store_summary { int64_t rev, compacted, n_files, n_dirs, n_symlinks, live_bytes, versions; struct store_position position; uint64_t hash; };
+typedef void (*store_say_cb)(void *data, const char *line);
+int store_check(const char *dir, store_say_cb say, void *data, struct store_summary *out);
+
+#endif
