@@ -1,31 +1,38 @@
-/* A FUSE request that is kept aside until a command has been applied (architecture.md: waiting costs no thread).
+/* A FUSE request that is kept aside until a command has been applied: thousands may wait and cost no thread.
  *
- * Good path: a handler calls pending_submit and returns. The store thread completes the command: `done` runs there, replies if it
- * can, and the pending is handed to the FUSE loop, where `settle` runs before any later request is handled, and then it is freed.
- * A caller that dies (SIGKILL) is answered EINTR at once by whoever claims the request first; the command goes on, and `done` gets
- * req == NULL. */
+ * Good path: a handler calls pending_submit and returns. When the command has been applied, `done` replies on replica's thread, and
+ * `settle` runs on the FUSE loop before any later request is handled. A caller that dies (SIGKILL) is answered EINTR at once by
+ * the FUSE loop; the command goes on, `done` is not called, and `settle` gets req == NULL. */
 #ifndef QFS_FS_PENDING_H
 #define QFS_FS_PENDING_H
 
 #include "fs/fs.h"
 
-struct pending;
-/* The store thread or the FUSE loop. `req` is NULL if it was given up (or there never was one); else exactly one reply is due here,
- * or PENDING_LATER semantics: see pending_settle_cb. Must not touch state of the FUSE loop. */
-typedef void (*pending_done_cb)(fuse_req_t req, int err, int64_t rev, uint64_t ino, void *data);
-/* The FUSE loop, always, also when given up; frees `data`. With `done` NULL, `settle` has to reply (req may be NULL). */
+/* Any thread: sends the one reply. Has only what it is given: `arg` is the caller's number. */
+typedef void (*pending_done_cb)(fuse_req_t req, int err, uint64_t arg);
+/* The FUSE loop, always called once; frees `data`. When there was no `done` callback and `req` is not NULL, it has to reply. */
 typedef void (*pending_settle_cb)(struct fs *fs, fuse_req_t req, int err, int64_t rev, uint64_t ino, void *data);
 
-/* Fills in uid, gid, pid and comm of the command from the request (unless pid is set) and submits it. FUSE loop.
- * Out of memory: answers ENOMEM itself and calls settle. */
-void pending_submit(struct fs *fs, fuse_req_t req, struct store_command *cmd, pending_done_cb done, pending_settle_cb settle, void *data);
-/* A done callback that replies with fuse_reply_err. */
-void pending_done_err(fuse_req_t req, int err, int64_t rev, uint64_t ino, void *data);
+struct pending_call {
+    fuse_req_t req;          /* NULL: nobody waits */
+    pending_done_cb done;    /* NULL: settle replies */
+    uint64_t arg;            /* for done */
+    pending_settle_cb settle; /* may be NULL if there is a done */
+    void *data;              /* for settle */
+};
+
+/* Fills in uid, gid, pid and comm of the command from the request (unless cmd->comm is set) and submits it. FUSE loop. All that cmd
+ * points to may go away when this returns. Out of memory: replies ENOMEM and settles with QE_NOMEM itself. */
+void pending_submit(struct fs *fs, struct store_command *cmd, const struct pending_call *call);
+/* Done callbacks: fuse_reply_err; fuse_reply_write of `arg` bytes. */
+void pending_done_err(fuse_req_t req, int err, uint64_t arg);
+void pending_done_write(fuse_req_t req, int err, uint64_t arg);
 
 int pending_open(struct fs *fs);       /* makes fs->pending; 0 or QE_* */
-void pending_close(struct fs *fs);
+void pending_close(struct fs *fs);     /* when nothing is pending */
 int pending_fd(struct fs *fs);         /* readable when pending_drain has work */
-void pending_drain(struct fs *fs);     /* runs settle callbacks; looks at marked requests again */
+void pending_drain(struct fs *fs);     /* settles; looks at the callers that got a signal */
 bool pending_none(struct fs *fs);      /* no command is on its way */
+void pending_stopping(struct fs *fs);  /* from now on each completion wakes the loop, so that it sees pending_none */
 
 #endif

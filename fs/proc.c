@@ -1,0 +1,252 @@
+#include "fs/proc.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Bits of the kernel's task flags (include/linux/sched.h), field 9 of /proc/PID/stat. */
+enum { FLAG_EXITING = 0x4, FLAG_SIGNALED = 0x400 };
+enum { KNOWN_MOUNTS = 64 };
+
+static char our_dev[32];
+/* Mount ids that were looked up; a bind mount or another namespace has ids of its own. */
+static struct {
+    int id;
+    bool ours;
+} known[KNOWN_MOUNTS];
+static int n_known;
+
+/* Reads a small file of /proc into a string. Returns its length or -1. */
+static ssize_t read_text(int dirfd, const char *path, char *out, size_t size)
+{
+    int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC);
+    ssize_t n;
+
+    if (fd < 0)
+        return -1;
+    n = read(fd, out, size - 1);
+    close(fd);
+    if (n >= 0)
+        out[n] = 0;
+    return n;
+}
+
+bool proc_info(pid_t tid, struct proc_info *out)
+{
+    char path[64], text[512], *p;
+    long ppid, pgrp, session, tty, tpgid;
+    unsigned long flags;
+    char state;
+
+    if (tid <= 0)
+        return false;
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)tid);
+    if (read_text(AT_FDCWD, path, text, sizeof text) <= 0)
+        return false;
+    p = strrchr(text, ')'); /* the command name may hold anything */
+    if (!p || sscanf(p + 1, " %c %ld %ld %ld %ld %ld %lu", &state, &ppid, &pgrp, &session, &tty, &tpgid, &flags) != 7)
+        return false;
+    out->session = (pid_t)session;
+    out->exiting = flags & FLAG_EXITING;
+    out->signaled = flags & FLAG_SIGNALED;
+    return true;
+}
+
+/* The number behind "KEY:" in a status-like text; false if there is no such line. */
+static bool find_field(const char *text, const char *key, int base, uint64_t *out)
+{
+    const char *p = strstr(text, key);
+
+    if (!p)
+        return false;
+    *out = strtoull(p + strlen(key), NULL, base);
+    return true;
+}
+
+pid_t proc_tgid(pid_t tid)
+{
+    char path[64], text[2048];
+    uint64_t tgid;
+
+    snprintf(path, sizeof path, "/proc/%d/status", (int)tid);
+    if (read_text(AT_FDCWD, path, text, sizeof text) <= 0 || !find_field(text, "\nTgid:", 10, &tgid))
+        return tid;
+    return (pid_t)tgid;
+}
+
+void proc_comm(pid_t pid, char out[16])
+{
+    char path[64], text[64];
+    ssize_t n;
+
+    snprintf(path, sizeof path, "/proc/%d/comm", (int)pid);
+    n = pid > 0 ? read_text(AT_FDCWD, path, text, sizeof text) : -1;
+    if (n > 0 && text[n - 1] == '\n')
+        text[n - 1] = 0;
+    snprintf(out, 16, "%.15s", n > 0 ? text : "?");
+}
+
+bool proc_is_dying(pid_t tid)
+{
+    char path[64], text[4096];
+    uint64_t own = 0, shared = 0;
+    const uint64_t kill_bit = UINT64_C(1) << 8; /* SIGKILL is 9 */
+
+    if (tid <= 0)
+        return false;
+    snprintf(path, sizeof path, "/proc/%d/status", (int)tid);
+    if (read_text(AT_FDCWD, path, text, sizeof text) <= 0)
+        return true;
+    find_field(text, "\nSigPnd:", 16, &own);
+    find_field(text, "\nShdPnd:", 16, &shared);
+    return (own | shared) & kill_bit;
+}
+
+void proc_set_device(const char *dev)
+{
+    snprintf(our_dev, sizeof our_dev, "%s", dev);
+    n_known = 0;
+}
+
+/* A path in mountinfo has blanks and backslashes as \ooo. */
+static void unescape(char *s)
+{
+    char *to = s;
+
+    while (*s) {
+        if (s[0] == '\\' && isdigit((unsigned char)s[1]) && isdigit((unsigned char)s[2]) && isdigit((unsigned char)s[3])) {
+            *to++ = (char)((s[1] - '0') << 6 | (s[2] - '0') << 3 | (s[3] - '0'));
+            s += 4;
+        } else {
+            *to++ = *s++;
+        }
+    }
+    *to = 0;
+}
+
+bool proc_find_mount(const char *mountpoint, char dev[32], char type[64])
+{
+    FILE *f = fopen("/proc/self/mountinfo", "re");
+    char *line = NULL;
+    size_t size = 0;
+    bool found = false;
+
+    while (f && getline(&line, &size, f) > 0) {
+        char *save = NULL, *field = strtok_r(line, " \n", &save), *at = NULL, *numbers = NULL;
+
+        for (int i = 0; field && strcmp(field, "-"); i++, field = strtok_r(NULL, " \n", &save)) {
+            if (i == 2)
+                numbers = field;
+            if (i == 4)
+                at = field;
+        }
+        field = field ? strtok_r(NULL, " \n", &save) : NULL;
+        if (!at || !numbers || !field)
+            continue;
+        unescape(at);
+        if (strcmp(at, mountpoint))
+            continue;
+        snprintf(dev, 32, "%s", numbers); /* the last line for a mountpoint is the topmost mount */
+        snprintf(type, 64, "%s", field);
+        found = true;
+    }
+    free(line);
+    if (f)
+        fclose(f);
+    return found;
+}
+
+/* Looks a mount id up in the caller's own namespace. */
+static bool lookup_mount(pid_t tid, int id)
+{
+    char path[64], *line = NULL, dev[32];
+    size_t size = 0;
+    bool ours = false;
+    FILE *f;
+    int k;
+
+    snprintf(path, sizeof path, "/proc/%d/mountinfo", (int)tid);
+    f = fopen(path, "re");
+    while (f && getline(&line, &size, f) > 0) {
+        if (sscanf(line, "%d %*d %31s", &k, dev) == 2 && k == id) {
+            ours = !strcmp(dev, our_dev);
+            break;
+        }
+    }
+    free(line);
+    if (f)
+        fclose(f);
+    return ours;
+}
+
+static bool is_our_mount(pid_t tid, int id)
+{
+    bool ours;
+
+    for (int i = 0; i < n_known; i++)
+        if (known[i].id == id)
+            return known[i].ours;
+    ours = lookup_mount(tid, id);
+    if (n_known == KNOWN_MOUNTS)
+        n_known = 0;
+    known[n_known].id = id;
+    known[n_known++].ours = ours;
+    return ours;
+}
+
+/* Descriptors that are no files of a mount need no look at their fdinfo. */
+static bool is_plain_file(int fd_dir, const char *fd)
+{
+    char target[16];
+    ssize_t n = readlinkat(fd_dir, fd, target, sizeof target);
+
+    if (n < 5)
+        return n > 0 && target[0] == '/';
+    return target[0] == '/' && strncmp(target, "/dev/", 5);
+}
+
+static bool is_writer(pid_t tid, int info_dir, const char *fd, uint64_t ino, uint64_t ino2)
+{
+    char text[1024];
+    uint64_t flags, mnt, number;
+
+    if (read_text(info_dir, fd, text, sizeof text) <= 0)
+        return false;
+    if (!find_field(text, "flags:", 8, &flags) || !find_field(text, "\nmnt_id:", 10, &mnt) || !find_field(text, "\nino:", 10, &number))
+        return false;
+    if ((number != ino && number != ino2) || (flags & O_ACCMODE) == O_RDONLY || (flags & O_PATH))
+        return false;
+    return is_our_mount(tid, (int)mnt);
+}
+
+bool proc_has_writer(pid_t tid, uint64_t ino, uint64_t ino2)
+{
+    char path[64];
+    int info_dir, fd_dir = -1;
+    bool found = false;
+    DIR *d = NULL;
+    struct dirent *e;
+
+    snprintf(path, sizeof path, "/proc/%d/fdinfo", (int)tid);
+    info_dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (info_dir < 0)
+        return false;
+    snprintf(path, sizeof path, "/proc/%d/fd", (int)tid);
+    fd_dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd_dir >= 0)
+        d = fdopendir(fd_dir);
+    while (d && !found && (e = readdir(d)))
+        found = isdigit((unsigned char)e->d_name[0]) && is_plain_file(fd_dir, e->d_name) &&
+                is_writer(tid, info_dir, e->d_name, ino, ino2);
+    if (d)
+        closedir(d);
+    else if (fd_dir >= 0)
+        close(fd_dir);
+    close(info_dir);
+    return found;
+}
