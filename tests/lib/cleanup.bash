@@ -1,0 +1,38 @@
+# Takes away what a test leaves: processes by their recorded pids, mounts, loop devices with them, and the directory. Sourced by the
+# harness, and run by the guard as `cleanup.bash ROOT` when a test was killed.
+
+# connection_of MOUNTPOINT: the number of its FUSE connection (the minor device number), also the name below /sys/fs/fuse/connections.
+connection_of() { awk -v m="$1" '$5 == m {split($3, d, ":"); n = d[2]} END {print n}' /proc/self/mountinfo; }
+
+# force_unmount MOUNTPOINT: gently, then lazily, then by aborting the connection, which frees whoever hangs in it.
+force_unmount() {
+    local pid n=$(cat "$1.conn" 2>/dev/null)
+    pid=$(cat "$1.pid" 2>/dev/null) && [ -n "$pid" ] && [ ! -s "$1.exit" ] && kill -9 "$pid" 2>/dev/null
+    while grep -q " $1 " /proc/self/mountinfo; do
+        timeout 5 umount "$1" 2>/dev/null || timeout 5 umount -l "$1" 2>/dev/null || break
+    done
+    if [ -n "$n" ]; then
+        [ -d /sys/fs/fuse/connections/"$n" ] || mount -t fusectl none /sys/fs/fuse/connections 2>/dev/null
+        [ ! -e /sys/fs/fuse/connections/"$n"/abort ] || echo 1 >/sys/fs/fuse/connections/"$n"/abort 2>/dev/null
+    fi
+    return 0
+}
+
+# cleanup ROOT: nothing that is below it stays.
+cleanup() {
+    local file mount
+    [[ $1 == */quorumfs-test.?* ]] || return 1
+    for file in "$1"/*.pid; do
+        [ ! -e "$file" ] || force_unmount "${file%.pid}"
+    done
+    for mount in $(awk -v r="$1/" 'index($5, r) == 1 {print $5}' /proc/self/mountinfo | tac); do
+        force_unmount "$mount"
+    done
+    # Never through a mount that could not be taken away.
+    ! grep -q " $1/" /proc/self/mountinfo || return 1
+    rm -rf --one-file-system "$1"
+}
+
+if [ "${BASH_SOURCE[0]}" = "$0" ]; then
+    cd / && cleanup "$1"
+fi
