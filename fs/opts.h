@@ -1,5 +1,6 @@
 /* The settings of a member and of a mount, with their precedence: command line or -o, environment QUORUMFS_NAME, quorumfs.conf in
- * DIR, default. One table (opts.c) also prints --help and the messages of refused values. */
+ * DIR, default. One table (opts.c) also prints --help and the messages of refused values. Cluster settings come from the store's own
+ * table; here they are only collected for the creation of a cluster. */
 #ifndef QFS_FS_OPTS_H
 #define QFS_FS_OPTS_H
 
@@ -15,6 +16,7 @@ struct fs_options {
     bool foreground;
     bool create;       /* may make a new cluster in an empty or missing DIR */
     bool from_mount8;  /* called as mount.fuse.quorumfs */
+    bool fake;         /* mount -f: check the command line, mount nothing */
 
     /* Mount options. */
     bool allow_other;         /* default: yes when started by root */
@@ -25,11 +27,47 @@ struct fs_options {
 
     /* Member settings. */
     uint32_t id;        /* default 1 */
+    bool id_given;      /* somebody asked for this id: DIR has to have the same */
     char *listen;       /* "" : no network */
     int timeout_ms;     /* default 5000 */
     bool reads_local;   /* reads = local */
     bool insecure;
+
+    /* What was asked for, as text, until opts_load has made the above of it. */
+    struct opts_pair *given; /* from the command line and -o, in order; member and cluster settings */
+    size_t n_given;
+    struct opts_pair *cluster; /* cluster settings for a new cluster: canonical values */
+    size_t n_cluster;
 };
+
+struct opts_pair {
+    char *name;  /* owned */
+    char *value; /* owned */
+    char *where; /* owned; "--timeout", "-o timeout", for messages */
+};
+
+enum opts_command { OPTS_HELP, OPTS_VERSION, OPTS_MOUNT, OPTS_INIT, OPTS_CHECK };
+/* The exit status of a refused command line, and of everything else that fails. */
+enum { OPTS_EXIT_FAILED = 1, OPTS_EXIT_USAGE = 2 };
+
+/* cmdline.c: takes the command line apart; `o` is overwritten. Returns 0 or an exit status with a sentence in `why`. Paths are
+ * still as they were typed, and no value has been looked at. */
+int opts_parse(int argc, char *const argv[], struct fs_options *o, enum opts_command *command, struct buf *why);
+/* Fills in the settings from all sources, lowest precedence first, so that a bad value is refused wherever it stands.
+ * Returns 0 or an exit status. Call when o->dir is known; a missing DIR or quorumfs.conf is fine. */
+int opts_load(struct fs_options *o, struct buf *why);
+/* Appends the member settings of the command line to DIR/quorumfs.conf, for init. 0 or QE_IO. */
+int opts_save(const struct fs_options *o, struct buf *why);
+/* DIR says which member it is: 0, or QE_INVAL and a sentence when another id was asked for. */
+int opts_settle_id(struct fs_options *o, uint32_t member, struct buf *why);
+void opts_free(struct fs_options *o);
+void opts_help(struct buf *out);
+
+/* For cmdline.c: 0; QE_NOENT: neither a member nor a cluster setting; QE_NOMEM. `value` is copied. */
+int opts_give(struct fs_options *o, const char *name, const char *value, const char *where);
+bool opts_is_cluster(const char *name); /* a setting of the cluster, not of a member */
+/* "id, listen, …": every setting there is, for messages. */
+void opts_list_names(struct buf *out);
 
 /* For .quorum/config and status: the member settings by name, as text. 0 or QE_NOENT. */
 int fs_options_show(const struct fs_options *o, const char *name, struct buf *out);
