@@ -1,0 +1,75 @@
+/* config/NAME: settings of this member, to be read, and of the cluster, to be written too; and `compact`. */
+#include <ctype.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "fs/control/tree.h"
+
+const char *control__config_child(size_t i, mode_t *mode)
+{
+    const char *const *members = fs_options_names();
+    const struct store_setting_def *defs;
+    size_t n;
+
+    for (; *members; members++, i--)
+        if (i == 0) {
+            *mode = S_IFREG | 0444;
+            return *members;
+        }
+    defs = store_setting_defs(&n);
+    *mode = S_IFREG | 0644;
+    return i < n ? defs[i].name : NULL;
+}
+
+int control__read_config(struct fs *fs, const char *child, struct buf *out)
+{
+    int err = QE_NOENT;
+
+    if (!child)
+        return QE_ISDIR;
+    err = opts_is_cluster(child) ? store_setting(fs->reader, child, out) : fs_options_show(fs->opt, child, out);
+    return err ? err : buf_append(out, "\n", 1);
+}
+
+int control__command_config(struct fs *fs, const char *child, struct control_command *cmd, struct buf *why)
+{
+    int err;
+
+    (void)fs;
+    if (!child || !opts_is_cluster(child)) {
+        buf_printf(why, "a setting of the member is changed in quorumfs.conf");
+        return QE_ACCES;
+    }
+    err = store_setting_check(child, cmd->text, &cmd->hold, why);
+    if (err)
+        return err == QE_NOENT ? QE_INVAL : err;
+    cmd->op = (struct store_op){.kind = STORE_OP_SETTING, .name = {child, strlen(child)}, .bytes = {cmd->hold.data, cmd->hold.len}};
+    return 0;
+}
+
+int control__read_compact(struct fs *fs, const char *child, struct buf *out)
+{
+    struct store_glance g;
+
+    (void)child;
+    replica_glance(fs->replica, &g);
+    return buf_printf(out, "%lld\n", (long long)g.compacted);
+}
+
+int control__command_compact(struct fs *fs, const char *child, struct control_command *cmd, struct buf *why)
+{
+    char *end;
+    long long rev;
+
+    (void)fs, (void)child;
+    errno = 0;
+    rev = strtoll(cmd->text, &end, 10);
+    if (!isdigit((unsigned char)*cmd->text) || *end || errno) {
+        buf_printf(why, "bad revision \"%.40s\": allowed is a number", cmd->text);
+        return QE_INVAL;
+    }
+    cmd->op = (struct store_op){.kind = STORE_OP_COMPACT, .rev = rev};
+    return 0;
+}

@@ -1,0 +1,25 @@
+/* README: the control tree on one screen. */
+#include <string.h>
+
+#include "fs/control/tree.h"
+
+static const char text[] =
+    "This is the control tree of quorumfs. Reading changes nothing. See quorumfs(5).\n"
+    "\n"
+    "  status       facts about this member, `name: value` lines (status.json: the same as JSON)\n"
+    "  health       `ok`, or a line for each thing that is wrong\n"
+    "  metrics      counters and durations in Prometheus' text format\n"
+    "  revision     the current revision of the tree\n"
+    "  hash         `REVISION HASH` of this member's state; members of a cluster have the same\n"
+    "  config/NAME  a setting; root may write those of the cluster:  echo 4G > config/quota\n"
+    "  local/       the tree as this member has it, read-only, without asking anybody\n"
+    "  compact      the revision up to which history is forgotten; root may write a later one\n"
+    "\n"
+    "A write is one or more whole lines, each a command; write(2) itself says whether it took effect.\n"
+    "About a file:  getfattr --only-values -n user.quorum FILE\n";
+
+int control__read_readme(struct fs *fs, const char *child, struct buf *out)
+{
+    (void)fs, (void)child;
+    return buf_append(out, text, strlen(text));
+}

@@ -1,0 +1,85 @@
+/* The control tree as a table. `quorumfs.5` describes each row; what is not built has none. */
+#include <string.h>
+#include <sys/stat.h>
+
+#include "fs/control/tree.h"
+
+static const struct control_row rows[] = {
+    {"README", S_IFREG | 0444, control__read_readme, NULL, NULL},
+    {"compact", S_IFREG | 0644, control__read_compact, control__command_compact, NULL},
+    {"config", S_IFDIR | 0555, control__read_config, control__command_config, control__config_child},
+    {"hash", S_IFREG | 0444, control__read_hash, NULL, NULL},
+    {"health", S_IFREG | 0444, control__read_health, NULL, NULL},
+    {"local", S_IFDIR | 0555, NULL, NULL, NULL}, /* a view of its own: local.c */
+    {"metrics", S_IFREG | 0444, control__read_metrics, NULL, NULL},
+    {"revision", S_IFREG | 0444, control__read_revision, NULL, NULL},
+    {"status", S_IFREG | 0444, control__read_status, NULL, NULL},
+    {"status.json", S_IFREG | 0444, control__read_status_json, NULL, NULL},
+};
+enum { N_ROWS = sizeof rows / sizeof *rows, FIRST_ROW = 2, CHILD_SHIFT = 16 };
+
+const struct control_row *control__rows(size_t *n)
+{
+    *n = N_ROWS;
+    return rows;
+}
+
+static fuse_ino_t row_node(size_t i)
+{
+    if (!strcmp(rows[i].name, "local"))
+        return fs_node(FS_VIEW_LOCAL, STORE_ROOT_INO);
+    return fs_node(FS_VIEW_CONTROL, FIRST_ROW + i);
+}
+
+bool control__ref(fuse_ino_t node, struct control_ref *out)
+{
+    uint64_t number = fs_number_of(node), child = 0;
+
+    if (fs_view_of(node) != FS_VIEW_CONTROL)
+        return false;
+    if (node == FS_CONTROL_ROOT) {
+        *out = (struct control_ref){.mode = S_IFDIR | 0555};
+        return true;
+    }
+    if (number >> CHILD_SHIFT) {
+        child = number & ((1 << CHILD_SHIFT) - 1);
+        number >>= CHILD_SHIFT;
+    }
+    if (number < FIRST_ROW || number - FIRST_ROW >= N_ROWS)
+        return false;
+    *out = (struct control_ref){.row = &rows[number - FIRST_ROW]};
+    out->mode = out->row->mode;
+    if (!child)
+        return true;
+    out->child = out->row->child ? out->row->child(child - 1, &out->mode) : NULL;
+    return out->child != NULL;
+}
+
+fuse_ino_t control__entry(fuse_ino_t dir, size_t i, const char **name)
+{
+    struct control_ref ref;
+    mode_t mode;
+
+    if (!control__ref(dir, &ref))
+        return 0;
+    if (!ref.row) {
+        if (i >= N_ROWS)
+            return 0;
+        *name = rows[i].name;
+        return row_node(i);
+    }
+    if (ref.child || !ref.row->child || !(*name = ref.row->child(i, &mode)))
+        return 0;
+    return fs_node(FS_VIEW_CONTROL, fs_number_of(dir) << CHILD_SHIFT | (i + 1));
+}
+
+fuse_ino_t control__find(fuse_ino_t dir, const char *name)
+{
+    const char *entry;
+    fuse_ino_t node;
+
+    for (size_t i = 0; (node = control__entry(dir, i, &entry)); i++)
+        if (!strcmp(entry, name))
+            return node;
+    return 0;
+}

@@ -1,0 +1,98 @@
+/* The rows of the control tree, and what the files of this folder share; private to fs/control.
+ *
+ * A control file is one row: who may do what, and the functions that make its content and understand its commands. A row may be a
+ * directory whose children are made by a function; a child is served by the row's own functions, which get its name.
+ *
+ * Node numbers of view FS_VIEW_CONTROL: the root is 1; row i is i + 2; child j of row i is (i + 2) << 16 | (j + 1). Rows and children
+ * are fixed while the program runs, so numbers need no table. `local` is the root of view FS_VIEW_LOCAL.
+ *
+ * All functions run on the FUSE loop. */
+#ifndef QFS_FS_CONTROL_TREE_H
+#define QFS_FS_CONTROL_TREE_H
+
+#include "fs/control/control.h"
+#include "store/base/buf.h"
+
+/* One command of a control write: a line without its newline. Becomes one operation; all lines of a write become one command of the
+ * store, so that all take effect or none. */
+struct control_command {
+    const char *text;  /* borrowed, NUL-terminated */
+    struct store_op op; /* filled in by the row; may point into `hold` */
+    struct buf hold;   /* memory for op */
+};
+
+struct control_row {
+    const char *name;
+    mode_t mode; /* with the S_IFMT bits; of its children if it has some */
+    /* Appends the content. 0 or QE_*. */
+    int (*read)(struct fs *fs, const char *child, struct buf *out);
+    /* Understands one line: fills in cmd->op. 0 or QE_*, with a sentence for the log in `why`. NULL: read-only. */
+    int (*command)(struct fs *fs, const char *child, struct control_command *cmd, struct buf *why);
+    /* The name of child i and its mode, NULL behind the last. NULL: the row is a file. */
+    const char *(*child)(size_t i, mode_t *mode);
+};
+
+/* table.c */
+const struct control_row *control__rows(size_t *n);
+struct control_ref { /* what a node is */
+    const struct control_row *row; /* NULL: the root */
+    const char *child;             /* NULL: the row itself */
+    mode_t mode;
+};
+bool control__ref(fuse_ino_t node, struct control_ref *out);
+/* The node of a name in a directory of the table. 0: there is none. */
+fuse_ino_t control__find(fuse_ino_t dir, const char *name);
+/* Entry i of a directory of the table. 0 behind the last. */
+fuse_ino_t control__entry(fuse_ino_t dir, size_t i, const char **name);
+
+/* status.c: the facts about this member that status and metrics share; fixed names and order, new ones are appended. */
+struct control_facts {
+    struct replica_status status;
+    struct store_glance glance;
+    char cluster[2 * STORE_CLUSTER_ID_SIZE + 1];
+    int64_t uptime_s;
+    uint64_t failed_commits;
+};
+void control__facts(struct fs *fs, struct control_facts *out);
+
+/* What rows do. */
+int control__read_readme(struct fs *fs, const char *child, struct buf *out);
+int control__read_revision(struct fs *fs, const char *child, struct buf *out);
+int control__read_status(struct fs *fs, const char *child, struct buf *out);
+int control__read_status_json(struct fs *fs, const char *child, struct buf *out);
+int control__read_metrics(struct fs *fs, const char *child, struct buf *out);
+int control__read_health(struct fs *fs, const char *child, struct buf *out);
+int control__read_hash(struct fs *fs, const char *child, struct buf *out);
+const char *control__config_child(size_t i, mode_t *mode);
+int control__read_config(struct fs *fs, const char *child, struct buf *out);
+int control__command_config(struct fs *fs, const char *child, struct control_command *cmd, struct buf *why);
+int control__read_compact(struct fs *fs, const char *child, struct buf *out);
+int control__command_compact(struct fs *fs, const char *child, struct control_command *cmd, struct buf *why);
+
+/* write.c: one write(2) to a control file; replies. */
+void control__write(fuse_req_t req, const struct control_ref *ref, const char *data, size_t size);
+
+/* An open control file or file of local/. */
+struct control_file {
+    struct buf content; /* what it held when it was opened; fixed */
+    bool writable;
+};
+/* Bytes of such snapshots in memory; more than this are refused with ENOMEM. */
+enum { CONTROL_SNAPSHOT_BYTES_MAX = 1 << 30 };
+/* Takes the content over and replies to OPEN. */
+void control__reply_open(fuse_req_t req, struct fuse_file_info *fi, struct buf *content, bool writable);
+void control__reply_bytes(fuse_req_t req, const struct buf *b, size_t size, off_t off);
+
+/* local.c: the view FS_VIEW_LOCAL; each replies. */
+void control__local_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
+void control__local_getattr(fuse_req_t req, fuse_ino_t node);
+void control__local_readlink(fuse_req_t req, fuse_ino_t node);
+void control__local_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi);
+void control__local_opendir(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi);
+void control__local_readdir(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, struct fuse_file_info *fi, bool plus);
+void control__local_releasedir(fuse_req_t req, struct fuse_file_info *fi);
+
+/* control.c: attributes of a node of the table; reads its content for the size. */
+int control__stat(struct fs *fs, fuse_ino_t node, struct fuse_entry_param *e);
+
+#endif
