@@ -78,7 +78,7 @@ static int run_init(struct fs_options *o, struct buf *why)
         return OPTS_EXIT_FAILED;
     }
     buf_clear(why);
-    if (make_dir(o->dir, why) || preflight_writable(o->dir, why) || create_cluster(o, why) || opts_save(o, why))
+    if (make_dir(o->dir, why) || preflight_writable(o->dir, why) || opts_save(o, why) || create_cluster(o, why))
         return OPTS_EXIT_FAILED;
     return 0;
 }

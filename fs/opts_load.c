@@ -94,10 +94,8 @@ static int conf_pair(void *data, const char *section, const char *name, const ch
 
     if (l->err)
         return 1; /* the first sentence counts */
-    if (*section) {
-        buf_printf(l->why, "unknown section \"[%s]\" in \"%s\": only lines of name = value are allowed", section, l->path);
-        l->err = QE_INVAL;
-    } else if (row) {
+    (void)section; /* there are none: load_conf has looked */
+    if (row) {
         l->err = apply_member(l->o, row, value, l->path, l->why);
     } else if (opts__cluster_row(name)) {
         buf_printf(l->why, "%s = %s in \"%s\" is a setting of the whole cluster: give it to init, or write it to .quorum/config/%s", name,
@@ -160,6 +158,11 @@ static int load_conf(struct fs_options *o, struct buf *why)
 
         if (len > CONF_LINE_MAX) {
             buf_printf(why, "line %d of \"%s\" is too long: %d bytes are allowed", line, l.path, CONF_LINE_MAX);
+            err = QE_INVAL;
+            goto out;
+        }
+        if (p[strspn(p, " \t")] == '[') {
+            buf_printf(why, "line %d of \"%s\" begins a section: only lines of name = value are allowed", line, l.path);
             err = QE_INVAL;
             goto out;
         }
