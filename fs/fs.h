@@ -26,6 +26,7 @@ static inline fuse_ino_t fs_node(enum fs_view view, uint64_t number) { return (f
 
 struct inode_table;
 struct pending_queue;
+struct commit_failure;
 
 struct fs {
     /* Set once before the loop starts. */
@@ -41,7 +42,11 @@ struct fs {
     struct store_reader *reader;
     struct inode_table *inodes;
     struct pending_queue *pending;
-    bool stopping; /* SIGTERM: no new opens for writing */
+    struct commit_failure *failures; /* commits that failed at close and were not told by fsync yet */
+    bool init_answered; /* the reply to the kernel's hello was sent */
+    bool mounted;     /* and to be unmounted by us */
+    bool initialized; /* the kernel has said hello: the tree is usable */
+    bool stopping;    /* SIGTERM: no new opens for writing */
 
     /* Any thread. */
     _Atomic uint64_t failed_commits; /* commits whose failure close could not tell, or told */

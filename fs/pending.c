@@ -52,6 +52,7 @@ struct pending_queue {
     /* FUSE loop only. */
     struct pending *live; /* all that are not settled */
     bool look;            /* one was marked since the last look */
+    bool timer_armed;
 };
 
 int pending_open(struct fs *fs)
@@ -206,7 +207,7 @@ static void pending_look(struct pending_queue *q)
     if (again) {
         const struct itimerspec t = {.it_value = {.tv_nsec = LOOK_AGAIN_MS * 1000000L}};
 
-        timerfd_settime(q->timer, 0, &t, NULL);
+        q->timer_armed = timerfd_settime(q->timer, 0, &t, NULL) == 0;
     }
 }
 
@@ -216,8 +217,10 @@ void pending_drain(struct fs *fs)
     struct pending *p;
     uint64_t n;
 
-    if (read(q->timer, &n, sizeof n) == sizeof n)
+    if (q->timer_armed && read(q->timer, &n, sizeof n) == sizeof n) {
+        q->timer_armed = false;
         q->look = true;
+    }
     while (atomic_exchange(&q->has_done, false)) {
         eventfd_t count;
 

@@ -1,0 +1,432 @@
+/* A commit, step by step
+ *
+ * 1. FLUSH arrives for each close(2) of a descriptor, by whichever process. commit_flush decides whether this one is the opener's
+ *    last close (commit_is_last_close); if not, it answers 0 and nothing is committed.
+ * 2. commit_start turns the edits into one command and submits it. The edits leave the handle at once: what is written from now on
+ *    belongs to the next commit. While the creation of a file is on its way, further commits of that inode wait for it, since only
+ *    its result says which inode has the name.
+ * 3. The completion answers the request. On the loop commit_settle moves the handle on, or, after a failure, drops what depended on
+ *    it, logs, counts, and remembers the error for the next fsync of that file by that user.
+ *
+ * What goes wrong: the opener was killed: the edits are dropped. The commit fails or times out: it is never tried again. The name
+ * of a pending creation was taken: the edits go to the file that took it, and the node is led there. */
+#include "fs/commit.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "fs/pending.h"
+#include "fs/proc.h"
+
+enum commit_kind { COMMIT_CLOSE, COMMIT_FSYNC, COMMIT_WRITE, COMMIT_RELEASE };
+
+/* A commit that waits for the creation of its inode. */
+struct commit_waiter {
+    struct commit_waiter *next;
+    struct handle *h; /* a reference */
+    fuse_req_t req;   /* may be NULL */
+    enum commit_kind kind;
+    size_t size;
+};
+
+/* A commit on its way. */
+struct commit {
+    struct handle *h;          /* a reference */
+    struct creation *creation; /* what it creates, or NULL */
+    enum commit_kind kind;
+    uid_t uid;
+    pid_t pid;
+    char comm[16];
+};
+
+/* A commit that failed; told once by the next fsync of that file by that user. */
+struct commit_failure {
+    struct commit_failure *next;
+    uint64_t ino;
+    uid_t uid;
+    int err;
+};
+enum { FAILURES_MAX = 1000 }; /* older ones are forgotten: they were logged */
+
+/* ---- Failures ---- */
+
+static void failure_add(struct fs *fs, uint64_t ino, uid_t uid, int err)
+{
+    struct commit_failure *f, **p = &fs->failures;
+    int n = 0;
+
+    for (f = fs->failures; f; f = f->next) {
+        if (f->ino == ino && f->uid == uid) {
+            f->err = err;
+            return;
+        }
+    }
+    f = calloc(1, sizeof *f);
+    if (!f)
+        return;
+    *f = (struct commit_failure){.next = fs->failures, .ino = ino, .uid = uid, .err = err};
+    fs->failures = f;
+    while (*p && n < FAILURES_MAX) {
+        p = &(*p)->next;
+        n++;
+    }
+    if (*p) {
+        free(*p);
+        *p = NULL;
+    }
+}
+
+static int failure_take(struct fs *fs, uint64_t ino, uid_t uid)
+{
+    for (struct commit_failure **p = &fs->failures; *p; p = &(*p)->next) {
+        struct commit_failure *f = *p;
+        int err = f->err;
+
+        if (f->ino != ino || f->uid != uid)
+            continue;
+        *p = f->next;
+        free(f);
+        return err;
+    }
+    return 0;
+}
+
+void commit_close(struct fs *fs)
+{
+    while (fs->failures) {
+        struct commit_failure *f = fs->failures;
+
+        fs->failures = f->next;
+        free(f);
+    }
+}
+
+/* The path of an inode or of a pending creation, for the log. */
+static void commit_path(struct fs *fs, const struct inode *in, const struct creation *c, struct buf *out)
+{
+    int err = store_path(fs->reader, c ? c->parent : in->ino, out);
+
+    if (err)
+        buf_printf(out, "(inode %llu)", (unsigned long long)in->ino);
+    else if (c)
+        buf_printf(out, "%s%s", c->parent == STORE_ROOT_INO ? "" : "/", c->name);
+}
+
+static void commit_failed(struct fs *fs, const struct commit *k, const struct inode *in, int err)
+{
+    struct buf path = {0};
+
+    atomic_fetch_add(&fs->failed_commits, 1);
+    commit_path(fs, in, k->creation, &path);
+    log_warn("commit", "commit of \"%s\" by uid %u pid %d (%s) failed: %s", buf_cstr(&path), k->uid, (int)k->pid, k->comm,
+             qfs_strerror(err));
+    buf_fini(&path);
+    if (k->kind != COMMIT_FSYNC && k->kind != COMMIT_WRITE)
+        failure_add(fs, in->ino, k->uid, err);
+}
+
+/* ---- Commits on their way ---- */
+
+static void commit_start(fuse_req_t req, struct handle *h, enum commit_kind kind, size_t size);
+
+static void waiter_add(struct inode *in, fuse_req_t req, struct handle *h, enum commit_kind kind, size_t size)
+{
+    struct commit_waiter *w = calloc(1, sizeof *w), **p = &in->waiters;
+
+    if (!w) {
+        if (req)
+            fuse_reply_err(req, fs_errno(QE_NOMEM));
+        return;
+    }
+    *w = (struct commit_waiter){.h = h, .req = req, .kind = kind, .size = size};
+    handle_ref(h);
+    while (*p)
+        p = &(*p)->next;
+    *p = w;
+}
+
+static void waiters_run(struct inode *in)
+{
+    struct commit_waiter *w = in->waiters;
+
+    in->waiters = NULL;
+    while (w) {
+        struct commit_waiter *next = w->next;
+
+        commit_start(w->req, w->h, w->kind, w->size);
+        handle_unref(w->h);
+        free(w);
+        w = next;
+    }
+}
+
+/* The inode's creation has been decided: the name is bound to `ino`, or the creation has failed. */
+static void commit_settle_creation(struct fs *fs, struct inode *in, int err, uint64_t ino)
+{
+    in->creating = false;
+    if (!err) {
+        in->ino = ino;
+        creation_free(fs, in->creation);
+        return;
+    }
+    in->gone = true; /* its edits are dropped, and the name never was */
+    in->gone_err = err;
+    for (struct handle *h = in->handles; h; h = h->next)
+        handle_drop_edits(h);
+    creation_free(fs, in->creation);
+}
+
+static void commit_settle(struct fs *fs, fuse_req_t req, int err, int64_t rev, uint64_t ino, void *data)
+{
+    struct commit *k = data;
+    struct handle *h = k->h;
+    struct inode *in = h->in;
+
+    (void)req;
+    (void)rev;
+    atomic_fetch_add(&fs->n_commits, 1);
+    if (err)
+        commit_failed(fs, k, in, err);
+    if (k->creation)
+        commit_settle_creation(fs, in, err, ino);
+    if (err)
+        h->has_view = false;
+    h->base_old = true;
+    handle_ref(h); /* the inode must outlive its waiters */
+    if (!in->creating)
+        waiters_run(in);
+    handle_unref(h);
+    handle_unref(h);
+    free(k);
+}
+
+/* The operation that commits the handle's edits; `list` has room for all of them. */
+static void commit_op(const struct handle *h, struct store_edit *list, struct store_op *op)
+{
+    const struct inode *in = h->in;
+    const struct creation *c = in->creation;
+
+    edits_export(&h->edits, list);
+    *op = (struct store_op){.kind = STORE_OP_COMMIT, .ino = in->ino, .edits = list, .n_edits = h->edits.n};
+    if (h->uid != 0)
+        op->valid |= STORE_ATTR_KILLPRIV;
+    if (h->has_mtime) {
+        op->valid |= STORE_ATTR_MTIME;
+        op->mtime_ns = h->mtime_ns;
+    }
+    if (!c)
+        return;
+    op->ino = 0;
+    op->parent = c->parent;
+    op->name = (struct store_bytes){c->name, c->name_len};
+    op->new_ino = in->ino;
+    op->mode = c->mode;
+    op->uid = c->uid;
+    op->gid = c->gid;
+    op->xattrs = c->xattrs;
+    op->n_xattrs = c->n_xattrs;
+    if (c->has_mtime) {
+        op->valid |= STORE_ATTR_MTIME;
+        op->mtime_ns = c->mtime_ns;
+    }
+}
+
+static void commit_submit(fuse_req_t req, struct commit *k, struct store_op *ops, size_t n_ops, size_t size)
+{
+    struct fs *fs = k->h->fs;
+    struct store_command cmd = {.ops = ops, .n_ops = n_ops, .uid = k->uid, .gid = 0, .pid = k->pid, .comm = k->comm};
+    struct pending_call call = {.req = req, .arg = size, .settle = commit_settle, .data = k};
+
+    call.done = k->kind == COMMIT_WRITE ? pending_done_write : pending_done_err;
+    pending_submit(fs, &cmd, &call);
+}
+
+static struct commit *commit_new(fuse_req_t req, struct handle *h, enum commit_kind kind)
+{
+    const struct fuse_ctx *ctx = req ? fuse_req_ctx(req) : NULL;
+    struct commit *k = calloc(1, sizeof *k);
+
+    if (!k)
+        return NULL;
+    k->h = h;
+    k->kind = kind;
+    k->uid = ctx ? ctx->uid : h->uid;
+    k->pid = h->tgid ? h->tgid : ctx ? ctx->pid : 0;
+    proc_comm(ctx && ctx->pid > 0 ? ctx->pid : h->tgid, k->comm);
+    k->creation = h->in->creation;
+    return k;
+}
+
+/* Nothing goes to the store: the name was unlinked before it was committed, its creation failed, or there are no edits. */
+static void commit_reply_nothing(fuse_req_t req, struct handle *h, enum commit_kind kind, size_t size)
+{
+    if (!req)
+        return;
+    if (h->in->gone && h->in->gone_err)
+        fuse_reply_err(req, fs_errno(h->in->gone_err));
+    else if (kind == COMMIT_WRITE)
+        fuse_reply_write(req, size);
+    else
+        fuse_reply_err(req, 0);
+}
+
+static void commit_start(fuse_req_t req, struct handle *h, enum commit_kind kind, size_t size)
+{
+    struct store_edit few[8], *list = few;
+    struct store_op op;
+    struct commit *k;
+
+    if (h->in->creating) {
+        waiter_add(h->in, req, h, kind, size);
+        return;
+    }
+    if (h->in->gone || !h->dirty) { /* unlinked, dropped, or committed with an earlier one meanwhile */
+        commit_reply_nothing(req, h, kind, size);
+        return;
+    }
+    k = commit_new(req, h, kind);
+    if (h->edits.n > 8)
+        list = calloc(h->edits.n, sizeof *list);
+    if (!k || !list) {
+        free(k);
+        if (req)
+            fuse_reply_err(req, fs_errno(QE_NOMEM));
+        handle_drop_edits(h);
+        return;
+    }
+    commit_op(h, list, &op);
+    handle_ref(h);
+    h->in->creating = h->in->creation != NULL;
+    commit_submit(req, k, &op, 1, size);
+    handle_drop_edits(h); /* they are in the command now */
+    if (h->in->creation)
+        h->in->creation->has_mtime = false;
+    if (list != few)
+        free(list);
+}
+
+/* Drops the edits; a pending creation that no other open file will commit goes with them. */
+static void commit_abandon(struct handle *h)
+{
+    struct inode *in = h->in;
+
+    handle_drop_edits(h);
+    if (!in->creation || in->creating)
+        return;
+    for (const struct handle *o = in->handles; o; o = o->next)
+        if (o->dirty)
+            return;
+    creation_free(h->fs, in->creation);
+    in->gone = true;
+}
+
+/* ---- When ---- */
+
+/* Whether no descriptor of the file with write access is left to the process that opened it. The one that is being closed is out
+ * of the table already, and at exit the table is gone. Two files of one process on one inode cannot be told apart by that: then
+ * each close after a write counts. */
+static bool commit_is_last_close(const struct handle *h, pid_t tid)
+{
+    const struct inode *in = h->in;
+
+    for (const struct handle *o = in->handles; o; o = o->next)
+        if (o != h && o->writable && !o->released && o->tgid == h->tgid)
+            return h->wrote;
+    return !proc_has_writer(tid, in->node, in->ino);
+}
+
+void commit_flush(fuse_req_t req, struct handle *h)
+{
+    pid_t tid = fuse_req_ctx(req)->pid;
+    struct proc_info info;
+
+    if (!h->dirty || (tid > 0 && tid != h->tid && proc_tgid(tid) != h->tgid)) {
+        fuse_reply_err(req, 0); /* nothing to commit, or closed by a process that inherited it */
+        return;
+    }
+    if (tid > 0 ? !commit_is_last_close(h, tid) : !h->wrote) {
+        fuse_reply_err(req, 0);
+        return;
+    }
+    if (proc_info(tid, &info) && info.signaled) {
+        commit_abandon(h); /* killed before it closed: it publishes nothing */
+        fuse_reply_err(req, 0);
+        return;
+    }
+    h->wrote = false;
+    commit_start(req, h, COMMIT_CLOSE, 0);
+}
+
+void commit_fsync(fuse_req_t req, struct handle *h)
+{
+    int err;
+
+    if (h->dirty) {
+        commit_start(req, h, COMMIT_FSYNC, 0);
+        return;
+    }
+    err = failure_take(h->fs, h->in->ino, fuse_req_ctx(req)->uid);
+    fuse_reply_err(req, fs_errno(err));
+}
+
+void commit_write(fuse_req_t req, struct handle *h, size_t size)
+{
+    commit_start(req, h, COMMIT_WRITE, size);
+}
+
+void commit_release(struct handle *h)
+{
+    if (h->dirty)
+        commit_start(NULL, h, COMMIT_RELEASE, 0);
+    else
+        commit_abandon(h);
+}
+
+void commit_rename(fuse_req_t req, struct creation *c, uint64_t parent, const char *name, unsigned flags)
+{
+    struct handle *h = c->in->handles;
+    struct store_edit *list;
+    struct store_op ops[2];
+    struct commit *k;
+
+    while (h && !h->dirty)
+        h = h->next;
+    if (!h) {
+        fuse_reply_err(req, fs_errno(QE_NOENT));
+        return;
+    }
+    k = commit_new(req, h, COMMIT_FSYNC);
+    list = calloc(h->edits.n + 1, sizeof *list);
+    if (!k || !list) {
+        free(k);
+        free(list);
+        fuse_reply_err(req, fs_errno(QE_NOMEM));
+        return;
+    }
+    commit_op(h, list, &ops[0]);
+    ops[1] = (struct store_op){.kind = STORE_OP_RENAME, .parent = c->parent, .name = {c->name, c->name_len},
+                               .parent2 = parent, .name2 = {name, strlen(name)}, .flags = flags};
+    handle_ref(h);
+    c->in->creating = true;
+    commit_submit(req, k, ops, 2, 0);
+    handle_drop_edits(h);
+    free(list);
+}
+
+void commit_log_lost(struct fs *fs)
+{
+    struct inode *in, *tmp;
+
+    HASH_ITER(hh, fs->inodes->by_node, in, tmp) {
+        for (struct handle *h = in->handles; h; h = h->next) {
+            struct buf path = {0};
+
+            if (!h->dirty)
+                continue;
+            commit_path(fs, in, in->creation, &path);
+            log_warn("commit", "uncommitted changes to \"%s\" by uid %u pid %d are lost: the member stops", buf_cstr(&path), h->uid,
+                     (int)h->tgid);
+            buf_fini(&path);
+        }
+    }
+}

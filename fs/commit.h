@@ -1,0 +1,18 @@
+/* When the edits of an open file are committed, and what becomes of failures. FUSE loop only. */
+#ifndef QFS_FS_COMMIT_H
+#define QFS_FS_COMMIT_H
+
+#include "fs/handle.h"
+
+void commit_flush(fuse_req_t req, struct handle *h);  /* FLUSH; replies */
+void commit_fsync(fuse_req_t req, struct handle *h);  /* FSYNC; replies */
+/* The handle's edits, after a write of `size` bytes under O_SYNC; replies. */
+void commit_write(fuse_req_t req, struct handle *h, size_t size);
+void commit_release(struct handle *h);                /* RELEASE: what a process that outlived the opener wrote */
+/* Commits a pending creation, whose commit is not on its way yet, as it is, and renames it, in one revision; replies. */
+void commit_rename(fuse_req_t req, struct creation *c, uint64_t parent, const char *name, unsigned flags);
+/* Logs the handles whose edits are lost because the member stops. */
+void commit_log_lost(struct fs *fs);
+void commit_close(struct fs *fs); /* frees the records of failures */
+
+#endif

@@ -1,0 +1,281 @@
+/* Opening, creating, reading and writing files of the live tree. What an open file is: handle.h; when it commits: commit.c. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "fs/commit.h"
+#include "fs/ops.h"
+#include "fs/pending.h"
+#include "fs/proc.h"
+
+static struct handle *file_handle(const struct fuse_file_info *fi)
+{
+    return (struct handle *)(uintptr_t)fi->fh;
+}
+
+static void file_info(struct handle *h, struct fuse_file_info *fi)
+{
+    fi->fh = (uint64_t)(uintptr_t)h;
+    fi->direct_io = 1;            /* reads come to us: each handle has its own snapshot */
+    fi->noflush = !h->writable;   /* nothing happens when a reader closes */
+}
+
+/* The open file is given up: the caller died before it was told. */
+static void file_drop(struct handle *h)
+{
+    h->released = true;
+    handle_drop_edits(h);
+    commit_release(h);
+    handle_unref(h);
+}
+
+/* A handle on an existing inode or a pending creation. 0 or QE_*. */
+static int file_open_handle(struct fs *fs, struct inode *in, int flags, const struct fuse_ctx *ctx, struct handle **out)
+{
+    struct handle *h = handle_new(fs, in, flags, ctx);
+    int err = h ? 0 : QE_NOMEM;
+
+    if (!err && in->gone)
+        err = QE_STALE;
+    if (!err && h->writable)
+        err = fs->stopping ? QE_SHUTDOWN : replica_writable(fs->replica);
+    if (!err && !in->creation)
+        err = handle_load(h);
+    if (!err && (flags & O_TRUNC) && h->writable && h->size > 0)
+        err = handle_truncate(h, 0);
+    if (err && h) {
+        h->released = true;
+        handle_unref(h);
+    }
+    if (!err)
+        *out = h;
+    return err == QE_NOENT ? QE_STALE : err; /* the kernel walks the path again */
+}
+
+void file_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
+{
+    struct fs *fs = fs_of(req);
+    struct inode *in = inode_add(fs, node);
+    struct handle *h;
+    int err = in ? file_open_handle(fs, in, fi->flags, fuse_req_ctx(req), &h) : QE_NOMEM;
+
+    if (err) {
+        fuse_reply_err(req, fs_errno(err));
+        return;
+    }
+    file_info(h, fi);
+    if (fuse_reply_open(req, fi) == -ENOENT)
+        file_drop(h);
+}
+
+/* ---- Creating ---- */
+
+static void file_reply_create(fuse_req_t req, const struct store_attr *attr, struct handle *h, struct fuse_file_info *fi)
+{
+    struct fuse_entry_param e;
+    int err;
+
+    file_info(h, fi);
+    err = name_entry(fs_of(req), attr, &e);
+    if (err) {
+        file_drop(h);
+        fuse_reply_err(req, fs_errno(err));
+    } else if (fuse_reply_create(req, &e, fi) == -ENOENT) {
+        file_drop(h);
+        inode_forget(h->fs, e.ino, 1);
+    }
+}
+
+/* The name exists by now: CREATE is OPEN. */
+static void file_create_existing(fuse_req_t req, uint64_t node, struct fuse_file_info *fi)
+{
+    struct fs *fs = fs_of(req);
+    struct inode *in = inode_add(fs, node);
+    struct store_attr attr;
+    struct handle *h;
+    int err = in ? file_open_handle(fs, in, fi->flags, fuse_req_ctx(req), &h) : QE_NOMEM;
+
+    if (!err) {
+        err = attr_of(fs, node, fuse_req_ctx(req)->pid, &attr);
+        if (err)
+            file_drop(h);
+    }
+    if (err)
+        fuse_reply_err(req, fs_errno(err));
+    else
+        file_reply_create(req, &attr, h, fi);
+}
+
+static void file_settle_exclusive(struct fs *fs, fuse_req_t req, int err, int64_t rev, uint64_t ino, void *data)
+{
+    struct fuse_file_info *fi = data;
+
+    (void)fs;
+    (void)rev;
+    if (req && err)
+        fuse_reply_err(req, fs_errno(err));
+    else if (req)
+        file_create_existing(req, ino, fi);
+    free(fi);
+}
+
+/* O_EXCL: the name is taken at once, on all members. */
+static void file_create_exclusive(fuse_req_t req, struct store_op *op, const struct fuse_file_info *fi)
+{
+    struct store_command cmd = {.ops = op, .n_ops = 1};
+    struct fuse_file_info *kept = malloc(sizeof *kept);
+    struct pending_call call = {.req = req, .settle = file_settle_exclusive, .data = kept};
+
+    if (!kept) {
+        fuse_reply_err(req, ENOMEM);
+        return;
+    }
+    *kept = *fi;
+    kept->flags &= ~O_TRUNC;
+    pending_submit(fs_of(req), &cmd, &call);
+}
+
+/* A file that exists for its session only, until it is committed. */
+static int file_create_pending(fuse_req_t req, const struct store_op *op, const char *name, int flags, struct handle **out)
+{
+    struct fs *fs = fs_of(req);
+    struct inode *in = inode_add(fs, op->new_ino);
+    struct creation *c = in ? creation_new(fs, in, op->parent, name) : NULL;
+    struct handle *h = c ? handle_new(fs, in, flags, fuse_req_ctx(req)) : NULL;
+
+    if (!h) {
+        if (in)
+            inode_unused(fs, in);
+        return QE_NOMEM;
+    }
+    c->mode = op->mode;
+    c->uid = op->uid;
+    c->gid = op->gid;
+    c->session = h->session;
+    if (!h->writable) { /* open(O_RDONLY | O_CREAT): still the one who creates */
+        struct proc_info info;
+
+        h->tid = fuse_req_ctx(req)->pid;
+        h->tgid = proc_tgid(h->tid);
+        c->session = h->session = proc_info(h->tid, &info) ? info.session : 0;
+        h->writable = true;
+    }
+    h->dirty = true;
+    handle_count(h, 0, false);
+    *out = h;
+    return 0;
+}
+
+static int file_create_check(struct fs *fs, fuse_ino_t parent, const char *name)
+{
+    struct store_glance g;
+    int err = name_check(parent, name);
+
+    if (!err)
+        err = fs->stopping ? QE_SHUTDOWN : replica_writable(fs->replica);
+    replica_glance(fs->replica, &g);
+    if (!err && g.live_bytes + STORE_ENTRY_COST + (int64_t)strlen(name) > g.quota)
+        err = QE_NOSPC;
+    return err;
+}
+
+/* What is bound to the name already: 0 with its node, or QE_NOENT. */
+static int file_create_look(fuse_req_t req, uint64_t parent, const char *name, int flags, uint64_t *node)
+{
+    struct fs *fs = fs_of(req);
+    struct store_attr attr;
+    struct proc_info info;
+    struct creation *c;
+    int err = store_lookup(fs->reader, STORE_HEAD, parent, name, strlen(name), &attr);
+
+    if (!err && S_ISDIR(attr.mode))
+        return QE_ISDIR;
+    if (!err && S_ISLNK(attr.mode))
+        return QE_LOOP;
+    *node = attr.ino;
+    if (err == QE_NOENT && proc_info(fuse_req_ctx(req)->pid, &info)) {
+        c = creation_find(fs, parent, name, info.session);
+        if (c) {
+            *node = c->in->node;
+            err = 0;
+        }
+    }
+    return !err && (flags & O_EXCL) ? QE_EXIST : err;
+}
+
+void file_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
+{
+    struct fs *fs = fs_of(req);
+    struct store_op op = {.kind = STORE_OP_CREATE, .parent = inode_ino(fs, parent), .name = {name, strlen(name)}, .mode = mode & 07777};
+    struct store_attr attr;
+    struct handle *h;
+    uint64_t node;
+    int err = file_create_check(fs, parent, name);
+
+    if (!err)
+        err = file_create_look(req, op.parent, name, fi->flags, &node);
+    if (!err) {
+        file_create_existing(req, node, fi);
+        return;
+    }
+    if (err == QE_NOENT)
+        err = name_owner(fs, fuse_req_ctx(req), op.parent, &op);
+    if (!err && !(op.new_ino = replica_new_ino(fs->replica, STORE_FILE)))
+        err = QE_TIMEDOUT;
+    if (!err && (fi->flags & O_EXCL)) {
+        file_create_exclusive(req, &op, fi);
+        return;
+    }
+    if (!err)
+        err = file_create_pending(req, &op, name, fi->flags, &h);
+    if (err) {
+        fuse_reply_err(req, fs_errno(err));
+        return;
+    }
+    creation_attr(h->in->creation, 0, &attr);
+    file_reply_create(req, &attr, h, fi);
+}
+
+/* ---- Reading and writing ---- */
+
+void file_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, struct fuse_file_info *fi)
+{
+    const void *data;
+    size_t len;
+    int err = handle_read(file_handle(fi), size, off, &data, &len);
+
+    (void)node;
+    if (err)
+        fuse_reply_err(req, fs_errno(err));
+    else
+        fuse_reply_buf(req, data, len);
+}
+
+void file_write(fuse_req_t req, fuse_ino_t node, const char *data, size_t size, off_t off, struct fuse_file_info *fi)
+{
+    struct handle *h = file_handle(fi);
+    int err = replica_writable(h->fs->replica);
+
+    (void)node;
+    if (!err)
+        err = handle_write(h, data, size, off, fi->writepage);
+    if (err)
+        fuse_reply_err(req, fs_errno(err));
+    else if (h->sync && !fi->writepage)
+        commit_write(req, h, size);
+    else
+        fuse_reply_write(req, size);
+}
+
+void file_release(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
+{
+    struct handle *h = file_handle(fi);
+
+    (void)node;
+    fuse_reply_err(req, 0);
+    h->released = true;
+    commit_release(h);
+    handle_unref(h);
+}

@@ -1,0 +1,264 @@
+#include "fs/handle.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fs/proc.h"
+
+struct handle *handle_new(struct fs *fs, struct inode *in, int flags, const struct fuse_ctx *ctx)
+{
+    struct handle *h = calloc(1, sizeof *h);
+    struct proc_info info;
+
+    if (!h)
+        return NULL;
+    h->fs = fs;
+    h->in = in;
+    h->refs = 1;
+    h->readable = (flags & O_ACCMODE) != O_WRONLY;
+    h->writable = (flags & O_ACCMODE) != O_RDONLY;
+    h->append = flags & O_APPEND;
+    h->sync = flags & O_DSYNC; /* a bit of O_SYNC */
+    h->uid = ctx->uid;
+    if (h->writable && ctx->pid > 0) {
+        h->tid = ctx->pid;
+        h->tgid = proc_tgid(ctx->pid);
+        h->session = proc_info(ctx->pid, &info) ? info.session : 0;
+    }
+    h->next = in->handles;
+    if (h->next)
+        h->next->prev = h;
+    in->handles = h;
+    atomic_fetch_add(&fs->n_open, 1);
+    return h;
+}
+
+void handle_ref(struct handle *h)
+{
+    h->refs++;
+}
+
+void handle_unref(struct handle *h)
+{
+    struct inode *in = h->in;
+
+    if (--h->refs)
+        return;
+    handle_drop_edits(h);
+    content_unref(h->base);
+    buf_fini(&h->view);
+    if (h->next)
+        h->next->prev = h->prev;
+    if (h->prev)
+        h->prev->next = h->next;
+    else
+        in->handles = h->next;
+    atomic_fetch_sub(&h->fs->n_open, 1);
+    inode_unused(h->fs, in);
+    free(h);
+}
+
+void handle_count(struct handle *h, size_t bytes_before, bool dirty_before)
+{
+    atomic_fetch_add(&h->fs->dirty_bytes, (int64_t)h->edits.bytes - (int64_t)bytes_before);
+    if (h->dirty != dirty_before)
+        atomic_fetch_add(&h->fs->n_dirty, h->dirty ? 1 : (uint64_t)-1);
+}
+
+void handle_drop_edits(struct handle *h)
+{
+    size_t bytes = h->edits.bytes;
+    bool dirty = h->dirty;
+
+    edits_fini(&h->edits);
+    h->dirty = h->wrote = h->has_mtime = false;
+    handle_count(h, bytes, dirty);
+}
+
+int handle_load(struct handle *h)
+{
+    struct store_attr attr;
+    int err;
+
+    if (h->readable)
+        err = content_load(h->fs, h->in, &h->base, &attr);
+    else
+        err = store_getattr(h->fs->reader, STORE_HEAD, h->in->ino, &attr);
+    if (err)
+        return err;
+    h->size = h->store_size = attr.size;
+    inode_keep(h->in, &attr);
+    return 0;
+}
+
+int handle_advance(struct handle *h)
+{
+    struct content *c;
+    struct store_attr attr;
+    int err;
+
+    if (h->in->creation)
+        return 0;
+    err = content_load(h->fs, h->in, &c, &attr);
+    if (err == QE_NOENT) { /* deleted: what it had is all there is */
+        h->base_old = false;
+        return 0;
+    }
+    if (err)
+        return err;
+    content_unref(h->base);
+    h->base = c;
+    h->base_old = false;
+    h->has_view = false;
+    h->size = h->store_size = attr.size;
+    return 0;
+}
+
+/* Makes `view` from base and edits. */
+static int handle_make_view(struct handle *h)
+{
+    int err;
+
+    if (h->has_view)
+        return 0;
+    buf_clear(&h->view);
+    err = h->base ? buf_append(&h->view, h->base->bytes.data, h->base->bytes.len) : 0;
+    if (!err)
+        err = edits_apply(&h->edits, &h->view);
+    h->has_view = !err;
+    return err;
+}
+
+/* The growth that the coming commit brings must fit the quota, and the size max-value: shells hide errors of close. */
+static int handle_check_size(struct handle *h, int64_t size)
+{
+    struct store_glance g;
+
+    if (size <= h->size && size <= h->store_size)
+        return 0;
+    replica_glance(h->fs->replica, &g);
+    if (size > g.max_value)
+        return QE_FBIG;
+    if (size > h->store_size && g.live_bytes + (size - h->store_size) > g.quota)
+        return QE_NOSPC;
+    return 0;
+}
+
+int handle_write(struct handle *h, const void *data, size_t size, off_t off, bool paged)
+{
+    bool append = h->append && !paged;
+    size_t bytes = h->edits.bytes;
+    bool dirty = h->dirty;
+    int64_t end = append ? h->size + (int64_t)size : (int64_t)off + (int64_t)size;
+    int err;
+
+    if (size == 0)
+        return 0;
+    if (end < h->size)
+        end = h->size;
+    err = handle_check_size(h, end);
+    if (!err && h->readable)
+        err = handle_make_view(h); /* kept up to date from here on */
+    if (!err)
+        err = append ? edits_append(&h->edits, data, size) : edits_write(&h->edits, (uint64_t)off, data, size);
+    if (err)
+        return err;
+    if (h->has_view && (append ? buf_append(&h->view, data, size) : buf_write_at(&h->view, (size_t)off, data, size)))
+        h->has_view = false; /* out of memory: made again when it is needed */
+    h->size = end;
+    h->dirty = h->wrote = true;
+    handle_count(h, bytes, dirty);
+    return 0;
+}
+
+int handle_truncate(struct handle *h, int64_t size)
+{
+    size_t bytes = h->edits.bytes;
+    bool dirty = h->dirty;
+    int err = handle_check_size(h, size);
+
+    if (!err && h->readable && size > 0)
+        err = handle_make_view(h);
+    if (!err)
+        err = edits_truncate(&h->edits, (uint64_t)size);
+    if (err)
+        return err;
+    if (size == 0) { /* the view of nothing needs no base */
+        buf_clear(&h->view);
+        h->has_view = h->readable;
+    } else if (h->has_view && buf_resize(&h->view, (size_t)size)) {
+        h->has_view = false;
+    }
+    h->size = size;
+    h->dirty = true;
+    handle_count(h, bytes, dirty);
+    return 0;
+}
+
+/* Reading at the end goes on with what has been appended since, if the newer content begins with the old one. */
+static int handle_follow(struct handle *h)
+{
+    struct content *c;
+    struct store_attr attr;
+    int err;
+
+    if (h->dirty || h->base_old || !h->base || h->in->creation)
+        return 0;
+    err = content_load(h->fs, h->in, &c, &attr);
+    if (err)
+        return err == QE_NOENT ? 0 : err;
+    if (c != h->base && c->bytes.len >= h->base->bytes.len &&
+        (h->base->bytes.len == 0 || !memcmp(c->bytes.data, h->base->bytes.data, h->base->bytes.len))) {
+        struct content *old = h->base;
+
+        h->base = c;
+        c = old;
+        h->has_view = false;
+        h->size = h->store_size = attr.size;
+    }
+    content_unref(c);
+    return 0;
+}
+
+int handle_read(struct handle *h, size_t size, off_t off, const void **data, size_t *len)
+{
+    const struct buf *b;
+    size_t have;
+    int err = 0;
+
+    if (h->base_old && !h->dirty)
+        err = handle_advance(h);
+    if (!err && (h->edits.n || !h->base))
+        err = handle_make_view(h);
+    if (err)
+        return err;
+    b = h->has_view ? &h->view : &h->base->bytes;
+    if ((uint64_t)off >= b->len) {
+        err = handle_follow(h);
+        if (err)
+            return err;
+        b = h->has_view ? &h->view : &h->base->bytes;
+    }
+    have = (uint64_t)off < b->len ? b->len - (size_t)off : 0;
+    *len = have < size ? have : size;
+    *data = *len ? b->data + off : NULL;
+    return 0;
+}
+
+struct handle *handle_dirty_of(struct inode *in, pid_t tid)
+{
+    struct proc_info info;
+    bool known = false;
+
+    for (struct handle *h = in->handles; h; h = h->next) {
+        if (!h->dirty || h->released)
+            continue;
+        if (!known && !proc_info(tid, &info))
+            return NULL;
+        known = true;
+        if (h->tid == tid || (h->session && h->session == info.session))
+            return h;
+    }
+    return NULL;
+}

@@ -1,0 +1,65 @@
+/* Open files: snapshots for readers, private edits for writers.
+ *
+ * What a handle reads is `base` (the content of the revision at which it was opened) with its own `edits` applied (`view`, made when
+ * needed). Nothing of the edits leaves the handle until commit.c commits them. A handle can be moved to a newer content
+ * (handle_advance): after its own commit, at the end of the file (tail -f). FUSE loop only. */
+#ifndef QFS_FS_HANDLE_H
+#define QFS_FS_HANDLE_H
+
+#include "fs/content.h"
+#include "fs/edits.h"
+#include "fs/inode.h"
+
+struct handle {
+    struct fs *fs;
+    struct inode *in;
+    struct handle *prev, *next; /* of the inode */
+    size_t refs;                /* the open file, and commits on their way */
+    bool released;              /* the open file is gone */
+
+    /* The open call. */
+    bool readable, writable, append;
+    bool sync;      /* O_SYNC or O_DSYNC: each write commits */
+    pid_t tid, tgid; /* the opener; 0: of another pid namespace */
+    pid_t session;  /* may see the buffered size */
+    uid_t uid;
+
+    /* What is read. */
+    struct content *base; /* a reference; NULL for handles that cannot read */
+    bool base_old;        /* a commit of its own is not in base yet */
+    struct buf view;      /* base with edits applied, if has_view */
+    bool has_view;
+
+    /* What is to be committed. */
+    struct edits edits;
+    int64_t size;       /* of the file as this handle sees it */
+    int64_t store_size; /* of the file when last looked at: what growth is counted from */
+    bool dirty;         /* there is something to commit */
+    bool wrote;         /* a WRITE since the last FLUSH */
+    bool has_mtime;     /* utimens while dirty: kept over the coming commit */
+    int64_t mtime_ns;
+};
+
+/* A new handle on an inode, with `flags` of open(2). NULL: out of memory. */
+struct handle *handle_new(struct fs *fs, struct inode *in, int flags, const struct fuse_ctx *ctx);
+void handle_ref(struct handle *h);
+void handle_unref(struct handle *h);
+/* Looks at the inode in the store, with its content if the handle can read; keeps the attributes with the inode. 0 or QE_*. */
+int handle_load(struct handle *h);
+
+/* 0 or QE_FBIG, QE_NOSPC, QE_NOMEM. `paged`: from a shared mapping, so at `off` even with O_APPEND. */
+int handle_write(struct handle *h, const void *data, size_t size, off_t off, bool paged);
+int handle_truncate(struct handle *h, int64_t size);
+/* Bytes at `off`: borrowed until the next call. */
+int handle_read(struct handle *h, size_t size, off_t off, const void **data, size_t *len);
+/* Moves a clean handle to the newest content. */
+int handle_advance(struct handle *h);
+/* Drops the edits: they never take effect. */
+void handle_drop_edits(struct handle *h);
+/* Called by whatever changes edits or dirty: keeps the mount's counters right. */
+void handle_count(struct handle *h, size_t bytes_before, bool dirty_before);
+
+/* The dirty handle of the inode that belongs to the session of `tid`, or NULL. */
+struct handle *handle_dirty_of(struct inode *in, pid_t tid);
+
+#endif

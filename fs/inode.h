@@ -1,0 +1,78 @@
+/* The nodes that the kernel knows: lookup counts, open handles, and files whose creation is not committed yet.
+ *
+ * A node id is the inode number of the store. The one exception: a pending creation gets a fresh number as its node id, and if
+ * somebody else takes the name first, its edits go to that file; then `ino` differs from `node` until the node is forgotten.
+ * FUSE loop only. */
+#ifndef QFS_FS_INODE_H
+#define QFS_FS_INODE_H
+
+#include <uthash.h>
+
+#include "fs/fs.h"
+
+struct handle;
+struct content;
+struct commit_waiter;
+
+/* A file that was created by open and has not been committed: it exists for its session of processes only. */
+struct creation {
+    struct inode *in;
+    uint64_t parent;
+    char name[STORE_NAME_MAX + 1];
+    size_t name_len;
+    pid_t session;       /* who may see it */
+    uint32_t mode, uid, gid;
+    int64_t mtime_ns;    /* when has_mtime: set by utimens */
+    int64_t created_ns;
+    bool has_mtime;
+    struct store_xattr *xattrs; /* owned, also what they point to */
+    size_t n_xattrs;
+    struct creation *prev, *next;
+};
+
+struct inode {
+    uint64_t node;       /* key */
+    uint64_t ino;        /* in the store */
+    uint64_t nlookup;    /* the kernel's lookup count */
+    struct handle *handles;     /* open files of this node */
+    struct creation *creation;  /* not committed yet; owned */
+    bool creating;              /* the commit of the creation is on its way */
+    bool gone;                  /* a creation that failed or was unlinked: it has no inode in the store */
+    int gone_err;               /* why it failed; 0: unlinked */
+    struct commit_waiter *waiters; /* commits that wait for the creation */
+    struct content *content;    /* what the newest reader loaded; not a reference of its own */
+    struct store_attr *kept;    /* last seen attributes, shown while open after the file is deleted; owned, or NULL */
+    UT_hash_handle hh;
+};
+
+struct inode_table {
+    struct inode *by_node;
+    struct creation *creations;
+};
+
+int inode_open_table(struct fs *fs);
+void inode_close_table(struct fs *fs); /* frees all nodes; no handle is open any more */
+
+struct inode *inode_find(struct fs *fs, uint64_t node); /* NULL: unknown */
+struct inode *inode_add(struct fs *fs, uint64_t node);  /* finds or makes; NULL: out of memory */
+void inode_remember(struct inode *in);                  /* one more lookup was answered */
+void inode_forget(struct fs *fs, uint64_t node, uint64_t nlookup);
+void inode_unused(struct fs *fs, struct inode *in);     /* frees it if neither kernel nor handles need it */
+/* Keeps attributes for after a deletion. Out of memory: fstat of a deleted file will fail. */
+void inode_keep(struct inode *in, const struct store_attr *attr);
+/* The inode number in the store for a node id. */
+uint64_t inode_ino(struct fs *fs, uint64_t node);
+
+/* Makes a pending creation. NULL: out of memory. */
+struct creation *creation_new(struct fs *fs, struct inode *in, uint64_t parent, const char *name);
+void creation_free(struct fs *fs, struct creation *c);
+/* The pending creation of that name that a process of `session` sees; session 0: anybody's. */
+struct creation *creation_find(struct fs *fs, uint64_t parent, const char *name, pid_t session);
+bool creation_any_below(struct fs *fs, uint64_t parent, pid_t session);
+int creation_setxattr(struct creation *c, const char *name, const void *value, size_t size, int flags);
+int creation_removexattr(struct creation *c, const char *name);
+const struct store_xattr *creation_xattr(const struct creation *c, const char *name);
+/* Attributes as its session sees them; size is the caller's. */
+void creation_attr(const struct creation *c, int64_t size, struct store_attr *out);
+
+#endif

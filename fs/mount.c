@@ -1,0 +1,246 @@
+/* One loop serves a mount. It waits for four things: requests of the kernel, completions of replica (pending.h), signals, and the
+ * word that the member has to stop (fatal). What completions left is settled before each request, so a caller that was answered
+ * never meets the state of before. */
+#include "fs/mount.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "fs/commit.h"
+#include "fs/device.h"
+#include "fs/ops.h"
+#include "fs/pending.h"
+#include "store/base/clock.h"
+
+enum { LOCK_WAIT_MS = 10000 }; /* for an old process that is about to let go of DIR */
+
+struct mount {
+    struct fs fs;
+    struct fuse_args args;
+    struct fuse_buf request; /* memory for one request */
+    int signals;             /* signalfd */
+    int fatal;               /* eventfd: the member has to stop */
+    char why_fatal[256];     /* set before `fatal` is written */
+    int64_t stop_deadline_ns; /* while stopping */
+};
+
+/* Replica's thread. */
+static void mount_on_fatal(void *data, const char *why)
+{
+    struct mount *m = data;
+
+    snprintf(m->why_fatal, sizeof m->why_fatal, "%s", why);
+    eventfd_write(m->fatal, 1);
+}
+
+/* Signals come to the loop; threads that are made later inherit that they are blocked. */
+static int mount_signals(struct mount *m)
+{
+    sigset_t set;
+
+    signal(SIGPIPE, SIG_IGN);
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    if (sigprocmask(SIG_BLOCK, &set, NULL))
+        return QE_IO;
+    m->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    m->fatal = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    return m->signals < 0 || m->fatal < 0 ? QE_IO : 0;
+}
+
+static void mount_fuse_log(enum fuse_log_level level, const char *fmt, va_list ap)
+{
+    char line[512];
+    size_t n;
+
+    vsnprintf(line, sizeof line, fmt, ap);
+    n = strlen(line);
+    if (n && line[n - 1] == '\n')
+        line[n - 1] = 0;
+    log_line(level <= FUSE_LOG_ERR ? LOG_LEVEL_ERROR : level <= FUSE_LOG_WARNING ? LOG_LEVEL_WARN : LOG_LEVEL_DEBUG, "fuse", "%s", line);
+}
+
+static int mount_open_member(struct mount *m, struct buf *why)
+{
+    struct fs *fs = &m->fs;
+    const struct replica_options options = {.dir = fs->opt->dir, .timeout_ms = fs->opt->timeout_ms, .data = m, .fatal = mount_on_fatal};
+    int err = replica_start(&options, LOCK_WAIT_MS, &fs->replica, why);
+
+    if (!err)
+        err = replica_reader(fs->replica, &fs->reader);
+    if (!err)
+        err = inode_open_table(fs);
+    if (!err)
+        err = pending_open(fs);
+    return err;
+}
+
+static int mount_open(struct mount *m, struct buf *why)
+{
+    struct fs *fs = &m->fs;
+    int err;
+
+    fs->owner_uid = geteuid();
+    fs->owner_gid = getegid();
+    fs->started_ns = clock_boottime_ns();
+    err = mount_signals(m);
+    if (!err)
+        err = mount_open_member(m, why);
+    if (!err)
+        err = device_args(fs->opt, &m->args);
+    if (err)
+        return err;
+    fuse_set_log_func(mount_fuse_log);
+    fs->se = fuse_session_new(&m->args, &fs_ops, sizeof fs_ops, fs);
+    return fs->se ? device_mount(fs, why) : QE_NOMEM;
+}
+
+/* No new opens for writing; what was proposed is answered; the mount disappears from the tree now. */
+static void mount_begin_stop(struct mount *m)
+{
+    struct fs *fs = &m->fs;
+
+    if (fs->stopping)
+        return;
+    fs->stopping = true;
+    pending_stopping(fs);
+    m->stop_deadline_ns = clock_boottime_ns() + (fs->opt->timeout_ms + INT64_C(1000)) * 1000000;
+    device_unmount(fs);
+}
+
+static bool mount_may_end(struct mount *m)
+{
+    return m->fs.stopping && (pending_none(&m->fs) || clock_boottime_ns() >= m->stop_deadline_ns);
+}
+
+/* One request. False: the connection is gone. */
+static bool mount_serve(struct mount *m)
+{
+    struct fs *fs = &m->fs;
+    int n = fuse_session_receive_buf(fs->se, &m->request);
+
+    if (n == -EINTR || n == -EAGAIN)
+        return true;
+    if (n <= 0)
+        return false;
+    pending_drain(fs);
+    atomic_fetch_add(&fs->n_requests, 1);
+    fuse_session_process_buf(fs->se, &m->request);
+    pending_drain(fs);
+    return !fuse_session_exited(fs->se);
+}
+
+/* Returns the exit status. */
+static int mount_loop(struct mount *m, void (*ready)(void *), void *data)
+{
+    struct fs *fs = &m->fs;
+    struct pollfd fds[] = {{fuse_session_fd(fs->se), POLLIN, 0}, {pending_fd(fs), POLLIN, 0}, {m->signals, POLLIN, 0}, {m->fatal, POLLIN, 0}};
+    bool told = false;
+
+    while (!mount_may_end(m)) {
+        struct signalfd_siginfo info;
+
+        if (poll(fds, 4, fs->stopping ? 100 : -1) < 0 && errno != EINTR)
+            return 1;
+        if (fds[3].revents) {
+            log_error("mount", "the member stops: %s", m->why_fatal);
+            device_unmount(fs);
+            return 1;
+        }
+        if (fds[1].revents)
+            pending_drain(fs);
+        if (fds[2].revents && read(m->signals, &info, sizeof info) == sizeof info)
+            mount_begin_stop(m);
+        if (fds[0].revents && !mount_serve(m)) {
+            fs->mounted = false; /* by umount(8) */
+            mount_begin_stop(m);
+            fds[0].fd = -1;
+        }
+        if (!told && fs->initialized) {
+            told = true;
+            ready(data);
+        }
+    }
+    return 0;
+}
+
+static void mount_close_handles(struct fs *fs)
+{
+    struct inode *in, *tmp;
+
+    commit_log_lost(fs);
+    HASH_ITER(hh, fs->inodes->by_node, in, tmp) {
+        struct handle *h = in->handles;
+
+        while (h) {
+            struct handle *next = h->next;
+
+            handle_unref(h);
+            h = next;
+        }
+    }
+}
+
+static void mount_close(struct mount *m)
+{
+    struct fs *fs = &m->fs;
+
+    if (fs->inodes)
+        mount_close_handles(fs);
+    if (fs->se)
+        fuse_session_destroy(fs->se); /* closes /dev/fuse: what is still asked gets ENOTCONN */
+    if (fs->reader)
+        store_reader_close(fs->reader);
+    if (fs->replica)
+        replica_stop(fs->replica);
+    if (fs->pending) {
+        pending_drain(fs);
+        pending_close(fs);
+    }
+    commit_close(fs);
+    inode_close_table(fs);
+    fuse_opt_free_args(&m->args);
+    free(m->request.mem);
+    if (m->signals >= 0)
+        close(m->signals);
+    if (m->fatal >= 0)
+        close(m->fatal);
+    free(m);
+}
+
+int mount_run(struct fs_options *opt, void (*ready)(void *data), void *data, struct buf *why)
+{
+    struct mount *m = calloc(1, sizeof *m);
+    int status, err;
+
+    if (!m) {
+        buf_printf(why, "%s", qfs_strerror(QE_NOMEM));
+        return 1;
+    }
+    m->signals = m->fatal = -1;
+    m->fs.opt = opt;
+    err = mount_open(m, why);
+    if (err) {
+        if (!why->len)
+            buf_printf(why, "%s", qfs_strerror(err));
+        device_unmount(&m->fs);
+        mount_close(m);
+        return 1;
+    }
+    log_info("mount", "mounted dir=\"%s\" on=\"%s\"", opt->dir, opt->mountpoint);
+    status = mount_loop(m, ready, data);
+    if (status) /* the member has failed and its threads may be stuck: nothing more can be saved by an orderly end */
+        _exit(status);
+    mount_close(m);
+    log_info("mount", "stopped");
+    return 0;
+}

@@ -1,0 +1,271 @@
+/* Names of the live tree: looked up in the store, changed by commands. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "fs/commit.h"
+#include "fs/control/control.h"
+#include "fs/ops.h"
+#include "fs/pending.h"
+#include "fs/proc.h"
+#include "fs/view.h"
+
+static pid_t session_of(pid_t tid)
+{
+    struct proc_info info;
+
+    return proc_info(tid, &info) ? info.session : -1;
+}
+
+int name_check(fuse_ino_t parent, const char *name)
+{
+    if (strlen(name) > STORE_NAME_MAX)
+        return QE_NAMETOOLONG;
+    if (parent == STORE_ROOT_INO && !strcmp(name, ".quorum"))
+        return QE_PERM;
+    return 0;
+}
+
+int name_entry(struct fs *fs, const struct store_attr *attr, struct fuse_entry_param *e)
+{
+    struct inode *in = inode_add(fs, attr->ino);
+
+    if (!in)
+        return QE_NOMEM;
+    memset(e, 0, sizeof *e); /* timeouts of 0: each use asks again, so nothing is ever stale */
+    e->ino = in->node;
+    view_stat(attr, attr->ino, &e->attr);
+    inode_remember(in);
+    return 0;
+}
+
+static void name_reply_entry(fuse_req_t req, const struct store_attr *attr)
+{
+    struct fuse_entry_param e;
+    int err = name_entry(fs_of(req), attr, &e);
+
+    if (err)
+        fuse_reply_err(req, fs_errno(err));
+    else if (fuse_reply_entry(req, &e) == -ENOENT)
+        inode_forget(fs_of(req), e.ino, 1);
+}
+
+/* Replies with a pending creation, which only its session may see. False: there is none for this caller. */
+static bool name_lookup_pending(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    struct fs *fs = fs_of(req);
+    struct fuse_entry_param e = {0};
+    struct creation *c = creation_find(fs, parent, name, 0);
+    struct store_attr attr;
+
+    if (c)
+        c = creation_find(fs, parent, name, session_of(fuse_req_ctx(req)->pid));
+    if (!c || attr_of(fs, c->in->node, fuse_req_ctx(req)->pid, &attr))
+        return false;
+    e.ino = c->in->node;
+    view_stat(&attr, attr.ino, &e.attr);
+    inode_remember(c->in);
+    if (fuse_reply_entry(req, &e) == -ENOENT)
+        inode_forget(fs, e.ino, 1);
+    return true;
+}
+
+void name_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    struct fs *fs = fs_of(req);
+    struct store_attr attr;
+    int err;
+
+    if (strlen(name) > STORE_NAME_MAX) {
+        fuse_reply_err(req, ENAMETOOLONG);
+        return;
+    }
+    err = store_lookup(fs->reader, STORE_HEAD, inode_ino(fs, parent), name, strlen(name), &attr);
+    if (err == QE_NOENT && name_lookup_pending(req, parent, name))
+        return;
+    if (err)
+        fuse_reply_err(req, fs_errno(err));
+    else
+        name_reply_entry(req, &attr);
+}
+
+/* ---- New entries ---- */
+
+static void name_settle_entry(struct fs *fs, fuse_req_t req, int err, int64_t rev, uint64_t ino, void *data)
+{
+    struct store_attr attr;
+
+    (void)rev;
+    (void)data;
+    if (!req)
+        return;
+    if (!err)
+        err = store_getattr(fs->reader, STORE_HEAD, ino, &attr);
+    if (err)
+        fuse_reply_err(req, fs_errno(err));
+    else
+        name_reply_entry(req, &attr);
+}
+
+int name_owner(struct fs *fs, const struct fuse_ctx *ctx, uint64_t parent, struct store_op *op)
+{
+    struct store_attr attr;
+    int err = store_getattr(fs->reader, STORE_HEAD, parent, &attr);
+
+    if (err)
+        return err;
+    op->uid = ctx->uid;
+    op->gid = attr.mode & S_ISGID ? attr.gid : ctx->gid;
+    if ((attr.mode & S_ISGID) && op->kind == STORE_OP_MKDIR)
+        op->mode |= S_ISGID;
+    return 0;
+}
+
+/* Submits one operation that makes an entry, and replies with it. */
+static void name_make(fuse_req_t req, fuse_ino_t parent, const char *name, struct store_op *op, enum store_kind kind)
+{
+    struct fs *fs = fs_of(req);
+    struct store_command cmd = {.ops = op, .n_ops = 1};
+    struct pending_call call = {.req = req, .settle = name_settle_entry};
+    int err = name_check(parent, name);
+
+    op->parent = inode_ino(fs, parent);
+    op->name = (struct store_bytes){name, strlen(name)};
+    if (!err)
+        err = replica_writable(fs->replica);
+    if (!err)
+        err = name_owner(fs, fuse_req_ctx(req), op->parent, op);
+    if (!err) {
+        op->new_ino = replica_new_ino(fs->replica, kind);
+        if (!op->new_ino)
+            err = QE_TIMEDOUT;
+    }
+    if (err)
+        fuse_reply_err(req, fs_errno(err));
+    else
+        pending_submit(fs, &cmd, &call);
+}
+
+void name_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
+{
+    struct store_op op = {.kind = STORE_OP_MKDIR, .mode = mode & 07777};
+
+    name_make(req, parent, name, &op, STORE_DIR);
+}
+
+void name_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
+{
+    struct store_op op = {.kind = STORE_OP_CREATE, .mode = mode & 07777};
+
+    (void)rdev;
+    if (S_ISREG(mode))
+        name_make(req, parent, name, &op, STORE_FILE);
+    else
+        fuse_reply_err(req, EPERM); /* no devices, FIFOs, sockets: they would mean something else on each machine */
+}
+
+void name_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
+{
+    struct store_op op = {.kind = STORE_OP_SYMLINK, .mode = 0777, .bytes = {target, strlen(target)}};
+
+    name_make(req, parent, name, &op, STORE_SYMLINK);
+}
+
+/* ---- Names that go or move ---- */
+
+static void name_submit(fuse_req_t req, struct store_op *op)
+{
+    struct store_command cmd = {.ops = op, .n_ops = 1};
+    struct pending_call call = {.req = req, .done = pending_done_err};
+    int err = replica_writable(fs_of(req)->replica);
+
+    if (err)
+        fuse_reply_err(req, fs_errno(err));
+    else
+        pending_submit(fs_of(req), &cmd, &call);
+}
+
+/* The caller's own pending creation of a name that the store does not have, and whose commit is not on its way. */
+static struct creation *name_pending(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    struct fs *fs = fs_of(req);
+    struct store_attr attr;
+    struct creation *c = creation_find(fs, parent, name, 0);
+
+    if (c)
+        c = creation_find(fs, parent, name, session_of(fuse_req_ctx(req)->pid));
+    if (!c || c->in->creating)
+        return NULL;
+    return store_lookup(fs->reader, STORE_HEAD, inode_ino(fs, parent), name, strlen(name), &attr) == QE_NOENT ? c : NULL;
+}
+
+void name_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    struct fs *fs = fs_of(req);
+    struct store_op op = {.kind = STORE_OP_UNLINK, .parent = inode_ino(fs, parent), .name = {name, strlen(name)}};
+    struct creation *c = name_pending(req, parent, name);
+
+    if (c) { /* open files of it go on in private */
+        struct store_attr attr;
+
+        creation_attr(c, 0, &attr);
+        inode_keep(c->in, &attr);
+        c->in->gone = true;
+        creation_free(fs, c);
+        fuse_reply_err(req, 0);
+        return;
+    }
+    name_submit(req, &op);
+}
+
+void name_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    struct fs *fs = fs_of(req);
+    struct store_op op = {.kind = STORE_OP_RMDIR, .parent = inode_ino(fs, parent), .name = {name, strlen(name)}};
+    struct store_attr attr;
+
+    if (fs->inodes->creations && !store_lookup(fs->reader, STORE_HEAD, op.parent, name, strlen(name), &attr) &&
+        creation_any_below(fs, attr.ino, session_of(fuse_req_ctx(req)->pid))) {
+        fuse_reply_err(req, ENOTEMPTY); /* the caller itself is making a file there */
+        return;
+    }
+    name_submit(req, &op);
+}
+
+void name_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t parent2, const char *name2, unsigned flags)
+{
+    struct fs *fs = fs_of(req);
+    struct creation *c = name_pending(req, parent, name);
+    int err = name_check(parent2, name2);
+    struct store_op op = {.kind = STORE_OP_RENAME, .parent = inode_ino(fs, parent), .name = {name, strlen(name)},
+                          .parent2 = inode_ino(fs, parent2), .name2 = {name2, strlen(name2)}};
+
+    if (flags & RENAME_NOREPLACE)
+        op.flags |= STORE_RENAME_NOREPLACE;
+    if (flags & RENAME_EXCHANGE)
+        op.flags |= STORE_RENAME_EXCHANGE;
+    if (!err && (flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE)))
+        err = QE_INVAL;
+    if (err)
+        fuse_reply_err(req, fs_errno(err));
+    else if (c)
+        commit_rename(req, c, op.parent2, name2, op.flags);
+    else
+        name_submit(req, &op);
+}
+
+void name_readlink(fuse_req_t req, fuse_ino_t node)
+{
+    struct fs *fs = fs_of(req);
+    struct buf target = {0};
+    int err = store_content(fs->reader, STORE_HEAD, inode_ino(fs, node), &target, NULL);
+
+    if (err)
+        fuse_reply_err(req, fs_errno(err));
+    else
+        fuse_reply_readlink(req, buf_cstr(&target));
+    buf_fini(&target);
+}

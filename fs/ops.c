@@ -1,0 +1,310 @@
+/* The table that libfuse calls. It does one thing: requests for .quorum go to fs/control, the rest to the live tree. */
+#include "fs/ops.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+
+#include "fs/commit.h"
+#include "fs/control/control.h"
+
+static void op_init(void *userdata, struct fuse_conn_info *conn)
+{
+    struct fs *fs = userdata;
+
+    fs->initialized = true;
+    /* Handled here: O_TRUNC as part of open; suid and sgid bits, which fall with the commit. Not wanted: splice, since contents are
+     * small and in memory; readdirplus, which would count lookups that nobody asked for. */
+    conn->want |= conn->capable & (FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_HANDLE_KILLPRIV | FUSE_CAP_PARALLEL_DIROPS);
+    conn->want &= ~(unsigned)(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE | FUSE_CAP_READDIRPLUS |
+                              FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_FLOCK_LOCKS | FUSE_CAP_POSIX_LOCKS |
+                              FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_ASYNC_DIO | FUSE_CAP_IOCTL_DIR);
+    conn->time_gran = 1;
+}
+
+static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    struct fuse_entry_param e;
+
+    if (control_owns(parent)) {
+        control_lookup(req, parent, name);
+    } else if (parent == FUSE_ROOT_ID && !strcmp(name, ".quorum")) {
+        control_root_entry(fs_of(req), &e);
+        fuse_reply_entry(req, &e);
+    } else {
+        name_lookup(req, parent, name);
+    }
+}
+
+static void op_forget(fuse_req_t req, fuse_ino_t node, uint64_t nlookup)
+{
+    if (!control_owns(node))
+        inode_forget(fs_of(req), node, nlookup);
+    fuse_reply_none(req);
+}
+
+static void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
+{
+    for (size_t i = 0; i < count; i++)
+        if (!control_owns(forgets[i].ino))
+            inode_forget(fs_of(req), forgets[i].ino, forgets[i].nlookup);
+    fuse_reply_none(req);
+}
+
+static void op_getattr(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
+{
+    (void)fi;
+    if (control_owns(node))
+        control_getattr(req, node);
+    else
+        attr_get(req, node);
+}
+
+static void op_setattr(fuse_req_t req, fuse_ino_t node, struct stat *attr, int to_set, struct fuse_file_info *fi)
+{
+    if (control_owns(node))
+        control_setattr(req, node, attr, to_set);
+    else
+        attr_set(req, node, attr, to_set, fi);
+}
+
+static void op_readlink(fuse_req_t req, fuse_ino_t node)
+{
+    if (control_owns(node))
+        control_readlink(req, node);
+    else
+        name_readlink(req, node);
+}
+
+static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
+{
+    if (control_owns(parent))
+        control_refuse(req, parent, name);
+    else
+        name_mknod(req, parent, name, mode, rdev);
+}
+
+static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
+{
+    if (control_owns(parent))
+        control_mkdir(req, parent, name, mode);
+    else
+        name_mkdir(req, parent, name, mode);
+}
+
+static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
+{
+    if (control_owns(parent))
+        control_refuse(req, parent, name);
+    else
+        name_symlink(req, target, parent, name);
+}
+
+static void op_link(fuse_req_t req, fuse_ino_t node, fuse_ino_t parent, const char *name)
+{
+    (void)node;
+    (void)parent;
+    (void)name;
+    fuse_reply_err(req, EPERM); /* a key has one name */
+}
+
+static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    if (control_owns(parent))
+        control_refuse(req, parent, name);
+    else
+        name_unlink(req, parent, name);
+}
+
+static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    if (control_owns(parent))
+        control_rmdir(req, parent, name);
+    else if (parent == FUSE_ROOT_ID && !strcmp(name, ".quorum"))
+        fuse_reply_err(req, EPERM);
+    else
+        name_rmdir(req, parent, name);
+}
+
+static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t parent2, const char *name2, unsigned flags)
+{
+    if (fs_view_of(parent) != fs_view_of(parent2))
+        fuse_reply_err(req, EXDEV);
+    else if (control_owns(parent))
+        control_refuse(req, parent, name);
+    else if (parent == FUSE_ROOT_ID && !strcmp(name, ".quorum"))
+        fuse_reply_err(req, EPERM);
+    else
+        name_rename(req, parent, name, parent2, name2, flags);
+}
+
+static void op_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
+{
+    if (control_owns(node))
+        control_open(req, node, fi);
+    else
+        file_open(req, node, fi);
+}
+
+static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
+{
+    if (control_owns(parent))
+        control_refuse(req, parent, name);
+    else
+        file_create(req, parent, name, mode, fi);
+}
+
+static void op_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, struct fuse_file_info *fi)
+{
+    if (control_owns(node))
+        control_read(req, node, size, off, fi);
+    else
+        file_read(req, node, size, off, fi);
+}
+
+static void op_write(fuse_req_t req, fuse_ino_t node, const char *data, size_t size, off_t off, struct fuse_file_info *fi)
+{
+    if (control_owns(node))
+        control_write(req, node, data, size, off, fi);
+    else
+        file_write(req, node, data, size, off, fi);
+}
+
+static void op_flush(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
+{
+    if (control_owns(node))
+        control_flush(req, node, fi);
+    else
+        commit_flush(req, (struct handle *)(uintptr_t)fi->fh);
+}
+
+static void op_fsync(fuse_req_t req, fuse_ino_t node, int datasync, struct fuse_file_info *fi)
+{
+    (void)datasync;
+    if (control_owns(node))
+        control_fsync(req, node, fi);
+    else
+        commit_fsync(req, (struct handle *)(uintptr_t)fi->fh);
+}
+
+static void op_fsyncdir(fuse_req_t req, fuse_ino_t node, int datasync, struct fuse_file_info *fi)
+{
+    (void)node;
+    (void)datasync;
+    (void)fi;
+    fuse_reply_err(req, 0); /* names are durable when their call returns */
+}
+
+static void op_release(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
+{
+    if (control_owns(node))
+        control_release(req, node, fi);
+    else
+        file_release(req, node, fi);
+}
+
+static void op_opendir(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
+{
+    if (control_owns(node))
+        control_opendir(req, node, fi);
+    else
+        dir_open(req, node, fi);
+}
+
+static void op_readdir(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, struct fuse_file_info *fi)
+{
+    if (control_owns(node))
+        control_readdir(req, node, size, off, fi, false);
+    else
+        dir_read(req, node, size, off, fi);
+}
+
+static void op_releasedir(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
+{
+    if (control_owns(node))
+        control_releasedir(req, node, fi);
+    else
+        dir_release(req, node, fi);
+}
+
+static void op_statfs(fuse_req_t req, fuse_ino_t node)
+{
+    (void)node;
+    attr_statfs(req);
+}
+
+static void op_getxattr(fuse_req_t req, fuse_ino_t node, const char *name, size_t size)
+{
+    if (control_owns(node))
+        control_getxattr(req, node, name, size);
+    else
+        xattr_get(req, node, name, size);
+}
+
+static void op_listxattr(fuse_req_t req, fuse_ino_t node, size_t size)
+{
+    if (control_owns(node))
+        control_listxattr(req, node, size);
+    else
+        xattr_list(req, node, size);
+}
+
+static void op_setxattr(fuse_req_t req, fuse_ino_t node, const char *name, const char *value, size_t size, int flags)
+{
+    if (control_owns(node))
+        control_setxattr(req, node, name);
+    else
+        xattr_set(req, node, name, value, size, flags);
+}
+
+static void op_removexattr(fuse_req_t req, fuse_ino_t node, const char *name)
+{
+    if (control_owns(node))
+        control_setxattr(req, node, name);
+    else
+        xattr_remove(req, node, name);
+}
+
+/* All files are always ready. One ENOSYS here would switch poll off for the whole mount. */
+static void op_poll(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi, struct fuse_pollhandle *ph)
+{
+    (void)node;
+    (void)fi;
+    if (ph)
+        fuse_pollhandle_destroy(ph);
+    fuse_reply_poll(req, POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM);
+}
+
+const struct fuse_lowlevel_ops fs_ops = {
+    .init = op_init,
+    .lookup = op_lookup,
+    .forget = op_forget,
+    .forget_multi = op_forget_multi,
+    .getattr = op_getattr,
+    .setattr = op_setattr,
+    .readlink = op_readlink,
+    .mknod = op_mknod,
+    .mkdir = op_mkdir,
+    .symlink = op_symlink,
+    .link = op_link,
+    .unlink = op_unlink,
+    .rmdir = op_rmdir,
+    .rename = op_rename,
+    .open = op_open,
+    .create = op_create,
+    .read = op_read,
+    .write = op_write,
+    .flush = op_flush,
+    .fsync = op_fsync,
+    .fsyncdir = op_fsyncdir,
+    .release = op_release,
+    .opendir = op_opendir,
+    .readdir = op_readdir,
+    .releasedir = op_releasedir,
+    .statfs = op_statfs,
+    .getxattr = op_getxattr,
+    .listxattr = op_listxattr,
+    .setxattr = op_setxattr,
+    .removexattr = op_removexattr,
+    .poll = op_poll,
+};

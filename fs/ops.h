@@ -1,0 +1,52 @@
+/* The FUSE operations of the live tree, grouped by file, and the table that libfuse calls. All run on the FUSE loop; each replies
+ * exactly once, now or through pending.h. */
+#ifndef QFS_FS_OPS_H
+#define QFS_FS_OPS_H
+
+#include "fs/fs.h"
+#include "fs/inode.h"
+
+extern const struct fuse_lowlevel_ops fs_ops; /* ops.c: sends .quorum to fs/control, the rest to the functions below */
+
+/* name.c: names. */
+void name_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
+void name_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode);
+void name_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev);
+void name_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name);
+void name_unlink(fuse_req_t req, fuse_ino_t parent, const char *name);
+void name_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name);
+void name_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t parent2, const char *name2, unsigned flags);
+void name_readlink(fuse_req_t req, fuse_ino_t node);
+/* 0, or why a name cannot be used for a new entry. */
+int name_check(fuse_ino_t parent, const char *name);
+/* The entry for a reply; the lookup count goes up. 0 or QE_NOMEM. */
+int name_entry(struct fs *fs, const struct store_attr *attr, struct fuse_entry_param *e);
+/* Who owns a new entry: its gid comes from a parent with the setgid bit. 0 or QE_*. */
+int name_owner(struct fs *fs, const struct fuse_ctx *ctx, uint64_t parent, struct store_op *op);
+
+/* file.c: open files. */
+void file_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi);
+void file_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi);
+void file_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, struct fuse_file_info *fi);
+void file_write(fuse_req_t req, fuse_ino_t node, const char *data, size_t size, off_t off, struct fuse_file_info *fi);
+void file_release(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi);
+
+/* dir.c: directory listings. */
+void dir_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi);
+void dir_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, struct fuse_file_info *fi);
+void dir_release(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi);
+
+/* attr.c: attributes. */
+void attr_get(fuse_req_t req, fuse_ino_t node);
+void attr_set(fuse_req_t req, fuse_ino_t node, struct stat *attr, int valid, struct fuse_file_info *fi);
+void attr_statfs(fuse_req_t req);
+/* As a process of the caller's session sees the node. 0 or QE_*. */
+int attr_of(struct fs *fs, fuse_ino_t node, pid_t tid, struct store_attr *out);
+
+/* xattr.c: extended attributes. */
+void xattr_get(fuse_req_t req, fuse_ino_t node, const char *name, size_t size);
+void xattr_set(fuse_req_t req, fuse_ino_t node, const char *name, const char *value, size_t size, int flags);
+void xattr_list(fuse_req_t req, fuse_ino_t node, size_t size);
+void xattr_remove(fuse_req_t req, fuse_ino_t node, const char *name);
+
+#endif

@@ -1,0 +1,171 @@
+/* Extended attributes of the live tree: user.* is stored; user.quorum and user.quorum.* are the store's facts about a file. */
+#include <errno.h>
+#include <string.h>
+#include <sys/xattr.h>
+
+#include "fs/commit.h"
+#include "fs/ops.h"
+#include "fs/pending.h"
+
+#define FACTS "user.quorum"
+
+static bool is_fact(const char *name)
+{
+    return !strncmp(name, FACTS, strlen(FACTS)) && (name[strlen(FACTS)] == 0 || name[strlen(FACTS)] == '.');
+}
+
+static void reply_value(fuse_req_t req, const struct buf *value, size_t size, int err)
+{
+    if (err)
+        fuse_reply_err(req, fs_errno(err));
+    else if (size == 0)
+        fuse_reply_xattr(req, value->len);
+    else if (size < value->len)
+        fuse_reply_err(req, ERANGE);
+    else
+        fuse_reply_buf(req, (const char *)value->data, value->len);
+}
+
+/* ---- Facts ---- */
+
+static int fact_writer(struct fs *fs, uint64_t ino, struct buf *out)
+{
+    struct store_writer w;
+    int err = store_writer(fs->reader, STORE_HEAD, ino, &w);
+
+    return err ? err : buf_printf(out, "member %u uid %u pid %d %s", w.member, w.uid, (int)w.pid, w.comm[0] ? w.comm : "?");
+}
+
+/* One fact, or, with fact "", all of them as `name: value` lines. */
+static int fact_get(struct fs *fs, uint64_t ino, const char *fact, struct buf *out)
+{
+    struct store_attr a;
+    struct buf writer = {0};
+    bool all = *fact == 0;
+    int err = store_getattr(fs->reader, STORE_HEAD, ino, &a);
+    const struct {
+        const char *name;
+        int64_t value;
+    } numbers[] = {{"create_revision", a.create_rev}, {"mod_revision", a.mod_rev}, {"version", a.version}};
+
+    if (err)
+        return err;
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        if (all)
+            buf_printf(out, "%s: %lld\n", numbers[i].name, (long long)numbers[i].value);
+        else if (!strcmp(fact + 1, numbers[i].name))
+            return buf_printf(out, "%lld", (long long)numbers[i].value);
+    }
+    if (!all && strcmp(fact + 1, "writer"))
+        return QE_NODATA;
+    err = fact_writer(fs, ino, &writer);
+    if (!err)
+        err = all ? buf_printf(out, "writer: %s\n", buf_cstr(&writer)) : buf_append(out, writer.data, writer.len);
+    buf_fini(&writer);
+    return err;
+}
+
+/* Which names may be kept: 0, or the refusal. */
+static int xattr_check(const char *name)
+{
+    if (!strcmp(name, FACTS ".lease"))
+        return QE_NOTBUILT;
+    if (is_fact(name))
+        return QE_PERM;
+    if (strncmp(name, "user.", 5) || !name[5])
+        return QE_NOTSUP;
+    return strlen(name) > STORE_NAME_MAX ? QE_RANGE : 0;
+}
+
+/* ---- Operations ---- */
+
+void xattr_get(fuse_req_t req, fuse_ino_t node, const char *name, size_t size)
+{
+    struct fs *fs = fs_of(req);
+    const struct inode *in = inode_find(fs, node);
+    const struct store_xattr *x;
+    struct buf value = {0};
+    int err;
+
+    if (!strncmp(name, "security.", 9)) /* asked before each first write; ENOSYS would switch all xattrs off */
+        err = QE_NODATA;
+    else if (strncmp(name, "user.", 5))
+        err = QE_NOTSUP;
+    else if (in && in->creation) {
+        x = creation_xattr(in->creation, name);
+        err = x ? buf_append(&value, x->value.data, x->value.len) : QE_NODATA;
+    } else if (is_fact(name))
+        err = fact_get(fs, inode_ino(fs, node), name + strlen(FACTS), &value);
+    else
+        err = store_getxattr(fs->reader, STORE_HEAD, inode_ino(fs, node), name, strlen(name), &value);
+    reply_value(req, &value, size, err);
+    buf_fini(&value);
+}
+
+void xattr_list(fuse_req_t req, fuse_ino_t node, size_t size)
+{
+    struct fs *fs = fs_of(req);
+    const struct inode *in = inode_find(fs, node);
+    struct buf names = {0};
+    int err = 0;
+
+    if (in && in->creation) {
+        for (size_t i = 0; i < in->creation->n_xattrs && !err; i++) {
+            err = buf_append(&names, in->creation->xattrs[i].name.data, in->creation->xattrs[i].name.len);
+            if (!err)
+                err = buf_append(&names, "", 1);
+        }
+    } else {
+        err = store_listxattr(fs->reader, STORE_HEAD, inode_ino(fs, node), &names);
+    }
+    reply_value(req, &names, size, err);
+    buf_fini(&names);
+}
+
+static void xattr_submit(fuse_req_t req, struct store_op *op)
+{
+    struct store_command cmd = {.ops = op, .n_ops = 1};
+    struct pending_call call = {.req = req, .done = pending_done_err};
+    int err = replica_writable(fs_of(req)->replica);
+
+    if (err)
+        fuse_reply_err(req, fs_errno(err));
+    else
+        pending_submit(fs_of(req), &cmd, &call);
+}
+
+void xattr_set(fuse_req_t req, fuse_ino_t node, const char *name, const char *value, size_t size, int flags)
+{
+    struct fs *fs = fs_of(req);
+    struct inode *in = inode_find(fs, node);
+    struct store_op op = {.kind = STORE_OP_SETXATTR, .ino = inode_ino(fs, node), .name = {name, strlen(name)}, .bytes = {value, size}};
+    int err = xattr_check(name);
+
+    if (flags & XATTR_CREATE)
+        op.flags |= STORE_XATTR_CREATE;
+    if (flags & XATTR_REPLACE)
+        op.flags |= STORE_XATTR_REPLACE;
+    if (!err && in && in->creation && !in->creating) {
+        err = creation_setxattr(in->creation, name, value, size, (int)op.flags);
+        fuse_reply_err(req, fs_errno(err));
+    } else if (err) {
+        fuse_reply_err(req, fs_errno(err));
+    } else {
+        xattr_submit(req, &op);
+    }
+}
+
+void xattr_remove(fuse_req_t req, fuse_ino_t node, const char *name)
+{
+    struct fs *fs = fs_of(req);
+    struct inode *in = inode_find(fs, node);
+    struct store_op op = {.kind = STORE_OP_REMOVEXATTR, .ino = inode_ino(fs, node), .name = {name, strlen(name)}};
+    int err = xattr_check(name);
+
+    if (!err && in && in->creation && !in->creating)
+        fuse_reply_err(req, fs_errno(creation_removexattr(in->creation, name)));
+    else if (err)
+        fuse_reply_err(req, fs_errno(err));
+    else
+        xattr_submit(req, &op);
+}
