@@ -15,25 +15,33 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fs/flock.h"
 #include "fs/pending.h"
 #include "fs/proc.h"
 
 enum commit_kind { COMMIT_CLOSE, COMMIT_FSYNC, COMMIT_WRITE, COMMIT_RELEASE };
 
+/* Who is told when a commit is settled. */
+struct commit_call {
+    fuse_req_t req;        /* is answered by the completion; may be NULL */
+    enum commit_kind kind;
+    size_t size;           /* of a COMMIT_WRITE */
+    commit_then_cb then;   /* called on the loop; may be NULL */
+    void *data;            /* for `then` */
+};
+
 /* A commit that waits for the creation of its inode. */
 struct commit_waiter {
     struct commit_waiter *next;
     struct handle *h; /* a reference */
-    fuse_req_t req;   /* may be NULL */
-    enum commit_kind kind;
-    size_t size;
+    struct commit_call call;
 };
 
 /* A commit on its way. */
 struct commit {
     struct handle *h;          /* a reference */
     struct creation *creation; /* what it creates, or NULL */
-    enum commit_kind kind;
+    struct commit_call call;
     uid_t uid;
     pid_t pid;
     char comm[16];
@@ -121,24 +129,36 @@ static void commit_failed(struct fs *fs, const struct commit *k, const struct in
     log_warn("commit", "commit of \"%s\" by uid %u pid %d (%s) failed: %s", buf_cstr(&path), k->uid, (int)k->pid, k->comm,
              qfs_strerror(err));
     buf_fini(&path);
-    if (k->kind != COMMIT_FSYNC && k->kind != COMMIT_WRITE)
+    if (k->call.kind != COMMIT_FSYNC && k->call.kind != COMMIT_WRITE)
         failure_add(fs, in->ino, k->uid, err);
 }
 
 /* ---- Commits on their way ---- */
 
-static void commit_start(fuse_req_t req, struct handle *h, enum commit_kind kind, size_t size);
+static void commit_start(struct handle *h, const struct commit_call *call);
 
-static void waiter_add(struct inode *in, fuse_req_t req, struct handle *h, enum commit_kind kind, size_t size)
+/* Tells the caller of a commit that it has ended without one. */
+static void commit_answer(struct handle *h, const struct commit_call *call, int err)
+{
+    if (call->req && err)
+        fuse_reply_err(call->req, fs_errno(err));
+    else if (call->req && call->kind == COMMIT_WRITE)
+        fuse_reply_write(call->req, call->size);
+    else if (call->req)
+        fuse_reply_err(call->req, 0);
+    if (call->then)
+        call->then(h->fs, call->data, err);
+}
+
+static void waiter_add(struct inode *in, struct handle *h, const struct commit_call *call)
 {
     struct commit_waiter *w = calloc(1, sizeof *w), **p = &in->waiters;
 
     if (!w) {
-        if (req)
-            fuse_reply_err(req, fs_errno(QE_NOMEM));
+        commit_answer(h, call, QE_NOMEM);
         return;
     }
-    *w = (struct commit_waiter){.h = h, .req = req, .kind = kind, .size = size};
+    *w = (struct commit_waiter){.h = h, .call = *call};
     handle_ref(h);
     while (*p)
         p = &(*p)->next;
@@ -153,7 +173,7 @@ static void waiters_run(struct inode *in)
     while (w) {
         struct commit_waiter *next = w->next;
 
-        commit_start(w->req, w->h, w->kind, w->size);
+        commit_start(w->h, &w->call);
         handle_unref(w->h);
         free(w);
         w = next;
@@ -192,10 +212,10 @@ static void commit_settle(struct fs *fs, fuse_req_t req, int err, int64_t rev, u
     if (err)
         h->has_view = false;
     h->base_old = true;
-    handle_ref(h); /* the inode must outlive its waiters */
     if (!in->creating)
         waiters_run(in);
-    handle_unref(h);
+    if (k->call.then)
+        k->call.then(fs, k->call.data, err);
     handle_unref(h);
     free(k);
 }
@@ -231,25 +251,25 @@ static void commit_op(const struct handle *h, struct store_edit *list, struct st
     }
 }
 
-static void commit_submit(fuse_req_t req, struct commit *k, struct store_op *ops, size_t n_ops, size_t size)
+static void commit_submit(struct commit *k, struct store_op *ops, size_t n_ops)
 {
     struct fs *fs = k->h->fs;
     struct store_command cmd = {.ops = ops, .n_ops = n_ops, .uid = k->uid, .gid = 0, .pid = k->pid, .comm = k->comm};
-    struct pending_call call = {.req = req, .arg = size, .settle = commit_settle, .data = k};
+    struct pending_call call = {.req = k->call.req, .arg = k->call.size, .settle = commit_settle, .data = k};
 
-    call.done = k->kind == COMMIT_WRITE ? pending_done_write : pending_done_err;
+    call.done = k->call.kind == COMMIT_WRITE ? pending_done_write : pending_done_err;
     pending_submit(fs, &cmd, &call);
 }
 
-static struct commit *commit_new(fuse_req_t req, struct handle *h, enum commit_kind kind)
+static struct commit *commit_new(struct handle *h, const struct commit_call *call)
 {
-    const struct fuse_ctx *ctx = req ? fuse_req_ctx(req) : NULL;
+    const struct fuse_ctx *ctx = call->req ? fuse_req_ctx(call->req) : NULL;
     struct commit *k = calloc(1, sizeof *k);
 
     if (!k)
         return NULL;
     k->h = h;
-    k->kind = kind;
+    k->call = *call;
     k->uid = ctx ? ctx->uid : h->uid;
     k->pid = h->tgid ? h->tgid : ctx ? ctx->pid : 0;
     proc_comm(ctx && ctx->pid > 0 ? ctx->pid : h->tgid, k->comm);
@@ -257,50 +277,37 @@ static struct commit *commit_new(fuse_req_t req, struct handle *h, enum commit_k
     return k;
 }
 
-/* Nothing goes to the store: the name was unlinked before it was committed, its creation failed, or there are no edits. */
-static void commit_reply_nothing(fuse_req_t req, struct handle *h, enum commit_kind kind, size_t size)
-{
-    if (!req)
-        return;
-    if (h->in->gone && h->in->gone_err)
-        fuse_reply_err(req, fs_errno(h->in->gone_err));
-    else if (kind == COMMIT_WRITE)
-        fuse_reply_write(req, size);
-    else
-        fuse_reply_err(req, 0);
-}
-
-static void commit_start(fuse_req_t req, struct handle *h, enum commit_kind kind, size_t size)
+static void commit_start(struct handle *h, const struct commit_call *call)
 {
     struct store_edit few[8], *list = few;
+    struct inode *in = h->in;
     struct store_op op;
     struct commit *k;
 
-    if (h->in->creating) {
-        waiter_add(h->in, req, h, kind, size);
+    if (in->creating) {
+        waiter_add(in, h, call);
         return;
     }
-    if (h->in->gone || !h->dirty) { /* unlinked, dropped, or committed with an earlier one meanwhile */
-        commit_reply_nothing(req, h, kind, size);
+    if (in->gone || !h->dirty) { /* unlinked, failed, dropped, or committed with an earlier one meanwhile */
+        commit_answer(h, call, in->gone ? in->gone_err : 0);
         return;
     }
-    k = commit_new(req, h, kind);
-    if (h->edits.n > 8)
+    k = commit_new(h, call);
+    if (h->edits.n > sizeof few / sizeof *few)
         list = calloc(h->edits.n, sizeof *list);
     if (!k || !list) {
         free(k);
-        if (req)
-            fuse_reply_err(req, fs_errno(QE_NOMEM));
         handle_drop_edits(h);
+        commit_answer(h, call, QE_NOMEM);
         return;
     }
     commit_op(h, list, &op);
     handle_ref(h);
-    h->in->creating = h->in->creation != NULL;
-    commit_submit(req, k, &op, 1, size);
+    in->creating = in->creation != NULL;
+    commit_submit(k, &op, 1);
     handle_drop_edits(h); /* they are in the command now */
-    if (h->in->creation)
-        h->in->creation->has_mtime = false;
+    if (in->creation)
+        in->creation->has_mtime = false;
     if (list != few)
         free(list);
 }
@@ -335,51 +342,115 @@ static bool commit_is_last_close(const struct handle *h, pid_t tid)
     return !proc_has_writer(tid, in->node, in->ino);
 }
 
-void commit_flush(fuse_req_t req, struct handle *h)
+/* Whether this FLUSH commits. */
+static bool commit_is_due(struct handle *h, pid_t tid)
 {
-    pid_t tid = fuse_req_ctx(req)->pid;
     struct proc_info info;
 
-    if (!h->dirty || (tid > 0 && tid != h->tid && proc_tgid(tid) != h->tgid)) {
-        fuse_reply_err(req, 0); /* nothing to commit, or closed by a process that inherited it */
-        return;
-    }
-    if (tid > 0 ? !commit_is_last_close(h, tid) : !h->wrote) {
-        fuse_reply_err(req, 0);
-        return;
-    }
+    if (!h->dirty || (tid > 0 && tid != h->tid && proc_tgid(tid) != h->tgid))
+        return false; /* nothing to commit, or closed by a process that inherited it */
+    if (tid > 0 ? !commit_is_last_close(h, tid) : !h->wrote)
+        return false;
     if (proc_info(tid, &info) && info.signaled) {
         commit_abandon(h); /* killed before it closed: it publishes nothing */
-        fuse_reply_err(req, 0);
+        return false;
+    }
+    return true;
+}
+
+/* A close that ends fcntl locks: they go when the commit is settled. */
+struct commit_unlock {
+    fuse_req_t req;
+    struct handle *h; /* a reference */
+    uint64_t owner;
+};
+
+static void commit_unlock(struct fs *fs, void *data, int err)
+{
+    struct commit_unlock *u = data;
+
+    flock_drop_ranges(fs, u->h->in, u->owner);
+    fuse_reply_err(u->req, fs_errno(err));
+    handle_unref(u->h);
+    free(u);
+}
+
+static void commit_flush_locked(fuse_req_t req, struct handle *h, uint64_t owner)
+{
+    struct commit_unlock *u = malloc(sizeof *u);
+    const struct commit_call call = {.kind = COMMIT_CLOSE, .then = commit_unlock, .data = u};
+
+    if (!u) {
+        fuse_reply_err(req, fs_errno(QE_NOMEM));
         return;
     }
-    h->wrote = false;
-    commit_start(req, h, COMMIT_CLOSE, 0);
+    *u = (struct commit_unlock){req, h, owner};
+    handle_ref(h);
+    commit_start(h, &call);
+}
+
+void commit_flush(fuse_req_t req, struct handle *h, uint64_t owner)
+{
+    const struct commit_call call = {.req = req, .kind = COMMIT_CLOSE};
+    bool due = commit_is_due(h, fuse_req_ctx(req)->pid);
+
+    if (h->in->locks && flock_has_ranges(h->in, owner)) {
+        commit_flush_locked(req, h, owner);
+    } else if (due) {
+        h->wrote = false;
+        commit_start(h, &call);
+    } else {
+        fuse_reply_err(req, 0);
+    }
 }
 
 void commit_fsync(fuse_req_t req, struct handle *h)
 {
-    int err;
+    const struct commit_call call = {.req = req, .kind = COMMIT_FSYNC};
 
-    if (h->dirty) {
-        commit_start(req, h, COMMIT_FSYNC, 0);
-        return;
-    }
-    err = failure_take(h->fs, h->in->ino, fuse_req_ctx(req)->uid);
-    fuse_reply_err(req, fs_errno(err));
+    if (h->dirty)
+        commit_start(h, &call);
+    else
+        fuse_reply_err(req, fs_errno(failure_take(h->fs, h->in->ino, fuse_req_ctx(req)->uid)));
 }
 
 void commit_write(fuse_req_t req, struct handle *h, size_t size)
 {
-    commit_start(req, h, COMMIT_WRITE, size);
+    const struct commit_call call = {.req = req, .kind = COMMIT_WRITE, .size = size};
+
+    commit_start(h, &call);
+}
+
+void commit_then(struct handle *h, commit_then_cb then, void *data)
+{
+    const struct commit_call call = {.kind = COMMIT_FSYNC, .then = then, .data = data};
+
+    commit_start(h, &call);
+}
+
+void commit_idle(struct handle *h)
+{
+    const struct commit_call call = {.kind = COMMIT_RELEASE};
+
+    commit_start(h, &call);
+}
+
+static void commit_released(struct fs *fs, void *data, int err)
+{
+    struct handle *h = data;
+
+    (void)err;
+    flock_drop_file(fs, h->in, h);
+    commit_abandon(h);
+    handle_unref(h);
 }
 
 void commit_release(struct handle *h)
 {
-    if (h->dirty)
-        commit_start(NULL, h, COMMIT_RELEASE, 0);
-    else
-        commit_abandon(h);
+    const struct commit_call call = {.kind = COMMIT_RELEASE, .then = commit_released, .data = h};
+
+    h->released = true;
+    commit_start(h, &call);
 }
 
 void commit_rename(fuse_req_t req, struct creation *c, uint64_t parent, const char *name, unsigned flags)
@@ -387,6 +458,7 @@ void commit_rename(fuse_req_t req, struct creation *c, uint64_t parent, const ch
     struct handle *h = c->in->handles;
     struct store_edit *list;
     struct store_op ops[2];
+    const struct commit_call call = {.req = req, .kind = COMMIT_FSYNC};
     struct commit *k;
 
     while (h && !h->dirty)
@@ -395,7 +467,7 @@ void commit_rename(fuse_req_t req, struct creation *c, uint64_t parent, const ch
         fuse_reply_err(req, fs_errno(QE_NOENT));
         return;
     }
-    k = commit_new(req, h, COMMIT_FSYNC);
+    k = commit_new(h, &call);
     list = calloc(h->edits.n + 1, sizeof *list);
     if (!k || !list) {
         free(k);
@@ -408,7 +480,7 @@ void commit_rename(fuse_req_t req, struct creation *c, uint64_t parent, const ch
                                .parent2 = parent, .name2 = {name, strlen(name)}, .flags = flags};
     handle_ref(h);
     c->in->creating = true;
-    commit_submit(req, k, ops, 2, 0);
+    commit_submit(k, ops, 2);
     handle_drop_edits(h);
     free(list);
 }

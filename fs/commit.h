@@ -4,11 +4,16 @@
 
 #include "fs/handle.h"
 
-void commit_flush(fuse_req_t req, struct handle *h);  /* FLUSH; replies */
+void commit_flush(fuse_req_t req, struct handle *h, uint64_t owner); /* FLUSH by a lock owner; replies */
 void commit_fsync(fuse_req_t req, struct handle *h);  /* FSYNC; replies */
 /* The handle's edits, after a write of `size` bytes under O_SYNC; replies. */
 void commit_write(fuse_req_t req, struct handle *h, size_t size);
-void commit_release(struct handle *h);                /* RELEASE: what a process that outlived the opener wrote */
+/* RELEASE: what a process that outlived the opener wrote; then the flock goes, and the open file's reference with it. */
+void commit_release(struct handle *h);
+/* The handle's edits, if there are any; then calls `then` on the loop, at once or later. */
+typedef void (*commit_then_cb)(struct fs *fs, void *data, int err);
+void commit_then(struct handle *h, commit_then_cb then, void *data);
+void commit_idle(struct handle *h);                   /* the edits of a locked file that rested; nobody waits */
 /* Commits a pending creation, whose commit is not on its way yet, as it is, and renames it, in one revision; replies. */
 void commit_rename(fuse_req_t req, struct creation *c, uint64_t parent, const char *name, unsigned flags);
 /* Logs the handles whose edits are lost because the member stops. */

@@ -19,16 +19,13 @@ static void file_info(struct handle *h, struct fuse_file_info *fi)
 {
     fi->fh = (uint64_t)(uintptr_t)h;
     fi->direct_io = 1;            /* reads come to us: each handle has its own snapshot */
-    fi->noflush = !h->writable;   /* nothing happens when a reader closes */
 }
 
 /* The open file is given up: the caller died before it was told. */
 static void file_drop(struct handle *h)
 {
-    h->released = true;
     handle_drop_edits(h);
     commit_release(h);
-    handle_unref(h);
 }
 
 /* A handle on an existing inode or a pending creation. 0 or QE_*. */
@@ -275,7 +272,5 @@ void file_release(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 
     (void)node;
     fuse_reply_err(req, 0);
-    h->released = true;
     commit_release(h);
-    handle_unref(h);
 }

@@ -27,6 +27,7 @@ static inline fuse_ino_t fs_node(enum fs_view view, uint64_t number) { return (f
 struct inode_table;
 struct pending_queue;
 struct commit_failure;
+struct lock_table;
 
 struct fs {
     /* Set once before the loop starts. */
@@ -43,6 +44,7 @@ struct fs {
     struct inode_table *inodes;
     struct pending_queue *pending;
     struct commit_failure *failures; /* commits that failed at close and were not told by fsync yet */
+    struct lock_table *locks;        /* flock.c; made with the first lock */
     bool init_answered; /* the reply to the kernel's hello was sent */
     bool mounted;     /* and to be unmounted by us */
     bool initialized; /* the kernel has said hello: the tree is usable */

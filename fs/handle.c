@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "fs/proc.h"
+#include "store/base/clock.h"
 
 struct handle *handle_new(struct fs *fs, struct inode *in, int flags, const struct fuse_ctx *ctx)
 {
@@ -21,8 +22,8 @@ struct handle *handle_new(struct fs *fs, struct inode *in, int flags, const stru
     h->append = flags & O_APPEND;
     h->sync = flags & O_DSYNC; /* a bit of O_SYNC */
     h->uid = ctx->uid;
+    h->tid = ctx->pid;
     if (h->writable && ctx->pid > 0) {
-        h->tid = ctx->pid;
         h->tgid = proc_tgid(ctx->pid);
         h->session = proc_info(ctx->pid, &info) ? info.session : 0;
     }
@@ -168,6 +169,7 @@ int handle_write(struct handle *h, const void *data, size_t size, off_t off, boo
         h->has_view = false; /* out of memory: made again when it is needed */
     h->size = end;
     h->dirty = h->wrote = true;
+    h->written_ns = clock_boottime_ns();
     handle_count(h, bytes, dirty);
     return 0;
 }
@@ -192,6 +194,7 @@ int handle_truncate(struct handle *h, int64_t size)
     }
     h->size = size;
     h->dirty = true;
+    h->written_ns = clock_boottime_ns();
     handle_count(h, bytes, dirty);
     return 0;
 }

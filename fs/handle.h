@@ -36,6 +36,7 @@ struct handle {
     int64_t store_size; /* of the file when last looked at: what growth is counted from */
     bool dirty;         /* there is something to commit */
     bool wrote;         /* a WRITE since the last FLUSH */
+    int64_t written_ns; /* when it was last made dirty */
     bool has_mtime;     /* utimens while dirty: kept over the coming commit */
     int64_t mtime_ns;
 };

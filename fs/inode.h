@@ -13,6 +13,7 @@
 struct handle;
 struct content;
 struct commit_waiter;
+struct file_lock;
 
 /* A file that was created by open and has not been committed: it exists for its session of processes only. */
 struct creation {
@@ -39,6 +40,7 @@ struct inode {
     bool creating;              /* the commit of the creation is on its way */
     bool gone;                  /* a creation that failed or was unlinked: it has no inode in the store */
     int gone_err;               /* why it failed; 0: unlinked */
+    struct file_lock *locks;    /* held on this file */
     struct commit_waiter *waiters; /* commits that wait for the creation */
     struct content *content;    /* what the newest reader loaded; not a reference of its own */
     struct store_attr *kept;    /* last seen attributes, shown while open after the file is deleted; owned, or NULL */

@@ -15,11 +15,15 @@
 
 #include "fs/commit.h"
 #include "fs/device.h"
+#include "fs/flock.h"
 #include "fs/ops.h"
 #include "fs/pending.h"
 #include "store/base/clock.h"
 
-enum { LOCK_WAIT_MS = 10000 }; /* for an old process that is about to let go of DIR */
+enum {
+    LOCK_WAIT_MS = 10000, /* for an old process that is about to let go of DIR */
+    STOP_LOOK_MS = 100,   /* while stopping, how often the deadline is looked at */
+};
 
 struct mount {
     struct fs fs;
@@ -136,6 +140,7 @@ static bool mount_serve(struct mount *m)
     atomic_fetch_add(&fs->n_requests, 1);
     fuse_session_process_buf(fs->se, &m->request);
     pending_drain(fs);
+    flock_look(fs);
     return !fuse_session_exited(fs->se);
 }
 
@@ -148,8 +153,9 @@ static int mount_loop(struct mount *m, void (*ready)(void *), void *data)
 
     while (!mount_may_end(m)) {
         struct signalfd_siginfo info;
+        int wait_ms = flock_tick(fs);
 
-        if (poll(fds, 4, fs->stopping ? 100 : -1) < 0 && errno != EINTR)
+        if (poll(fds, 4, fs->stopping ? STOP_LOOK_MS : wait_ms) < 0 && errno != EINTR)
             return 1;
         if (fds[3].revents) {
             log_error("mount", "the member stops: %s", m->why_fatal);
@@ -194,8 +200,10 @@ static void mount_close(struct mount *m)
 {
     struct fs *fs = &m->fs;
 
-    if (fs->inodes)
+    if (fs->inodes) {
+        flock_close(fs);
         mount_close_handles(fs);
+    }
     if (fs->se)
         fuse_session_destroy(fs->se); /* closes /dev/fuse: what is still asked gets ENOTCONN */
     if (fs->reader)

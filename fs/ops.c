@@ -7,18 +7,20 @@
 
 #include "fs/commit.h"
 #include "fs/control/control.h"
+#include "fs/flock.h"
 
 static void op_init(void *userdata, struct fuse_conn_info *conn)
 {
     struct fs *fs = userdata;
 
     fs->initialized = true;
-    /* Handled here: O_TRUNC as part of open; suid and sgid bits, which fall with the commit. Not wanted: splice, since contents are
+    /* Handled here: O_TRUNC as part of open; suid and sgid bits, which fall with the commit;
+     * locks, which move open files to the newest content. Not wanted: splice, since contents are
      * small and in memory; readdirplus, which would count lookups that nobody asked for. */
-    conn->want |= conn->capable & (FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_HANDLE_KILLPRIV | FUSE_CAP_PARALLEL_DIROPS);
+    conn->want |= conn->capable & (FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_HANDLE_KILLPRIV | FUSE_CAP_PARALLEL_DIROPS |
+                                    FUSE_CAP_FLOCK_LOCKS | FUSE_CAP_POSIX_LOCKS);
     conn->want &= ~(unsigned)(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE | FUSE_CAP_READDIRPLUS |
-                              FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_FLOCK_LOCKS | FUSE_CAP_POSIX_LOCKS |
-                              FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_ASYNC_DIO | FUSE_CAP_IOCTL_DIR);
+                              FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_ASYNC_DIO | FUSE_CAP_IOCTL_DIR);
     conn->time_gran = 1;
 }
 
@@ -175,7 +177,7 @@ static void op_flush(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
     if (control_owns(node))
         control_flush(req, node, fi);
     else
-        commit_flush(req, (struct handle *)(uintptr_t)fi->fh);
+        commit_flush(req, (struct handle *)(uintptr_t)fi->fh, fi->lock_owner);
 }
 
 static void op_fsync(fuse_req_t req, fuse_ino_t node, int datasync, struct fuse_file_info *fi)
@@ -265,6 +267,30 @@ static void op_removexattr(fuse_req_t req, fuse_ino_t node, const char *name)
         xattr_remove(req, node, name);
 }
 
+static void op_getlk(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi, struct flock *lock)
+{
+    if (control_owns(node))
+        fuse_reply_err(req, ENOLCK);
+    else
+        flock_get_range(req, node, fi, lock);
+}
+
+static void op_setlk(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi, struct flock *lock, int sleep)
+{
+    if (control_owns(node))
+        fuse_reply_err(req, ENOLCK);
+    else
+        flock_set_range(req, node, fi, lock, sleep);
+}
+
+static void op_flock(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi, int op)
+{
+    if (control_owns(node))
+        fuse_reply_err(req, ENOLCK);
+    else
+        flock_set(req, node, fi, op);
+}
+
 /* All files are always ready. One ENOSYS here would switch poll off for the whole mount. */
 static void op_poll(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi, struct fuse_pollhandle *ph)
 {
@@ -306,5 +332,8 @@ const struct fuse_lowlevel_ops fs_ops = {
     .listxattr = op_listxattr,
     .setxattr = op_setxattr,
     .removexattr = op_removexattr,
+    .getlk = op_getlk,
+    .setlk = op_setlk,
+    .flock = op_flock,
     .poll = op_poll,
 };

@@ -1,0 +1,27 @@
+/* flock(2) and fcntl(2) locks on the files of this member.
+ *
+ * The kernel could keep them by itself on one member, but a lock has two effects on open files that only we can have: taking one
+ * moves the owner's clean open files to the newest content, and what was written is committed before one is released. So two
+ * programs that lock the same file (sqlite3) see each other's commits. FUSE loop only. */
+#ifndef QFS_FS_FLOCK_H
+#define QFS_FS_FLOCK_H
+
+#include "fs/handle.h"
+
+void flock_set(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi, int op);           /* flock(2) */
+void flock_get_range(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi, const struct flock *want); /* F_GETLK */
+void flock_set_range(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi, const struct flock *want, bool wait);
+
+/* Whether closing a descriptor of `owner` (FLUSH) releases fcntl locks. */
+bool flock_has_ranges(const struct inode *in, uint64_t owner);
+/* The fcntl locks of an owner, or the flock of an open file, end; waiters go on. The edits have been committed before. */
+void flock_drop_ranges(struct fs *fs, struct inode *in, uint64_t owner);
+void flock_drop_file(struct fs *fs, struct inode *in, const struct handle *h);
+
+void flock_look(struct fs *fs);    /* answers waiters that got a signal; after each request */
+/* Commits what was written through locked files and rested for a second: pid files are never closed. Returns the time in ms until
+ * it wants to be called again, -1 when there are no locks. */
+int flock_tick(struct fs *fs);
+void flock_close(struct fs *fs);   /* frees what is left; waiters get no answer any more */
+
+#endif
