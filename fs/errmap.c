@@ -33,6 +33,7 @@ int fs_errno(int err)
     case QE_SHUTDOWN: return ESHUTDOWN;
     case QE_DISKFULL: return ENOSPC;
     case QE_INTR: return EINTR;
+    case QE_MFILE: return EMFILE;
     default: return EIO;
     }
 }

@@ -165,11 +165,13 @@ static int file_create_pending(fuse_req_t req, const struct store_op *op, const 
     return 0;
 }
 
-static int file_create_check(struct fs *fs, fuse_ino_t parent, const char *name)
+static int file_create_check(struct fs *fs, const struct fuse_ctx *ctx, fuse_ino_t parent, const char *name)
 {
     struct store_glance g;
     int err = name_check(parent, name);
 
+    if (!err)
+        err = handle_admit(fs, ctx->uid);
     if (!err)
         err = fs->stopping ? QE_SHUTDOWN : replica_writable(fs->replica);
     replica_glance(fs->replica, &g);
@@ -209,7 +211,7 @@ void file_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mod
     struct store_attr attr;
     struct handle *h;
     uint64_t node;
-    int err = file_create_check(fs, parent, name);
+    int err = file_create_check(fs, fuse_req_ctx(req), parent, name);
 
     if (!err)
         err = file_create_look(req, op.parent, name, fi->flags, &node);

@@ -60,11 +60,40 @@ void handle_unref(struct handle *h)
     free(h);
 }
 
+int handle_admit(struct fs *fs, uid_t uid)
+{
+    const struct dirty_count *d;
+
+    HASH_FIND(hh, fs->inodes->dirty, &uid, sizeof uid, d);
+    return d && d->n >= HANDLE_DIRTY_PER_UID ? QE_MFILE : 0;
+}
+
+static void dirty_change(struct inode_table *t, uid_t uid, bool more)
+{
+    struct dirty_count *d;
+
+    HASH_FIND(hh, t->dirty, &uid, sizeof uid, d);
+    if (!d) {
+        d = more ? calloc(1, sizeof *d) : NULL;
+        if (!d)
+            return; /* out of memory: not counted, and not missed when it goes */
+        d->uid = uid;
+        HASH_ADD(hh, t->dirty, uid, sizeof d->uid, d);
+    }
+    d->n += more ? 1 : (size_t)-1;
+    if (d->n == 0) {
+        HASH_DEL(t->dirty, d);
+        free(d);
+    }
+}
+
 void handle_count(struct handle *h, size_t bytes_before, bool dirty_before)
 {
     atomic_fetch_add(&h->fs->dirty_bytes, (int64_t)h->edits.bytes - (int64_t)bytes_before);
-    if (h->dirty != dirty_before)
-        atomic_fetch_add(&h->fs->n_dirty, h->dirty ? 1 : (uint64_t)-1);
+    if (h->dirty == dirty_before)
+        return;
+    atomic_fetch_add(&h->fs->n_dirty, h->dirty ? 1 : (uint64_t)-1);
+    dirty_change(h->fs->inodes, h->uid, h->dirty);
 }
 
 void handle_drop_edits(struct handle *h)
@@ -158,7 +187,11 @@ int handle_write(struct handle *h, const void *data, size_t size, off_t off, boo
         return 0;
     if (end < h->size)
         end = h->size;
-    err = handle_check_size(h, end);
+    err = h->dirty ? 0 : handle_admit(h->fs, h->uid);
+    if (!err && atomic_load(&h->fs->dirty_bytes) + (int64_t)size > HANDLE_DIRTY_BYTES_MAX)
+        err = QE_NOMEM;
+    if (!err)
+        err = handle_check_size(h, end);
     if (!err && h->readable)
         err = handle_make_view(h); /* kept up to date from here on */
     if (!err)
@@ -178,8 +211,10 @@ int handle_truncate(struct handle *h, int64_t size)
 {
     size_t bytes = h->edits.bytes;
     bool dirty = h->dirty;
-    int err = handle_check_size(h, size);
+    int err = h->dirty ? 0 : handle_admit(h->fs, h->uid);
 
+    if (!err)
+        err = handle_check_size(h, size);
     if (!err && h->readable && size > 0)
         err = handle_make_view(h);
     if (!err)

@@ -10,6 +10,9 @@
 #include "fs/edits.h"
 #include "fs/inode.h"
 
+enum { HANDLE_DIRTY_PER_UID = 1000 };                     /* open files with edits: nobody needs more at once */
+#define HANDLE_DIRTY_BYTES_MAX (INT64_C(256) << 20)       /* of all edits in memory: 16 files of the largest max-value */
+
 struct handle {
     struct fs *fs;
     struct inode *in;
@@ -57,6 +60,8 @@ int handle_read(struct handle *h, size_t size, off_t off, const void **data, siz
 int handle_advance(struct handle *h);
 /* Drops the edits: they never take effect. */
 void handle_drop_edits(struct handle *h);
+/* Whether one more open file of this user may become dirty: 0 or QE_MFILE. */
+int handle_admit(struct fs *fs, uid_t uid);
 /* Called by whatever changes edits or dirty: keeps the mount's counters right. */
 void handle_count(struct handle *h, size_t bytes_before, bool dirty_before);
 

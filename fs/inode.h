@@ -47,9 +47,17 @@ struct inode {
     UT_hash_handle hh;
 };
 
+/* How many open files of a user are dirty. */
+struct dirty_count {
+    uid_t uid; /* key */
+    size_t n;
+    UT_hash_handle hh;
+};
+
 struct inode_table {
     struct inode *by_node;
     struct creation *creations;
+    struct dirty_count *dirty; /* by uid */
 };
 
 int inode_open_table(struct fs *fs);

@@ -36,6 +36,7 @@ const char *qfs_strerror(int err)
     case QE_FORMAT: return "unknown format";
     case QE_NOCLUSTER: return "no cluster in the data directory";
     case QE_LOCKED: return "another process uses the data directory";
+    case QE_MFILE: return "too many uncommitted open files of this user";
     default: return "unknown error";
     }
 }

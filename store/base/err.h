@@ -43,6 +43,7 @@ enum qfs_err {
     QE_FORMAT = -72,      /* made by a newer or a foreign program */
     QE_NOCLUSTER = -73,   /* DIR holds no cluster */
     QE_LOCKED = -74,      /* another process has DIR */
+    QE_MFILE = -75,       /* too many uncommitted open files of one user */
 };
 
 /* A short lower-case text for a code, never NULL. Any thread. */
