@@ -1,0 +1,68 @@
+/* applier: the store thread. Applies committed entries in order, completes requests, and keeps the database in shape.
+ *
+ * The raft loop puts items into its queue and never waits for it. One item is an entry, a read barrier, or a request to make all
+ * before it durable (for a marker snapshot). */
+#ifndef QFS_REPLICA_APPLIER_H
+#define QFS_REPLICA_APPLIER_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "replica/replica.h"
+
+enum applier_kind { APPLIER_ENTRY, APPLIER_BARRIER, APPLIER_SYNC };
+
+struct applier_sync { /* made durable up to here; lives on the waiter's side */
+    uint64_t index, term;  /* asked for */
+    int64_t rev;           /* answer: the revision there */
+    uint64_t hash;         /* answer: the state hash there */
+    int err;               /* answer */
+    bool done;             /* under applier.lock */
+};
+
+struct applier_item {
+    enum applier_kind kind;
+    uint64_t index, term;            /* ENTRY, SYNC */
+    struct store_bytes data;         /* ENTRY: libraft's memory, which lives until a marker above it is durable */
+    int64_t queued_ns;               /* ENTRY: when it was committed */
+    struct replica_request *barrier; /* BARRIER: a list */
+    struct applier_sync *sync;       /* SYNC */
+};
+
+struct applier {
+    pthread_t thread;
+    bool started;                    /* `thread` exists */
+    struct store_reader *reader;     /* store thread only: for the hash of a marker */
+    int64_t compact_asked_ns;        /* store thread only: when compaction was last looked at */
+    struct replica_request compact;  /* our own proposal to compact */
+    _Atomic bool compacting;         /* it is under way */
+
+    /* Under `lock`. */
+    pthread_mutex_t lock;
+    pthread_cond_t more;             /* for the thread: the queue or `stop` changed */
+    pthread_cond_t done;             /* for those who wait: for a sync, for the queue to be empty */
+    struct applier_item *items;      /* ring; owned */
+    size_t cap, head, n;             /* of the ring */
+    size_t bytes;                    /* of entries in it and in work */
+    bool stop;                       /* end when the queue is empty */
+    bool working;                    /* the thread has items in hand */
+    bool dead;                       /* stopped applying after a failure; the queue is thrown away */
+
+    _Atomic uint64_t applied;        /* index of the last entry that readers can see */
+};
+
+int applier_init(struct replica *r);
+int applier_start(struct replica *r);
+/* The raft loop, which is told nothing of failures but QE_NOMEM. */
+int applier_push(struct replica *r, const struct applier_item *item);
+bool applier_full(struct replica *r);
+/* Waits until the store has made everything up to s->index durable. Any thread but the store's and the loop's. */
+int applier_wait_sync(struct replica *r, struct applier_sync *s);
+void applier_kill(struct replica *r);  /* fail-stop: wakes all who wait; any thread */
+void applier_drain(struct replica *r); /* waits until all that was pushed is applied, or until a failure */
+void applier_stop(struct replica *r);  /* drains the queue and ends the thread */
+void applier_fini(struct replica *r);
+
+#endif

@@ -1,0 +1,64 @@
+/* disk: what a member does about a disk that fills up.
+ *
+ * Refusing early is cheap, failing late is not: libraft allocates whole segments and must be stopped when that fails. So nothing is
+ * proposed while less than a few segments are free, and the ballast is given up when even the member's own needs do not fit. When
+ * room comes back, the ballast is made again first, and then writes are accepted. */
+#include <inttypes.h>
+
+#include "replica/member.h"
+#include "store/base/clock.h"
+#include "store/base/log.h"
+
+enum {
+    ADMIT_SEGMENTS = 4,    /* free for a user's command: the segment in use, two ahead, and the WAL's growth */
+    INTERNAL_SEGMENTS = 2, /* free for the member's own, among them compaction, which makes room */
+};
+static const int64_t LOOK_EVERY_NS = 100000000; /* how old the knowledge of free space may be */
+
+static int64_t needed(bool internal)
+{
+    return (int64_t)MEMBER_SEGMENT_BYTES * (internal ? INTERNAL_SEGMENTS : ADMIT_SEGMENTS);
+}
+
+static void look(struct replica *r, int64_t now)
+{
+    r->disk_checked_ns = now;
+    atomic_store(&r->free_bytes, dir_free_bytes(r->dir.path));
+}
+
+bool disk_admits(struct replica *r, bool internal)
+{
+    int64_t now = clock_boottime_ns(), free_bytes;
+
+    if (now - r->disk_checked_ns > LOOK_EVERY_NS)
+        look(r, now);
+    free_bytes = atomic_load(&r->free_bytes);
+    if (free_bytes < 0)
+        return true; /* unknown: the write itself will tell */
+    if (!internal && (atomic_load(&r->disk_full) || free_bytes < needed(false))) {
+        if (!atomic_exchange(&r->disk_full, true))
+            log_error("replica", "the disk of \"%s\" is nearly full: writes are refused free=%" PRId64, r->dir.path, free_bytes);
+        return false;
+    }
+    if (internal && free_bytes < needed(true) && dir_ballast_release(&r->dir)) {
+        log_warn("replica", "gave up the ballast of \"%s\"", r->dir.path);
+        look(r, now);
+        free_bytes = atomic_load(&r->free_bytes);
+    }
+    return !internal || free_bytes >= needed(true);
+}
+
+void disk_look(struct replica *r)
+{
+    int64_t now = clock_boottime_ns();
+
+    if (now - r->disk_checked_ns < LOOK_EVERY_NS * 10)
+        return;
+    look(r, now);
+    if (!atomic_load(&r->disk_full) || atomic_load(&r->free_bytes) < needed(false))
+        return;
+    if (dir_ballast_make(&r->dir, (uint64_t)needed(false)))
+        return; /* not enough room for both yet */
+    atomic_store(&r->disk_full, false);
+    log_info("replica", "there is room on the disk of \"%s\" again: writes are accepted", r->dir.path);
+}

@@ -1,0 +1,530 @@
+/* The only file that knows libraft's version: 0.15, whose structs are public.
+ *
+ * Rules for a member that is alone; those for several members (what a follower may acknowledge, what a leader may commit, when a
+ * candidate must wait, when messages are held) belong to guard_send and guard_recv and come with the transport.
+ *
+ *   guard_load      one buffer for each entry read from disk
+ *   guard_start     comparison of the log with the database; a sole voter begins a new term
+ *   guard_append    the first failed write stops the member
+ *   guard_truncate, guard_put, guard_set_term, guard_set_vote    likewise
+ *   guard_tick      RAFT_UNAVAILABLE, libraft's silent end, stops the member
+ *   guard_marker_*  marker snapshots are triggered by bytes, which libraft does not count
+ */
+#include "replica/guard.h"
+
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "replica/marker.h"
+#include "store/base/clock.h"
+#include "store/base/failpoint.h"
+
+enum {
+    TRAILING_MIN = 16,        /* entries kept below a marker; never 0, which means "install" to raft_uv */
+    TRAILING_DIVISOR = 8,     /* of the marker's bytes are kept for followers that are a little behind */
+    NEVER = UINT_MAX,         /* a threshold that is not reached */
+};
+#define TERM_MAX (UINT64_C(1) << 62) /* SQLite's integers are signed; a term above it can only be damage */
+
+struct guard_write { /* one append under way */
+    struct raft_io_append req;    /* raft_uv's view */
+    struct raft_io_append *inner; /* libraft's request */
+    raft_io_append_cb cb;         /* libraft's callback */
+    struct guard *guard;
+    int64_t started_ns;
+    size_t bytes;                 /* of payload */
+};
+
+static struct guard *guard_of(struct raft_io *io)
+{
+    struct raft *raft = io->data;
+
+    return raft->data;
+}
+
+/* After a failed write nobody knows what the disk holds: libraft would go on with a log in memory that differs from it, and may
+ * give one (index, term) to two entries. So nothing passes any more, in either direction. */
+static int guard_fail(struct guard *g, const char *what, int status)
+{
+    char text[RAFT_ERRMSG_BUF_SIZE + 128];
+
+    if (!g->failed) {
+        g->failed = true;
+        snprintf(text, sizeof text, "%s failed: %s%s%s", what, status == RAFT_NOSPACE ? "no space left" : raft_strerror(status),
+                 g->raft->io->errmsg[0] ? ": " : "", g->raft->io->errmsg);
+        g->hooks.fail(g->hooks.data, text);
+    }
+    return status;
+}
+
+/* ---- Loading ------------------------------------------------------------------------------------------------------------- */
+
+/* libraft loads a segment into one buffer that its entries share, and frees it when no entry of the log uses it, although writes
+ * and sends may still refer to it. With a buffer of its own each entry is counted rightly. */
+static int split_batches(struct raft_entry *entries, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        struct raft_entry *e = &entries[i];
+        void *copy = NULL, *batch = e->batch;
+
+        if (!batch)
+            continue;
+        if (e->buf.len > 0) {
+            copy = raft_malloc(e->buf.len);
+            if (!copy)
+                return RAFT_NOMEM;
+            memcpy(copy, e->buf.base, e->buf.len);
+        }
+        e->buf.base = copy;
+        e->batch = NULL;
+        if (i + 1 == n || entries[i + 1].batch != batch)
+            raft_free(batch);
+    }
+    return 0;
+}
+
+/* Frees what a load gave and libraft will not see. */
+static void drop_entries(struct raft_entry *entries, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (!entries[i].batch)
+            raft_free(entries[i].buf.base);
+        else if (i + 1 == n || entries[i + 1].batch != entries[i].batch)
+            raft_free(entries[i].batch);
+    }
+    raft_free(entries);
+}
+
+static void drop_snapshot(struct raft_snapshot *s)
+{
+    if (!s)
+        return;
+    raft_configuration_close(&s->configuration);
+    for (unsigned i = 0; i < s->n_bufs; i++)
+        raft_free(s->bufs[i].base);
+    raft_free(s->bufs);
+    raft_free(s);
+}
+
+/* A marker says that everything up to it is in the database for good; entries below it may be gone. */
+static int check_snapshot(struct guard *g, const struct raft_snapshot *s)
+{
+    struct marker m;
+
+    if (!s)
+        return 0;
+    if (s->n_bufs != 1 || marker_decode(s->bufs[0].base, s->bufs[0].len, &m) || m.index != s->index || m.term != s->term) {
+        buf_printf(&g->why, "the snapshot at index %llu in \"raft\" is damaged; put back a copy of the whole data directory", s->index);
+        return RAFT_CORRUPT;
+    }
+    if (g->store.applied >= s->index)
+        return 0;
+    buf_printf(&g->why,
+               "the database is at log index %" PRIu64 ", but the log in \"raft\" was cut at %llu: the database is older than the "
+               "log and what lies between is lost; put back a copy of the whole data directory", g->store.applied, s->index);
+    return RAFT_CORRUPT;
+}
+
+/* The first entry is the configuration; a command must carry our cluster's id and an intact checksum. */
+static int check_entries(struct guard *g, const struct raft_entry *entries, size_t n, uint64_t first)
+{
+    for (size_t i = 0; i < n; i++) {
+        const struct raft_entry *e = &entries[i];
+        uint32_t crc;
+        int err;
+
+        g->log_bytes += e->buf.len;
+        if (e->type != RAFT_COMMAND)
+            continue;
+        err = store_entry_check(e->buf.base, e->buf.len, g->cluster_id, &crc);
+        if (err) {
+            buf_printf(&g->why, "entry %" PRIu64 " of the log in \"raft\" %s; put back a copy of the whole data directory", first + i,
+                       err == QE_FORMAT ? "was written by a newer version or another cluster" : "is damaged");
+            return RAFT_CORRUPT;
+        }
+    }
+    return 0;
+}
+
+static int guard_load(struct raft_io *io, raft_term *term, raft_id *voted_for, struct raft_snapshot **snapshot,
+                      raft_index *start_index, struct raft_entry *entries[], size_t *n_entries)
+{
+    struct guard *g = guard_of(io);
+    int rv = g->saved.load(io, term, voted_for, snapshot, start_index, entries, n_entries);
+
+    if (rv)
+        return rv;
+    rv = split_batches(*entries, *n_entries);
+    if (!rv)
+        rv = check_snapshot(g, *snapshot);
+    if (!rv)
+        rv = check_entries(g, *entries, *n_entries, *start_index);
+    if (!rv && !*snapshot && (*n_entries == 0 || (*entries)[0].type != RAFT_CHANGE)) {
+        buf_printf(&g->why, "the log in \"raft\" does not begin with a configuration; put back a copy of the whole data directory");
+        rv = RAFT_CORRUPT;
+    }
+    if (rv) {
+        drop_entries(*entries, *n_entries);
+        drop_snapshot(*snapshot);
+    }
+    return rv;
+}
+
+/* ---- Starting ------------------------------------------------------------------------------------------------------------ */
+
+static const struct raft_entry *entry_at(const struct guard *g, uint64_t index)
+{
+    const struct raft_log *log = &g->raft->log;
+    size_t n = log->front <= log->back ? log->back - log->front : log->size - log->front + log->back;
+
+    if (index <= log->offset || index > log->offset + n)
+        return NULL;
+    return &log->entries[(log->front + (size_t)(index - 1 - log->offset)) % log->size];
+}
+
+/* The log must hold everything that the database has, and the same: else the tail of the log was lost or indexes have shifted, and
+ * new commands would be skipped or applied twice. */
+static int compare_with_store(struct guard *g)
+{
+    const struct store_position *pos = &g->store;
+    uint64_t last = raft_last_index(g->raft);
+    const struct raft_entry *e = entry_at(g, pos->applied);
+    uint32_t crc = 0;
+
+    if (pos->installed_at != 0 && pos->installed_at == pos->applied)
+        return 0; /* this database came from another member, ahead of our own log */
+    if (last < pos->applied) {
+        buf_printf(&g->why,
+                   "the log in \"raft\" ends at index %" PRIu64 ", but the database has applied %" PRIu64 ": the end of the log is "
+                   "lost; put back a copy of the whole data directory", last, pos->applied);
+        return RAFT_CORRUPT;
+    }
+    if (pos->applied == 0 || !e)
+        return 0; /* nothing applied, or below what the log still holds: the marker vouches for it */
+    if (e->type == RAFT_COMMAND)
+        store_entry_check(e->buf.base, e->buf.len, NULL, &crc);
+    if (e->term != pos->term || (pos->crc != 0 && crc != pos->crc)) {
+        buf_printf(&g->why,
+                   "entry %" PRIu64 " of the log in \"raft\" is not the one that the database has applied (term %llu, crc %08" PRIx32
+                   "; applied: term %" PRIu64 ", crc %08" PRIx32 "): they do not belong together; put back a copy of the whole data "
+                   "directory", pos->applied, e->term, crc, pos->term, pos->crc);
+        return RAFT_CORRUPT;
+    }
+    return 0;
+}
+
+/* metadata1 and metadata2 have no checksum. A term below one that was used would use it twice. */
+static int check_term(struct guard *g)
+{
+    uint64_t last = raft_last_index(g->raft), used = last ? guard_term_of(g, last) : 0;
+
+    if (g->store.term > used)
+        used = g->store.term;
+    if (g->raft->current_term >= used && g->raft->current_term < TERM_MAX)
+        return 0;
+    buf_printf(&g->why,
+               "\"raft/metadata1\" and \"raft/metadata2\" say term %llu, but term %" PRIu64 " is in use: one of them is damaged; put "
+               "back a copy of the whole data directory", g->raft->current_term, used);
+    return RAFT_CORRUPT;
+}
+
+static bool sole_voter(const struct guard *g)
+{
+    unsigned voters;
+
+    guard_servers(g, &voters);
+    for (unsigned i = 0; i < g->raft->configuration.n; i++)
+        if (g->raft->configuration.servers[i].id == g->raft->id && g->raft->configuration.servers[i].role == RAFT_VOTER)
+            return voters == 1;
+    return false;
+}
+
+/* libraft lets a sole voter lead again in the term it had. An entry that a crash took with it and a new one would then share index
+ * and term, and whoever saw the first could not tell. */
+static int begin_term(struct guard *g, struct raft_io *io)
+{
+    int rv;
+
+    if (!sole_voter(g))
+        return 0;
+    rv = g->saved.set_term(io, g->raft->current_term + 1);
+    if (rv) {
+        buf_printf(&g->why, "cannot write the term to \"raft\": %s", io->errmsg[0] ? io->errmsg : raft_strerror(rv));
+        return rv;
+    }
+    g->raft->current_term++;
+    g->raft->voted_for = 0;
+    return 0;
+}
+
+/* A zombie: libraft met an error that it does not report, and answers nobody any more. */
+static void check_available(struct guard *g)
+{
+    if (raft_state(g->raft) == RAFT_UNAVAILABLE && !g->failed) {
+        g->failed = true;
+        g->hooks.fail(g->hooks.data, "libraft has become unavailable");
+    }
+}
+
+static void guard_tick(struct raft_io *io)
+{
+    struct guard *g = guard_of(io);
+
+    if (g->failed)
+        return;
+    g->tick(io);
+    check_available(g);
+    if (!g->failed)
+        g->hooks.tick(g->hooks.data);
+}
+
+static void guard_recv(struct raft_io *io, struct raft_message *message)
+{
+    struct guard *g = guard_of(io);
+
+    if (g->failed)
+        return;
+    g->recv(io, message);
+    check_available(g);
+}
+
+static int guard_start(struct raft_io *io, unsigned msecs, raft_io_tick_cb tick, raft_io_recv_cb recv)
+{
+    struct guard *g = guard_of(io);
+    int rv;
+
+    g->tick = tick;
+    g->recv = recv;
+    rv = compare_with_store(g);
+    if (!rv)
+        rv = check_term(g);
+    if (!rv)
+        rv = begin_term(g, io);
+    return rv ? rv : g->saved.start(io, msecs, guard_tick, guard_recv);
+}
+
+/* ---- Writing ------------------------------------------------------------------------------------------------------------- */
+
+static void guard_append_cb(struct raft_io_append *req, int status)
+{
+    struct guard_write *w = req->data;
+    struct guard *g = w->guard;
+
+    g->appends--;
+    if (FAILPOINT("replica.append.error"))
+        status = RAFT_IOERR;
+    if (status && status != RAFT_CANCELED) {
+        guard_fail(g, "writing the log", status);
+        free(w);
+        return;
+    }
+    if (!g->failed) {
+        g->log_bytes += w->bytes;
+        g->hooks.written(g->hooks.data, clock_boottime_ns() - w->started_ns);
+        w->cb(w->inner, status);
+    }
+    free(w);
+}
+
+static int guard_append(struct raft_io *io, struct raft_io_append *req, const struct raft_entry entries[], unsigned n,
+                        raft_io_append_cb cb)
+{
+    struct guard *g = guard_of(io);
+    struct guard_write *w;
+    int rv;
+
+    if (g->failed)
+        return RAFT_IOERR;
+    w = calloc(1, sizeof *w);
+    if (!w)
+        return guard_fail(g, "writing the log", RAFT_NOMEM);
+    w->req.data = w;
+    w->inner = req;
+    w->cb = cb;
+    w->guard = g;
+    w->started_ns = clock_boottime_ns();
+    for (unsigned i = 0; i < n; i++)
+        w->bytes += entries[i].buf.len;
+    g->appends++;
+    rv = g->saved.append(io, &w->req, entries, n, guard_append_cb);
+    if (rv) {
+        g->appends--;
+        free(w);
+        guard_fail(g, "writing the log", rv);
+    }
+    return rv;
+}
+
+/* raft_uv loses a truncation that meets a snapshot under way: the disk would keep what the log in memory no longer has. */
+static int guard_truncate(struct raft_io *io, raft_index index)
+{
+    struct guard *g = guard_of(io);
+    int rv;
+
+    if (g->failed)
+        return RAFT_IOERR;
+    if (g->snapshotting)
+        return guard_fail(g, "truncating the log during a snapshot", RAFT_BUSY);
+    rv = g->saved.truncate(io, index);
+    return rv ? guard_fail(g, "truncating the log", rv) : 0;
+}
+
+static int guard_set_term(struct raft_io *io, raft_term term)
+{
+    struct guard *g = guard_of(io);
+    int rv = g->failed ? RAFT_IOERR : g->saved.set_term(io, term);
+
+    return rv && !g->failed ? guard_fail(g, "writing the term", rv) : rv;
+}
+
+static int guard_set_vote(struct raft_io *io, raft_id id)
+{
+    struct guard *g = guard_of(io);
+    int rv = g->failed ? RAFT_IOERR : g->saved.set_vote(io, id);
+
+    return rv && !g->failed ? guard_fail(g, "writing the vote", rv) : rv;
+}
+
+/* A failure in the middle may have left libraft's files half removed; libraft itself would only try again later. */
+static void guard_put_cb(struct raft_io_snapshot_put *req, int status)
+{
+    struct guard *g = req->data;
+
+    g->snapshotting = false;
+    if (status && status != RAFT_CANCELED) {
+        guard_fail(g, "writing a marker snapshot", status);
+        return;
+    }
+    if (g->failed)
+        return;
+    g->put_cb(g->put, status);
+    if (status == 0) { /* libraft has trimmed its log in memory */
+        g->log_bytes = 0;
+        for (uint64_t i = guard_snapshot_index(g) + 1; i <= raft_last_index(g->raft); i++)
+            g->log_bytes += entry_at(g, i) ? entry_at(g, i)->buf.len : 0;
+    }
+}
+
+static int guard_put(struct raft_io *io, unsigned trailing, struct raft_io_snapshot_put *req, const struct raft_snapshot *snapshot,
+                     raft_io_snapshot_put_cb cb)
+{
+    struct guard *g = guard_of(io);
+    int rv;
+
+    if (g->failed)
+        return RAFT_IOERR;
+    g->put = req;
+    g->put_cb = cb;
+    g->own_put.data = g;
+    g->snapshotting = true;
+    rv = g->saved.snapshot_put(io, trailing, &g->own_put, snapshot, guard_put_cb);
+    if (rv) {
+        g->snapshotting = false;
+        if (rv != RAFT_CANCELED)
+            guard_fail(g, "writing a marker snapshot", rv);
+    }
+    return rv;
+}
+
+static int guard_send(struct raft_io *io, struct raft_io_send *req, const struct raft_message *message, raft_io_send_cb cb)
+{
+    struct guard *g = guard_of(io);
+
+    return g->failed ? RAFT_IOERR : g->saved.send(io, req, message, cb);
+}
+
+/* ---- Markers ------------------------------------------------------------------------------------------------------------- */
+
+/* libraft counts entries, which may be 100 bytes or 16 MiB. So its threshold is either out of reach or reached. */
+void guard_marker_consider(struct guard *g)
+{
+    if (g->log_bytes >= g->marker_bytes)
+        raft_set_snapshot_threshold(g->raft, 1);
+}
+
+void guard_marker_begun(struct guard *g)
+{
+    uint64_t bytes = 0, index = raft_last_index(g->raft);
+    unsigned n = 0;
+
+    raft_set_snapshot_threshold(g->raft, NEVER);
+    for (const struct raft_entry *e; (e = entry_at(g, index)) != NULL; index--, n++) {
+        bytes += e->buf.len;
+        if (bytes > g->marker_bytes / TRAILING_DIVISOR)
+            break;
+    }
+    raft_set_snapshot_trailing(g->raft, n < TRAILING_MIN ? TRAILING_MIN : n);
+}
+
+/* ---- Setup and glances --------------------------------------------------------------------------------------------------- */
+
+void guard_install(struct guard *g, struct raft *raft, struct raft_io *io, const struct guard_hooks *hooks)
+{
+    g->raft = raft;
+    g->hooks = *hooks;
+    g->saved = *io;
+    raft->data = g;
+    raft_uv_set_auto_recovery(io, false); /* else a damaged segment is put aside, with the acknowledged writes in it */
+    io->load = guard_load;
+    io->start = guard_start;
+    io->append = guard_append;
+    io->truncate = guard_truncate;
+    io->snapshot_put = guard_put;
+    io->set_term = guard_set_term;
+    io->set_vote = guard_set_vote;
+    io->send = guard_send;
+}
+
+void guard_configure(struct guard *g, unsigned election_ms, unsigned heartbeat_ms)
+{
+    raft_set_pre_vote(g->raft, true); /* a member that was cut off must not depose a leader when it returns */
+    raft_set_election_timeout(g->raft, election_ms);
+    raft_set_heartbeat_timeout(g->raft, heartbeat_ms);
+    raft_set_snapshot_threshold(g->raft, NEVER);
+    raft_set_snapshot_trailing(g->raft, TRAILING_MIN);
+}
+
+void guard_fini(struct guard *g)
+{
+    buf_fini(&g->why);
+}
+
+uint64_t guard_term_of(const struct guard *g, uint64_t index)
+{
+    const struct raft_entry *e = entry_at(g, index);
+
+    if (e)
+        return e->term;
+    return index == g->raft->log.snapshot.last_index ? g->raft->log.snapshot.last_term : 0;
+}
+
+uint64_t guard_commit(const struct guard *g)
+{
+    return g->raft->commit_index;
+}
+
+uint64_t guard_snapshot_index(const struct guard *g)
+{
+    return g->raft->log.snapshot.last_index;
+}
+
+uint64_t guard_term(const struct guard *g)
+{
+    return g->raft->current_term;
+}
+
+unsigned guard_servers(const struct guard *g, unsigned *voters)
+{
+    *voters = 0;
+    for (unsigned i = 0; i < g->raft->configuration.n; i++)
+        *voters += g->raft->configuration.servers[i].role == RAFT_VOTER;
+    return g->raft->configuration.n;
+}
+
+bool guard_busy(const struct guard *g)
+{
+    return g->appends > 0 || g->snapshotting || g->raft->snapshot.pending.term != 0;
+}

@@ -1,0 +1,211 @@
+/* The raft loop: one thread that runs libuv, and with it libraft. It touches neither SQLite nor a caller's data, and waits for
+ * nobody. Other threads reach it through the mailbox: they leave something under the lock and wake it. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "replica/member.h"
+#include "store/base/clock.h"
+#include "store/base/log.h"
+
+static const int64_t STOP_PATIENCE_NS = INT64_C(10) * 1000000000; /* a write under way ends by then, or the disk is gone */
+
+void loop_publish(struct replica *r)
+{
+    unsigned voters;
+
+    atomic_store_explicit(&r->role, raft_state(&r->raft), memory_order_relaxed);
+    atomic_store_explicit(&r->term, guard_term(&r->guard), memory_order_relaxed);
+    atomic_store_explicit(&r->commit, guard_commit(&r->guard), memory_order_relaxed);
+    atomic_store_explicit(&r->last_index, raft_last_index(&r->raft), memory_order_relaxed);
+    atomic_store_explicit(&r->raft_applied, raft_last_applied(&r->raft), memory_order_relaxed);
+    atomic_store_explicit(&r->snapshot_index, guard_snapshot_index(&r->guard), memory_order_relaxed);
+    atomic_store_explicit(&r->log_bytes, r->guard.log_bytes, memory_order_relaxed);
+    atomic_store_explicit(&r->n_members, guard_servers(&r->guard, &voters), memory_order_relaxed);
+    atomic_store_explicit(&r->n_voters, voters, memory_order_relaxed);
+}
+
+/* Everything committed by now is in the store thread's queue already, so a barrier behind it is answered when that is applied. */
+static void take_barriers(struct replica *r, struct replica_request *newest)
+{
+    struct replica_request *list = NULL;
+    struct applier_item item = {.kind = APPLIER_BARRIER};
+
+    while (newest) { /* oldest first */
+        struct replica_request *next = newest->priv.next;
+
+        newest->priv.next = list;
+        list = newest;
+        newest = next;
+    }
+    item.barrier = list;
+    if (list && applier_push(r, &item))
+        submit_end(r, list, member_failed(r) ? QE_IO : QE_NOMEM);
+}
+
+static void closed_cb(struct raft *raft)
+{
+    (void)raft;
+}
+
+static void close_handle_cb(uv_handle_t *handle, void *arg)
+{
+    (void)arg;
+    if (!uv_is_closing(handle))
+        uv_close(handle, NULL);
+}
+
+/* libraft must not be closed while a snapshot or a write is under way: its callbacks would run twice. */
+static void try_close(struct replica *r)
+{
+    struct loop *l = &r->loop;
+
+    if (l->closing)
+        return;
+    if (member_failed(r) || (guard_busy(&r->guard) && clock_boottime_ns() > l->stop_deadline_ns)) {
+        l->closing = true;
+        l->abandoned = true;
+        uv_stop(&l->uv);
+        return;
+    }
+    if (guard_busy(&r->guard))
+        return; /* the next tick looks again */
+    l->closing = true;
+    loop_publish(r);
+    raft_close(&r->raft, closed_cb);
+    uv_close((uv_handle_t *)&l->wake, NULL);
+}
+
+static void wake_cb(uv_async_t *wake)
+{
+    struct replica *r = wake->data;
+    struct loop *l = &r->loop;
+    struct replica_request *barriers;
+    bool stop;
+
+    pthread_mutex_lock(&l->lock);
+    barriers = l->barriers;
+    l->barriers = NULL;
+    stop = l->stop || member_failed(r);
+    if (stop)
+        l->open = false; /* nobody leaves anything here any more */
+    pthread_mutex_unlock(&l->lock);
+    take_barriers(r, barriers);
+    if (stop) {
+        if (l->stop_deadline_ns == 0)
+            l->stop_deadline_ns = clock_boottime_ns() + STOP_PATIENCE_NS;
+        try_close(r);
+        return;
+    }
+    submit_pump(r);
+}
+
+void loop_tick(struct replica *r)
+{
+    loop_publish(r);
+    if (r->loop.stop_deadline_ns) {
+        try_close(r);
+        return;
+    }
+    submit_expire(r, clock_boottime_ns());
+    disk_look(r);
+    submit_pump(r);
+}
+
+static void *loop_main(void *arg)
+{
+    struct replica *r = arg;
+
+    pthread_setname_np(pthread_self(), "qfs-raft");
+    uv_run(&r->loop.uv, UV_RUN_DEFAULT);
+    return NULL;
+}
+
+int loop_init(struct replica *r, struct buf *why)
+{
+    struct loop *l = &r->loop;
+
+    pthread_mutex_init(&l->lock, NULL);
+    if (uv_loop_init(&l->uv))
+        goto err;
+    if (uv_async_init(&l->uv, &l->wake, wake_cb)) {
+        uv_loop_close(&l->uv);
+        goto err;
+    }
+    l->wake.data = r;
+    l->open = true;
+    return 0;
+err:
+    pthread_mutex_destroy(&l->lock);
+    buf_printf(why, "cannot make the raft loop: out of memory or file descriptors");
+    return QE_NOMEM;
+}
+
+int loop_start(struct replica *r, struct buf *why)
+{
+    if (pthread_create(&r->loop.thread, NULL, loop_main, r)) {
+        buf_printf(why, "cannot start a thread");
+        return QE_NOMEM;
+    }
+    r->loop.started = true;
+    return 0;
+}
+
+void loop_wake(struct replica *r)
+{
+    pthread_mutex_lock(&r->loop.lock);
+    if (r->loop.open)
+        uv_async_send(&r->loop.wake);
+    pthread_mutex_unlock(&r->loop.lock);
+}
+
+/* Without a thread the caller is the loop: a start that failed half way closes libraft here. */
+void loop_stop(struct replica *r)
+{
+    struct loop *l = &r->loop;
+
+    pthread_mutex_lock(&l->lock);
+    l->stop = true;
+    if (l->open)
+        uv_async_send(&l->wake);
+    pthread_mutex_unlock(&l->lock);
+    if (l->started) {
+        pthread_join(l->thread, NULL);
+        l->started = false;
+    } else if (r->raft_inited) {
+        l->closing = true;
+        l->open = false;
+        raft_close(&r->raft, closed_cb);
+        uv_close((uv_handle_t *)&l->wake, NULL);
+        uv_run(&l->uv, UV_RUN_DEFAULT);
+    } else {
+        uv_walk(&l->uv, close_handle_cb, NULL);
+        uv_run(&l->uv, UV_RUN_DEFAULT);
+    }
+    if (!l->abandoned && uv_loop_close(&l->uv))
+        log_warn("replica", "the raft loop still had handles when it was closed");
+    pthread_mutex_destroy(&l->lock);
+}
+
+void replica_barrier(struct replica *r, struct replica_request *req)
+{
+    bool open;
+
+    memset(&req->priv, 0, sizeof req->priv);
+    req->priv.submitted_ns = clock_boottime_ns();
+    pthread_mutex_lock(&r->loop.lock);
+    open = r->loop.open && !r->loop.stop;
+    if (open) {
+        req->priv.next = r->loop.barriers;
+        r->loop.barriers = req;
+        uv_async_send(&r->loop.wake);
+    }
+    pthread_mutex_unlock(&r->loop.lock);
+    if (!open)
+        submit_end(r, req, member_failed(r) ? QE_IO : QE_SHUTDOWN);
+}
+
+bool replica_barrier_needed(struct replica *r)
+{
+    (void)r;
+    return false; /* a member that is alone commits only by itself */
+}

@@ -1,0 +1,47 @@
+/* A member in a directory of its own, for tests, and the few commands that tests say most. */
+#ifndef TESTS_MEMBER_FIXTURE_H
+#define TESTS_MEMBER_FIXTURE_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "replica/replica.h"
+
+struct member {
+    char dir[256];       /* DIR; its parent is removed at the end */
+    char parent[200];
+    struct replica *r;   /* NULL: not running */
+    int timeout_ms;      /* of requests */
+    int fatals;          /* how often the fatal hook ran (read it when the member is stopped) */
+    char fatal[256];     /* what it said first */
+};
+
+/* Fixture. member_make gives a directory that does not exist yet. */
+void member_make(struct member *m);
+void member_remove(struct member *m);
+
+int member_init(struct member *m, struct buf *why);          /* replica_init */
+int member_start(struct member *m, struct buf *why);         /* replica_start */
+void member_up(struct member *m);                            /* init if needed, start; fails the test with the sentence */
+void member_down(struct member *m);                          /* stop */
+
+/* Commands that wait for their answer. */
+int member_do(struct member *m, const struct store_op *op, int64_t *rev, uint64_t *ino);
+int member_put(struct member *m, const char *name, const char *content);   /* create or overwrite /name */
+int member_get(struct member *m, const char *name, struct buf *content);   /* QE_NOENT: no such file */
+
+/* Runs `body` in a child process with QUORUMFS_FAILPOINTS (NULL: none); returns its wait status. Failpoints are read once a
+ * process, and a member must not be forked, so that is how tests have both. The child ends with _exit(body's return). */
+int member_child(const char *failpoints, int (*body)(void *arg), void *arg);
+
+/* Flips one bit of the byte at `off` (negative: from the end). */
+void flip_byte(const char *path, long off);
+/* True when a sentence says something: not empty, names `word`. */
+void assert_says(struct buf *why, const char *word);
+
+#endif
