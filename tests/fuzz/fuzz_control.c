@@ -1,0 +1,59 @@
+/* The commands of the control tree: every row that can be written gets any line, and makes an operation of it or says why not. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fs/control/tree.h"
+#include "tests/fuzz/fuzz.h"
+
+static const char *const seeds[] = {
+    "12", "0", "9223372036854775808", "-1", " 7", "2G", "revisions:100000,bytes:2G", "time:24h", "10s", "100ms", "1M", "\xff\xfe", "12x",
+};
+
+size_t fuzz_seed(size_t i, uint8_t *out, size_t max)
+{
+    if (i >= sizeof seeds / sizeof *seeds)
+        return 0;
+    return (size_t)snprintf((char *)out, max, "%s", seeds[i]);
+}
+
+static void check(const struct control_row *row, const char *child, const char *text)
+{
+    struct control_command cmd = {.text = text};
+    struct buf why = {0}, encoded = {0};
+    struct store_command command = {.comm = "fuzz", .ops = &cmd.op, .n_ops = 1};
+    int err = row->command(NULL, child, &cmd, &why);
+
+    if (err && !why.len)
+        abort();
+    if (!err && (!cmd.op.kind || store_command_encode(&command, &encoded)))
+        abort();
+    buf_fini(&cmd.hold);
+    buf_fini(&why);
+    buf_fini(&encoded);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    const struct control_row *rows;
+    char text[4097];
+    size_t n;
+
+    size = size < sizeof text - 1 ? size : sizeof text - 1;
+    memcpy(text, data, size);
+    text[size] = 0;
+    text[strcspn(text, "\n")] = 0; /* a line */
+    rows = control__rows(&n);
+    for (size_t i = 0; i < n; i++) {
+        const char *child;
+        mode_t mode;
+
+        if (!rows[i].command)
+            continue;
+        if (!rows[i].child)
+            check(&rows[i], NULL, text);
+        for (size_t k = 0; rows[i].child && (child = rows[i].child(k, &mode)); k++)
+            check(&rows[i], child, text);
+    }
+    return 0;
+}
