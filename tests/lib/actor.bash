@@ -31,7 +31,8 @@ actor_start() {
         *) [ "$QFS_TEST_UID" = 0 ] || how=(setpriv --reuid="$QFS_TEST_UID" --regid="$QFS_TEST_UID" --clear-groups) ;;
     esac
     actor_pipes "$1"
-    "${how[@]}" actor <"$ACTOR_FILES.in" >"$ACTOR_FILES.out" 3>&- &
+    # A background process of a script would ignore the signals of the keyboard.
+    env --default-signal=INT,QUIT "${how[@]}" actor <"$ACTOR_FILES.in" >"$ACTOR_FILES.out" 3>&- &
     ACTOR_PID[$1]=$!
     disown
 }

@@ -20,10 +20,14 @@ force_unmount() {
 
 # cleanup ROOT: nothing that is below it stays.
 cleanup() {
-    local file mount
+    local file mount pid
     [[ $1 == */quorumfs-test.?* ]] || return 1
     for file in "$1"/*.pid; do
         [ ! -e "$file" ] || force_unmount "${file%.pid}"
+    done
+    # Processes that name the directory, of which nobody else knows; not this one, nor the guard.
+    for pid in $(pgrep -f -- "$1"); do
+        [ "$pid" = $$ ] || [ "$pid" = $BASHPID ] || [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = guard ] || kill -9 "$pid" 2>/dev/null
     done
     for mount in $(awk -v r="$1/" 'index($5, r) == 1 {print $5}' /proc/self/mountinfo | tac); do
         force_unmount "$mount"

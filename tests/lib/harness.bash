@@ -4,7 +4,7 @@
 #     load ../lib/harness
 #     setup_file() { mount_file; }        # one fresh mount for the file: $QFS_ROOT, $DIR, $MNT
 #     teardown_file() { unmount_file; }
-#     setup() { enter_test; }             # a fresh directory $T on the mount, and into it
+#     setup() { enter_test; }             # a fresh directory $T on the mount, and into it; $S is one beside the mount
 #     teardown() { leave_test; }          # fails the test on unexpected log lines, sanitizer reports or a dead daemon
 #
 # From the environment: QUORUMFS the program; QFS_TESTBIN the programs of tests/lib; QFS_TIME_SCALE stretches all deadlines;
@@ -89,6 +89,9 @@ x() {
     (umask "$QFS_TEST_UMASK" && exec "${as[@]}" "${QFS_SHELL:-bash}" -c "$1") 3>&-
 }
 
+# put FILE TEXT: one commit by that user; printf escapes, no newline added.
+put() { x "printf '$2' > '$1'"; }
+
 # expect_revisions N TEXT: the piece of shell succeeds and takes exactly N revisions.
 expect_revisions() {
     local before after
@@ -135,9 +138,6 @@ daemon_launch() {
         umask 022
         # A background process of a script ignores Ctrl-C unless it is told not to.
         env --default-signal=INT,QUIT \
-            ASAN_OPTIONS="log_path=$QFS_ROOT/sanitizer:exitcode=99:abort_on_error=0:${ASAN_OPTIONS:-}" \
-            UBSAN_OPTIONS="log_path=$QFS_ROOT/sanitizer:print_stacktrace=1:${UBSAN_OPTIONS:-}" \
-            TSAN_OPTIONS="log_path=$QFS_ROOT/sanitizer:exitcode=99:${TSAN_OPTIONS:-}" \
             "$QUORUMFS" mount "$DIR" "$MNT" -f "$@" </dev/null >>"$MNT.log" 2>&1 &
         echo $! >"$MNT.pid.new"
         mv "$MNT.pid.new" "$MNT.pid"
@@ -189,10 +189,10 @@ expect_log() {
     allow_log "$1"
 }
 
-# log_check: fails when a daemon of this file logged an error or a warning since the last check that nobody expected.
+# log_check [DIRECTORY]: fails when a daemon of this file (whose log is there) logged an error or a warning since the last check that nobody expected.
 log_check() {
     local log seen bad rc=0
-    for log in "$QFS_ROOT"/*.log; do
+    for log in "${1:-$QFS_ROOT}"/*.log; do
         [ -e "$log" ] || continue
         seen=$(cat "$log.seen" 2>/dev/null || echo 0)
         bad=$(tail -n "+$((seen + 1))" "$log" | grep -E '(^|: )(error|warning): |Assertion|Sanitizer' | grep -Evf "$QFS_ROOT/allowed") || true
@@ -219,7 +219,11 @@ root_file() {
     cp "$QFS_TESTBIN"/* "$QFS_ROOT/bin/" # where any user may run them
     DIR=$QFS_ROOT/data MNT=$QFS_ROOT/mnt PATH=$QFS_ROOT/bin:$PATH
     echo '^$' >"$QFS_ROOT/allowed"
-    export QFS_ROOT DIR MNT PATH
+    # A sanitizer's report is a file, so that it is found whoever made it.
+    ASAN_OPTIONS="log_path=$QFS_ROOT/sanitizer:exitcode=99:${ASAN_OPTIONS:-}"
+    UBSAN_OPTIONS="log_path=$QFS_ROOT/sanitizer:print_stacktrace=1:${UBSAN_OPTIONS:-}"
+    TSAN_OPTIONS="log_path=$QFS_ROOT/sanitizer:exitcode=99:${TSAN_OPTIONS:-}"
+    export QFS_ROOT DIR MNT PATH ASAN_OPTIONS UBSAN_OPTIONS TSAN_OPTIONS
     guard $$ bash "$QFS_LIB/cleanup.bash" "$QFS_ROOT" </dev/null >/dev/null 2>&1 3>&-
 }
 
@@ -257,8 +261,9 @@ enter_test() {
         DIR=$(mktemp -d "$QFS_ROOT/data.XXXXXX")
         daemon_start || return 1
     fi
-    T=$MNT/t$BATS_TEST_NUMBER
+    T=$MNT/t$BATS_TEST_NUMBER S=$QFS_ROOT/s$BATS_TEST_NUMBER
     mkdir -p "$T"
+    mkdir -m 1777 "$S"
     [ "$QFS_TEST_UID" = 0 ] || chown "$QFS_TEST_UID:$QFS_TEST_UID" "$T"
     cd "$T" || return 1
     umask "$QFS_TEST_UMASK"
@@ -268,6 +273,7 @@ leave_test() {
     local rc=0
     actors_end
     cd / || return 1
+    timeout 20 rm -rf "$T" || rc=1
     [ "$QFS_TEST_ON" = tmpfs ] || daemon_alive || { fail "the daemon is gone: exit status $(cat "$MNT.exit"), its log ends: $(tail -3 "$MNT.log")"; rc=1; }
     log_check || rc=1
     return $rc

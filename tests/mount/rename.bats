@@ -113,7 +113,7 @@ teardown() { leave_test; }
 }
 
 @test "readers always find a directory that is exchanged with a new one" {
-    x 'mkdir conf new; echo 0 > conf/a; echo 0 > conf/b'
+    x 'mkdir conf new; touch {conf,new}/{a,b}'
     x 'for i in $(seq 50); do echo $i > new/a; echo $i > new/b; syscall exchange new conf >/dev/null; done; : > done' &
     local writer=$!
     until [ -e done ]; do

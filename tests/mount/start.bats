@@ -1,0 +1,445 @@
+# Starting and stopping: the command line, settings, refusals, umount, signals, dead mounts.
+load ../lib/harness
+setup_file() { root_file; }
+teardown_file() { nothing_left; }
+# A directory and a mount point of its own for each test.
+setup() {
+    needs_quorumfs
+    S=$QFS_ROOT/s$BATS_TEST_NUMBER
+    DIR=$S/data MNT=$S/mnt
+    mkdir -p "$MNT"
+    cd "$S"
+}
+teardown() {
+    [ "$QFS_TEST_ON" = quorumfs ] || return 0
+    local rc=0 pidfile
+    cd /
+    for pidfile in "$S"/*.pid; do
+        [ ! -e "$pidfile" ] || force_unmount "${pidfile%.pid}"
+    done
+    ! mounted || force_unmount "$MNT"
+    log_check "$S" || rc=1
+    return $rc
+}
+
+# ---- Helpers --------------------------------------------------------------------------------------------------------------------
+
+quorumfs() { within 30 "$QUORUMFS" "$@" 3>&-; }
+
+# refuses STATUS TEXT... -- ARG...: one line on stderr with all the texts, that exit status, nothing mounted.
+refuses() {
+    local status=$1 texts=() rc=0 text
+    shift
+    while [ "$1" != -- ]; do texts+=("$1"); shift; done
+    shift
+    quorumfs "$@" >"$S/out" 2>"$S/err" || rc=$?
+    same "exit status of quorumfs $*" $rc "$status" || { cat "$S/err" >&2; return 1; }
+    same "lines on stderr of quorumfs $*" "$(wc -l <"$S/err")" 1 || { cat "$S/err" >&2; return 1; }
+    for text in "${texts[@]}"; do
+        grep -qF -- "$text" "$S/err" || fail "quorumfs $*: expected '$text' in: $(cat "$S/err")"
+    done
+    ! mounted || fail "mounted all the same"
+}
+
+background_pid() { # the process that serves $MNT: it was not started with -f
+    pgrep -f -- "^$QUORUMFS mount .*$MNT"
+}
+
+stopped() { ! pgrep -f -- "mount .*$S/" >/dev/null; }
+
+# ---- quorumfs mount -------------------------------------------------------------------------------------------------------------
+
+@test "mount on a missing DIR makes a cluster of one, says so, and is ready when it returns" {
+    quorumfs mount "$DIR" "$MNT" >out 2>err
+    same stdout "$(cat out)" "created a new cluster in $DIR"
+    same stderr "$(cat err)" ''
+    echo v >"$MNT/f"
+    holds "$MNT/f" 'v\n'
+    same "mode of DIR" "$(stat -c %a "$DIR")" 700
+    umount "$MNT"
+    wait_until 10 stopped
+}
+
+@test "mount on an empty DIR makes a cluster, on a used one it says nothing" {
+    mkdir -m 755 "$DIR"
+    quorumfs mount "$DIR" "$MNT" | grep -qx "created a new cluster in $DIR"
+    echo v >"$MNT/f"
+    umount "$MNT"
+    same "output of the second mount" "$(quorumfs mount "$DIR" "$MNT" 2>&1)" ''
+    holds "$MNT/f" 'v\n'
+    umount "$MNT"
+    wait_until 10 stopped
+}
+
+@test "paths may be relative" {
+    quorumfs mount data mnt >/dev/null
+    echo v >mnt/f
+    umount mnt
+    wait_until 10 stopped
+    [ -d data ]
+}
+
+@test "no network socket is opened" {
+    quorumfs mount "$DIR" "$MNT" >/dev/null
+    local pid
+    for pid in $(background_pid); do
+        ! ls -l "/proc/$pid/fd" | grep -E 'socket:' || ! grep -E "$(ls -l /proc/$pid/fd | grep -oE 'socket:\[[0-9]+' | grep -oE '[0-9]+' | paste -sd'|')" /proc/net/{tcp,tcp6,udp,udp6}
+    done
+    umount "$MNT"
+    wait_until 10 stopped
+}
+
+@test "the mount's data is private to its owner" {
+    (umask 000; quorumfs mount "$DIR" "$MNT" >/dev/null)
+    echo v >"$MNT/f"
+    [ -z "$(find "$DIR" -perm /077)" ] || fail "open to others: $(find "$DIR" -perm /077 | head -3)"
+    umount "$MNT"
+    wait_until 10 stopped
+}
+
+@test "the process is a daemon: no terminal, no open descriptors of ours, works from /" {
+    quorumfs mount "$DIR" "$MNT" >/dev/null 9>"$S/held"
+    local pid
+    pid=$(background_pid | head -1)
+    same cwd "$(readlink "/proc/$pid/cwd")" /
+    ! ls -l "/proc/$pid/fd" | grep -q held
+    [ "$(ps -o sid= -p "$pid" | tr -d ' ')" != "$(ps -o sid= -p $$ | tr -d ' ')" ]
+    umount "$MNT"
+    wait_until 10 stopped
+}
+
+@test "in the background it logs to DIR/log where there is no syslog" {
+    [ ! -S /dev/log ] || skip "there is a syslog"
+    quorumfs mount "$DIR" "$MNT" >/dev/null
+    umount "$MNT"
+    wait_until 10 stopped
+    grep -q quorumfs "$DIR/log"
+    same "mode of the log" "$(stat -c %a "$DIR/log")" 600
+}
+
+@test "-f stays in the foreground and logs to stderr" {
+    daemon_start
+    daemon_alive
+    grep -q 'quorumfs: ' "$MNT.log"
+    daemon_stop
+}
+
+@test "a failing start says why and mounts nothing" {
+    mkdir "$DIR" && echo hello >"$DIR/somebody-elses"
+    refuses 1 "$DIR" somebody-elses -- mount "$DIR" "$MNT"
+    same "left alone" "$(ls "$DIR")" somebody-elses
+}
+
+# ---- Ends ---------------------------------------------------------------------------------------------------------------------------
+
+@test "umount ends it with status 0 and leaves everything on the disk" {
+    daemon_start
+    echo v >"$MNT/f"
+    daemon_stop
+    quorumfs check "$DIR"
+    daemon_start
+    holds "$MNT/f" 'v\n'
+    daemon_stop
+}
+
+@test "SIGTERM and Ctrl-C end it with status 0, also with open files" {
+    local signal
+    for signal in TERM INT; do
+        daemon_start
+        echo $signal >"$MNT/f"
+        sleep 1000 3>&- 9<"$MNT/f" &
+        local holder=$!
+        kill -$signal "$(daemon_pid)"
+        daemon_gone 0
+        ! mounted || fail "still mounted after SIG$signal"
+        kill $holder
+        daemon_start
+        holds "$MNT/f" "$signal\n"
+        daemon_stop
+    done
+}
+
+@test "SIGTERM with a dirty file: what was not committed is lost, and logged" {
+    daemon_start
+    echo old >"$MNT/f"
+    actor_start A
+    A open 3 "$MNT/f" wt
+    A write 3 uncommitted
+    kill -TERM "$(daemon_pid)"
+    daemon_gone 0
+    expect_log 'not committed|uncommitted|lost'
+    actor_signal A KILL
+    daemon_start
+    holds "$MNT/f" 'old\n'
+    daemon_stop
+}
+
+@test "a busy mount refuses umount and works on; umount -l ends it when it is free" {
+    daemon_start
+    echo v >"$MNT/f"
+    exec 9<"$MNT/f"
+    fails_with busy umount "$MNT"
+    echo w >"$MNT/f"
+    umount -l "$MNT"
+    daemon_alive
+    same "through the open descriptor" "$(cat <&9)" v
+    exec 9<&-
+    daemon_gone 0
+}
+
+@test "a mount follows at once on an umount" {
+    local i
+    for i in 1 2 3 4 5; do
+        quorumfs mount "$DIR" "$MNT" >/dev/null
+        echo $i >>"$MNT/f"
+        umount "$MNT"
+    done
+    quorumfs mount "$DIR" "$MNT"
+    holds "$MNT/f" '1\n2\n3\n4\n5\n'
+    umount "$MNT"
+    wait_until 10 stopped
+}
+
+@test "after kill -9 the next mount takes the dead one away" {
+    daemon_start
+    echo v >"$MNT/f"
+    kill -9 "$(daemon_pid)"
+    daemon_gone 137
+    fails_with 'not connected' ls "$MNT"
+    daemon_start
+    holds "$MNT/f" 'v\n'
+    same "mounts on it" "$(grep -c " $MNT " /proc/self/mountinfo)" 1
+    daemon_stop
+}
+
+# ---- Refusals -------------------------------------------------------------------------------------------------------------------------
+
+@test "a second daemon on the same DIR is refused" {
+    daemon_start
+    mkdir other
+    refuses_elsewhere() { quorumfs mount "$DIR" "$S/other" >out 2>err; }
+    ! refuses_elsewhere
+    grep -q "$DIR" err
+    ! grep -q " $S/other " /proc/self/mountinfo
+    echo v >"$MNT/f"
+    holds "$MNT/f" 'v\n'
+    ! quorumfs check "$DIR" >out 2>err
+    grep -qiE 'running|use' err
+    daemon_stop
+}
+
+@test "mount points that will not do are refused" {
+    touch file
+    refuses 1 missing 'does not exist' -- mount "$DIR" "$S/missing"
+    refuses 1 file 'not a directory' -- mount "$DIR" "$S/file"
+    refuses 1 "$DIR" -- mount "$DIR" "$DIR"
+    mkdir -p "$MNT/below"
+    refuses 1 below -- mount "$MNT/below" "$MNT"
+    mkdir -p "$DIR"
+    refuses 1 "$DIR" -- mount "$DIR" "$DIR/mnt"
+    rm -rf "$DIR"
+    absent "$DIR"
+    daemon_start
+    ! quorumfs mount "$S/data2" "$MNT" >out 2>err
+    grep -q busy err
+    absent "$S/data2"
+    daemon_stop
+}
+
+@test "wrong usage has exit status 2" {
+    refuses 2 -- frobnicate
+    refuses 2 frobnicate -- frobnicate
+    refuses 2 -- mount
+    refuses 2 -- mount "$DIR"
+    refuses 2 surplus -- mount "$DIR" "$MNT" surplus
+    refuses 2 -- init
+    refuses 2 -- check
+    refuses 2 --frob -- mount "$DIR" "$MNT" --frob 1
+    refuses 2 -x -- mount "$DIR" "$MNT" -x
+    refuses 2 -- 
+    absent "$DIR"
+}
+
+@test "--help and --version" {
+    quorumfs --help >out
+    grep -q 'quorumfs mount DIR MOUNTPOINT' out
+    grep -q 'quorumfs check DIR' out
+    [[ $(quorumfs --version) =~ ^quorumfs\ [0-9]+\.[0-9]+\.[0-9]+$ ]]
+}
+
+@test "unknown settings and bad values are refused with name, value and what is allowed" {
+    refuses 2 nosuch 5 quota -- init "$DIR" --nosuch 5
+    refuses 2 nosuch timeout -- mount "$DIR" "$MNT" -o nosuch=5
+    refuses 2 nosuch -- mount "$DIR" "$MNT" -o nosuch
+    refuses 2 timeout never 5s -- mount "$DIR" "$MNT" --timeout never
+    refuses 2 timeout 0 -- mount "$DIR" "$MNT" -o timeout=0
+    refuses 2 reads sometimes linearizable local -- mount "$DIR" "$MNT" -o reads=sometimes
+    refuses 2 id 0 -- init "$DIR" --id 0
+    refuses 2 id x -- init "$DIR" --id x
+    refuses 2 quota 5X -- init "$DIR" --quota 5X
+    refuses 2 max-value 1K -- init "$DIR" --max-value 1K
+    refuses 2 max-value 17M -- init "$DIR" --max-value 17M
+    QUORUMFS_TIMEOUT=never refuses 2 QUORUMFS_TIMEOUT never -- mount "$DIR" "$MNT"
+    QUORUMFS_NOSUCH=1 refuses 2 QUORUMFS_NOSUCH -- mount "$DIR" "$MNT"
+    absent "$DIR"
+}
+
+@test "what is not built yet says so" {
+    refuses 1 'not built yet' -- init "$DIR" --cluster 1=127.0.0.1:7001,2=127.0.0.1:7002
+    refuses 1 'not built yet' -- init "$DIR" --join 127.0.0.1:7001
+    refuses 1 'not built yet' -- init "$DIR" --from snapshot.db
+    refuses 1 'not built yet' -- mount "$DIR" "$MNT" -o listen=127.0.0.1:7001
+    refuses 1 'not built yet' -- mount "$DIR" "$MNT" --tls-cert cert.pem
+    absent "$DIR"
+}
+
+# ---- Settings ---------------------------------------------------------------------------------------------------------------------------
+
+timeout_of() { # the timeout that a mount started like this has
+    daemon_start "$@" && cat "$MNT/.quorum/config/timeout" && daemon_stop
+}
+
+@test "settings: the command line wins over the environment, that over quorumfs.conf, that over the default" {
+    same default "$(timeout_of)" 5s
+    echo 'timeout = 6s' >"$DIR/quorumfs.conf"
+    same conf "$(timeout_of)" 6s
+    export QUORUMFS_TIMEOUT=7
+    same environment "$(timeout_of)" 7s
+    same "command line" "$(timeout_of --timeout 8s)" 8s
+    same "command line" "$(timeout_of --timeout=8500ms)" 8500ms
+    same "-o" "$(timeout_of -o timeout=9s)" 9s
+}
+
+@test "quorumfs.conf is checked" {
+    quorumfs init "$DIR" >/dev/null
+    echo 'nosuch = 5' >"$DIR/quorumfs.conf"
+    refuses 1 nosuch 5 timeout quorumfs.conf -- mount "$DIR" "$MNT"
+    echo 'timeout = never' >"$DIR/quorumfs.conf"
+    refuses 1 timeout never quorumfs.conf -- mount "$DIR" "$MNT"
+    echo 'quota = 1G' >"$DIR/quorumfs.conf"
+    refuses 1 quota .quorum/config -- mount "$DIR" "$MNT"
+    echo 'no equals sign' >"$DIR/quorumfs.conf"
+    refuses 1 quorumfs.conf -- mount "$DIR" "$MNT"
+    printf '# a comment\n\n  timeout=6s\n' >"$DIR/quorumfs.conf"
+    same timeout "$(timeout_of)" 6s
+}
+
+@test "init makes a cluster without mounting, once" {
+    same output "$(quorumfs init "$DIR" --quota 100M --id 3)" "created a new cluster in $DIR"
+    refuses 1 "$DIR" 'has a cluster' -- init "$DIR"
+    daemon_start
+    same settings "$(cat "$MNT/.quorum/config/quota") $(cat "$MNT/.quorum/config/id")" '100M 3'
+    same "member in status" "$(setting_of "$MNT/.quorum/status" member)" 3
+    daemon_stop
+    refuses 1 id -- mount "$DIR" "$MNT" --id 4
+}
+
+@test "cluster settings can be given by the mount that makes the cluster" {
+    daemon_start -o quota=64M,max-value=64K
+    same settings "$(cat "$MNT/.quorum/config/quota") $(cat "$MNT/.quorum/config/max-value")" '64M 64K'
+    daemon_stop
+    allow_log 'quota.*not used'
+    daemon_start -o quota=65M
+    same quota "$(cat "$MNT/.quorum/config/quota")" 64M
+    expect_log 'quota.*65M.*not used'
+    daemon_stop
+}
+
+# ---- mount(8) -----------------------------------------------------------------------------------------------------------------------------
+
+helper() { # a mount.fuse.quorumfs as mount(8) calls it
+    ln -sf "$QUORUMFS" "$S/mount.fuse.quorumfs"
+    within 30 "$S/mount.fuse.quorumfs" "$@" 3>&-
+}
+
+@test "called as mount.fuse.quorumfs it takes mount(8)'s arguments and never makes a cluster" {
+    ! helper "$DIR" "$MNT" -o rw,nosuid,nodev >out 2>err
+    grep -q create err
+    absent "$DIR"
+    mkdir "$DIR"
+    ! helper "$DIR" "$MNT" 2>err
+    same "empty DIR" "$(ls -A "$DIR")" ''
+    helper "$DIR" "$MNT" -s -v -n -o rw,noatime,nofail,_netdev,x-systemd.automount,create -t fuse.quorumfs >/dev/null
+    echo v >"$MNT/f"
+    grep " $MNT " /proc/self/mountinfo | grep -q noatime
+    umount "$MNT"
+    wait_until 10 stopped
+    helper "$DIR" "$MNT" -o defaults
+    holds "$MNT/f" 'v\n'
+    umount "$MNT"
+    wait_until 10 stopped
+}
+
+@test "mount -t fuse.quorumfs works where the helper is installed" {
+    [ ! -e /usr/sbin/mount.fuse.quorumfs ] || skip "another one is installed"
+    quorumfs init "$DIR" >/dev/null
+    ln -s "$QUORUMFS" /usr/sbin/mount.fuse.quorumfs
+    within 30 mount -t fuse.quorumfs "$DIR" "$MNT" -o noexec 3>&- || { rm -f /usr/sbin/mount.fuse.quorumfs; return 1; }
+    rm -f /usr/sbin/mount.fuse.quorumfs
+    same "type and options" "$(findmnt -n -o FSTYPE "$MNT") $(findmnt -n -o OPTIONS "$MNT" | tr , '\n' | grep -cxE 'noexec|nosuid|nodev')" 'fuse.quorumfs 3'
+    umount "$MNT"
+    wait_until 10 stopped
+}
+
+@test "an unknown option of fstab is refused" {
+    ! helper "$DIR" "$MNT" -o nosuch 2>err
+    grep -q nosuch err
+}
+
+@test "-o ro refuses changes" {
+    quorumfs init "$DIR" >/dev/null
+    daemon_start -o ro
+    fails_with 'Read-only' touch "$MNT/f"
+    fails_with 'Read-only' mkdir "$MNT/d"
+    cat "$MNT/.quorum/status" >/dev/null
+    daemon_stop
+}
+
+@test "-o noexec is handed on" {
+    daemon_start -o noexec
+    cp /bin/true "$MNT/true"
+    fails_with 'Permission denied' "$MNT/true"
+    daemon_stop
+}
+
+@test "the mount is known by its type and DIR" {
+    daemon_start
+    same "type and source" "$(findmnt -n -o FSTYPE,SOURCE "$MNT" | tr -s ' ')" "fuse.quorumfs $DIR"
+    daemon_stop
+}
+
+# ---- check --------------------------------------------------------------------------------------------------------------------------------
+
+@test "check says that a directory is sound, with its segments and revision" {
+    daemon_start
+    local i
+    for i in {1..20}; do echo $i >"$MNT/f$i"; done
+    local revision=$(cat "$MNT/.quorum/revision")
+    daemon_stop
+    quorumfs check "$DIR" >out
+    grep -qi segment out
+    grep -q "revision.*\b$revision\b" out
+    same "checked twice" "$(quorumfs check "$DIR" | md5sum)" "$(md5sum <out | cat)"
+}
+
+@test "check refuses what is no data directory" {
+    mkdir empty foreign && touch foreign/file
+    refuses 1 missing -- check "$S/missing"
+    refuses 1 empty -- check "$S/empty"
+    refuses 1 foreign -- check "$S/foreign"
+    same "left alone" "$(ls empty foreign | tr '\n' ' ')" 'empty:  foreign: file '
+}
+
+# ---- Without the right --------------------------------------------------------------------------------------------------------------------
+
+@test "without the right to mount it says what to add" {
+    refuses_as_nobody() {
+        within 20 setpriv --reuid=65534 --regid=65534 --clear-groups --bounding-set=-all env PATH=/nonexistent "$QFS_ROOT/bin/quorumfs-copy" mount "$S/nobody/data" "$S/nobody/mnt" >out 2>err
+    }
+    cp "$QUORUMFS" "$QFS_ROOT/bin/quorumfs-copy"
+    mkdir -m 777 nobody nobody/mnt
+    ! refuses_as_nobody
+    same "lines on stderr" "$(wc -l <err)" 1
+    grep -qiE 'mount|fuse|root' err
+    absent nobody/data
+}
