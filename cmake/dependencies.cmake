@@ -1,0 +1,38 @@
+# Libraries, each with the version that was tried and the Debian package that has it, so that a missing or wrong one is one clear
+# sentence at configure time.
+
+# qfs_need(PREFIX MODULE PACKAGE MIN [BELOW]): PkgConfig::PREFIX, at least MIN and, if given, below BELOW.
+function(qfs_need prefix module package min)
+    set(wanted "${module} ${min} or newer")
+    if(ARGC GREATER 4)
+        set(wanted "${module} from ${min}, below ${ARGV4},")
+    endif()
+    pkg_check_modules(${prefix}_ANY QUIET ${module})
+    if(NOT ${prefix}_ANY_FOUND)
+        message(FATAL_ERROR "quorumfs needs ${wanted} and there is none: apt-get install ${package}")
+    endif()
+    if(${prefix}_ANY_VERSION VERSION_LESS min OR (ARGC GREATER 4 AND ${prefix}_ANY_VERSION VERSION_GREATER_EQUAL "${ARGV4}"))
+        message(FATAL_ERROR "quorumfs needs ${wanted} but found ${${prefix}_ANY_VERSION}: install another version of ${package}")
+    endif()
+    pkg_check_modules(${prefix} REQUIRED IMPORTED_TARGET GLOBAL ${module})
+endfunction()
+
+find_package(Threads REQUIRED)
+find_package(PkgConfig REQUIRED)
+qfs_need(FUSE3 fuse3 libfuse3-dev 3.14 4.0)
+# Other releases of libraft have other struct layouts and another format on the wire.
+qfs_need(RAFT raft libraft-dev 0.15 0.16)
+qfs_need(LIBUV libuv libuv1-dev 1.44)
+qfs_need(SQLITE3 sqlite3 libsqlite3-dev 3.40)
+qfs_need(PROTOBUFC libprotobuf-c libprotobuf-c-dev 1.4)
+qfs_need(XXHASH libxxhash libxxhash-dev 0.8)
+qfs_need(INIH inih libinih-dev 53)
+qfs_need(JSONC json-c libjson-c-dev 0.16)
+find_program(PROTOC_C protoc-c)
+if(NOT PROTOC_C)
+    message(FATAL_ERROR "quorumfs needs the program protoc-c and there is none: apt-get install protobuf-c-compiler")
+endif()
+find_path(UTHASH_INCLUDE_DIR uthash.h)
+if(NOT UTHASH_INCLUDE_DIR)
+    message(FATAL_ERROR "quorumfs needs the header uthash.h and there is none: apt-get install uthash-dev")
+endif()

@@ -1,0 +1,71 @@
+#!/bin/bash
+# Builds everything and runs all tests. As root on Debian 12; installs the packages that are missing.
+#
+#   tests/run.sh                 what CI does
+#   BUILD_DIR=/x tests/run.sh    build there (default: build/ in the source tree), a directory for each preset
+#   JOBS=4 tests/run.sh          how many jobs at once (default: all processors)
+#
+# Builds stop at the first warning. The presets are tested in the order of `suites`; the first that fails ends the run. The last line is
+# ctest's summary.
+set -euo pipefail
+export LC_ALL=C.UTF-8 TZ=UTC
+umask 022
+unset CDPATH
+
+packages=(cmake ninja-build gcc clang libclang-rt-14-dev pkg-config libc6-dev libfuse3-dev fuse3 libraft-dev libuv1-dev libsqlite3-dev
+    libprotobuf-c-dev protobuf-c-compiler libxxhash-dev uthash-dev libinih-dev libjson-c-dev libcmocka-dev
+    bats inotify-tools attr acl git rsync vim strace python3 sqlite3 e2fsprogs util-linux mount procps psmisc file xxd
+    man-db groff-base)
+
+builds=(dev clang asan tsan)
+# preset and ctest labels, a regular expression; the whole suite comes last
+suites=(
+    "asan unit|mount"
+    "tsan mount"
+    "dev .*"
+)
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+build=${BUILD_DIR:-$root/build}
+case $build in /*) ;; *) build=$PWD/$build ;; esac
+jobs=${JOBS:-$(nproc)}
+
+die() {
+    echo "tests/run.sh: $*" >&2
+    exit 1
+}
+
+install_packages() {
+    local missing=() p
+    command -v dpkg-query >/dev/null || return 0 # not a Debian system: configuring will name what is missing
+    for p in "${packages[@]}"; do
+        [ "$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null)" = installed ] || missing+=("$p")
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    [ "$(id -u)" = 0 ] || die "packages are missing, run as root: apt-get install ${missing[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get -q update
+    apt-get -q install -y --no-install-recommends "${missing[@]}"
+}
+
+need_fuse() {
+    [ "$(id -u)" = 0 ] || die "the tests mount, change users and kill daemons: run as root"
+    [ -e /dev/fuse ] ||
+        die "there is no /dev/fuse: load the fuse module (modprobe fuse), or in a container add --device /dev/fuse --cap-add SYS_ADMIN"
+    (((0x$(awk '/^CapEff:/ { print $2 }' /proc/self/status) >> 21) & 1)) ||
+        die "no right to mount: the capability SYS_ADMIN is missing; in a container add --device /dev/fuse --cap-add SYS_ADMIN"
+}
+
+cd "$root"
+need_fuse
+install_packages
+for preset in "${builds[@]}"; do
+    echo "== build $preset"
+    cmake --preset "$preset" -B "$build/$preset" >/dev/null
+    cmake --build "$build/$preset" -j "$jobs"
+done
+for suite in "${suites[@]}"; do
+    read -r preset labels <<<"$suite"
+    echo "== test $preset ($labels)"
+    ctest --test-dir "$build/$preset" -L "$labels" --output-on-failure --no-tests=error -j "$jobs"
+done
