@@ -1,0 +1,278 @@
+/* Commands as bytes: protobuf (command.proto) to and from struct store_command.
+ *
+ * Decoding takes any bytes. It allocates from an arena that is reused from command to command, and it refuses what it does not know
+ * entirely: an unknown field or operation would be skipped here and obeyed elsewhere. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "command.pb-c.h"
+#include "store/internal.h"
+
+/* Decoded, a command takes at most about 20 times its bytes (many tiny edits); what would take more is not one of ours. */
+enum { CHUNK_SIZE = 256 << 10, ARENA_BASE = 1 << 20, ARENA_FACTOR = 64 };
+
+/* ---- Arena --------------------------------------------------------------------------------------------------------------- */
+
+struct chunk {
+    struct chunk *next; /* owned */
+    size_t size, used;  /* of data */
+    max_align_t data[];
+};
+
+struct arena {
+    struct chunk *first;          /* owned; kept between commands */
+    size_t given, limit;          /* bytes handed out since the last reset; the most that may be */
+    bool exhausted;               /* malloc has failed since then */
+    ProtobufCAllocator allocator; /* hands out from here, frees nothing */
+};
+
+static struct chunk *chunk_new(size_t size, struct chunk *next)
+{
+    struct chunk *c = size > SIZE_MAX - sizeof *c ? NULL : malloc(sizeof *c + size);
+
+    if (c) {
+        c->next = next;
+        c->size = size;
+        c->used = 0;
+    }
+    return c;
+}
+
+static void *arena_alloc(void *data, size_t size)
+{
+    struct arena *a = data;
+    struct chunk *c = a->first;
+    void *p;
+
+    if (size > a->limit - a->given)
+        return NULL;
+    a->given += size;
+    size = (size + sizeof(max_align_t) - 1) & ~(sizeof(max_align_t) - 1);
+    if (!c || c->size - c->used < size) {
+        c = chunk_new(size > CHUNK_SIZE ? size : CHUNK_SIZE, c);
+        if (!c) {
+            a->exhausted = true;
+            return NULL;
+        }
+        a->first = c;
+    }
+    p = (uint8_t *)c->data + c->used;
+    c->used += size;
+    return p;
+}
+
+static void arena_keep(void *data, void *p)
+{
+    (void)data;
+    (void)p;
+}
+
+static void arena_reset(struct arena *a, size_t limit)
+{
+    a->given = 0;
+    a->limit = limit;
+    a->exhausted = false;
+    while (a->first && (a->first->next || a->first->size > CHUNK_SIZE)) {
+        struct chunk *next = a->first->next;
+
+        free(a->first);
+        a->first = next;
+    }
+    if (a->first)
+        a->first->used = 0;
+}
+
+struct arena *arena_new(void)
+{
+    struct arena *a = calloc(1, sizeof *a);
+
+    if (a) {
+        a->limit = SIZE_MAX / 2;
+        a->allocator = (ProtobufCAllocator){arena_alloc, arena_keep, a};
+    }
+    return a;
+}
+
+void arena_free(struct arena *a)
+{
+    if (!a)
+        return;
+    arena_reset(a, 0);
+    free(a->first);
+    free(a);
+}
+
+/* ---- Decoding ------------------------------------------------------------------------------------------------------------ */
+
+static struct store_bytes bytes_of(const ProtobufCBinaryData *b)
+{
+    return (struct store_bytes){b->data, b->len};
+}
+
+static bool decode_edits(struct arena *a, const Qfs__Op *in, struct store_op *out)
+{
+    struct store_edit *edits = in->n_edits ? arena_alloc(a, in->n_edits * sizeof *edits) : NULL;
+
+    for (size_t i = 0; edits && i < in->n_edits; i++) {
+        const Qfs__Edit *e = in->edits[i];
+
+        if (e->base.n_unknown_fields || e->kind > STORE_EDIT_APPEND)
+            return false;
+        edits[i] = (struct store_edit){(enum store_edit_kind)e->kind, e->off, bytes_of(&e->bytes)};
+    }
+    out->edits = edits;
+    out->n_edits = in->n_edits;
+    return edits || in->n_edits == 0;
+}
+
+static bool decode_xattrs(struct arena *a, const Qfs__Op *in, struct store_op *out)
+{
+    struct store_xattr *xattrs = in->n_xattrs ? arena_alloc(a, in->n_xattrs * sizeof *xattrs) : NULL;
+
+    for (size_t i = 0; xattrs && i < in->n_xattrs; i++) {
+        if (in->xattrs[i]->base.n_unknown_fields)
+            return false;
+        xattrs[i] = (struct store_xattr){bytes_of(&in->xattrs[i]->name), bytes_of(&in->xattrs[i]->value)};
+    }
+    out->xattrs = xattrs;
+    out->n_xattrs = in->n_xattrs;
+    return xattrs || in->n_xattrs == 0;
+}
+
+static bool decode_op(struct arena *a, const Qfs__Op *in, struct store_op *out)
+{
+    if (in->base.n_unknown_fields || in->kind < STORE_OP_COMMIT || in->kind > STORE_OP_RESERVE || in->n_edits > STORE_EDITS_MAX ||
+        in->n_xattrs > STORE_XATTR_TOTAL_MAX)
+        return false;
+    *out = (struct store_op){.kind = (enum store_op_kind)in->kind, .ino = in->ino, .parent = in->parent, .parent2 = in->parent2,
+                             .name = bytes_of(&in->name), .name2 = bytes_of(&in->name2), .new_ino = in->new_ino, .mode = in->mode,
+                             .uid = in->uid, .gid = in->gid, .mtime_ns = in->mtime_ns, .valid = in->valid, .flags = in->flags,
+                             .rev = in->rev, .bytes = bytes_of(&in->bytes)};
+    return decode_edits(a, in, out) && decode_xattrs(a, in, out);
+}
+
+static const char *decode_comm(struct arena *a, const ProtobufCBinaryData *in)
+{
+    size_t len = in->len < 15 ? in->len : 15;
+    char *comm = arena_alloc(a, 16);
+
+    if (!comm)
+        return NULL;
+    memset(comm, 0, 16);
+    if (len)
+        memcpy(comm, in->data, len);
+    return comm;
+}
+
+int command_decode(struct arena *a, struct store_bytes data, struct store_command *out)
+{
+    const Qfs__Command *in;
+    struct store_op *ops;
+
+    arena_reset(a, ARENA_BASE + ARENA_FACTOR * data.len);
+    in = qfs__command__unpack(&a->allocator, data.len, data.data);
+    if (!in || in->base.n_unknown_fields)
+        return a->exhausted ? QE_NOMEM : QE_FORMAT;
+    ops = arena_alloc(a, (in->n_ops ? in->n_ops : 1) * sizeof *ops);
+    *out = (struct store_command){.session = in->session, .seq = in->seq, .acked = in->acked, .member = in->member, .time_ns = in->time_ns,
+                                  .uid = in->uid, .gid = in->gid, .pid = in->pid, .comm = decode_comm(a, &in->comm), .ops = ops,
+                                  .n_ops = in->n_ops};
+    if (!ops || !out->comm)
+        return a->exhausted ? QE_NOMEM : QE_FORMAT;
+    for (size_t i = 0; i < in->n_ops; i++)
+        if (!decode_op(a, in->ops[i], &ops[i]))
+            return a->exhausted ? QE_NOMEM : QE_FORMAT;
+    return 0;
+}
+
+/* ---- Encoding ------------------------------------------------------------------------------------------------------------ */
+
+static ProtobufCBinaryData data_of(struct store_bytes b)
+{
+    return (ProtobufCBinaryData){b.len, (uint8_t *)(uintptr_t)b.data};
+}
+
+static bool encode_op(struct arena *a, const struct store_op *op, Qfs__Op *out)
+{
+    Qfs__Edit *edits = arena_alloc(a, (op->n_edits + 1) * sizeof *edits);
+    Qfs__Xattr *xattrs = arena_alloc(a, (op->n_xattrs + 1) * sizeof *xattrs);
+
+    qfs__op__init(out);
+    out->edits = arena_alloc(a, (op->n_edits + 1) * sizeof *out->edits);
+    out->xattrs = arena_alloc(a, (op->n_xattrs + 1) * sizeof *out->xattrs);
+    if (!edits || !xattrs || !out->edits || !out->xattrs)
+        return false;
+    out->kind = op->kind;
+    out->ino = op->ino;
+    out->parent = op->parent;
+    out->parent2 = op->parent2;
+    out->name = data_of(op->name);
+    out->name2 = data_of(op->name2);
+    out->new_ino = op->new_ino;
+    out->mode = op->mode;
+    out->uid = op->uid;
+    out->gid = op->gid;
+    out->mtime_ns = op->mtime_ns;
+    out->valid = op->valid;
+    out->flags = op->flags;
+    out->rev = op->rev;
+    out->bytes = data_of(op->bytes);
+    out->n_edits = op->n_edits;
+    for (size_t i = 0; i < op->n_edits; i++) {
+        qfs__edit__init(&edits[i]);
+        edits[i].kind = op->edits[i].kind;
+        edits[i].off = op->edits[i].off;
+        edits[i].bytes = data_of(op->edits[i].bytes);
+        out->edits[i] = &edits[i];
+    }
+    out->n_xattrs = op->n_xattrs;
+    for (size_t i = 0; i < op->n_xattrs; i++) {
+        qfs__xattr__init(&xattrs[i]);
+        xattrs[i].name = data_of(op->xattrs[i].name);
+        xattrs[i].value = data_of(op->xattrs[i].value);
+        out->xattrs[i] = &xattrs[i];
+    }
+    return true;
+}
+
+static int encode_with(struct arena *a, const struct store_command *cmd, struct buf *out)
+{
+    Qfs__Command c = QFS__COMMAND__INIT;
+    Qfs__Op *ops = arena_alloc(a, (cmd->n_ops + 1) * sizeof *ops);
+    const char *comm = cmd->comm ? cmd->comm : "?";
+    size_t size;
+    int err;
+
+    c.ops = arena_alloc(a, (cmd->n_ops + 1) * sizeof *c.ops);
+    if (!ops || !c.ops)
+        return QE_NOMEM;
+    c.session = cmd->session;
+    c.seq = cmd->seq;
+    c.acked = cmd->acked;
+    c.member = cmd->member;
+    c.time_ns = cmd->time_ns;
+    c.uid = cmd->uid;
+    c.gid = cmd->gid;
+    c.pid = cmd->pid;
+    c.comm = data_of((struct store_bytes){comm, strnlen(comm, 15)});
+    c.n_ops = cmd->n_ops;
+    for (size_t i = 0; i < cmd->n_ops; i++) {
+        if (!encode_op(a, &cmd->ops[i], &ops[i]))
+            return QE_NOMEM;
+        c.ops[i] = &ops[i];
+    }
+    size = qfs__command__get_packed_size(&c);
+    err = buf_reserve(out, size);
+    if (!err)
+        out->len += qfs__command__pack(&c, out->data + out->len);
+    return err;
+}
+
+int store_command_encode(const struct store_command *cmd, struct buf *out)
+{
+    struct arena *a = arena_new();
+    int err = a ? encode_with(a, cmd, out) : QE_NOMEM;
+
+    arena_free(a);
+    return err;
+}

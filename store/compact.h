@@ -1,0 +1,13 @@
+/* Physical compaction: deleting the versions that no revision from `compacted` on needs. Local, resumable, in slices. */
+#ifndef QFS_STORE_COMPACT_H
+#define QFS_STORE_COMPACT_H
+
+#include <stdint.h>
+
+#include "store/internal.h"
+
+bool compact_pending(const struct store *s);
+/* One SQLite transaction, of a bounded number of rows, ended early when the boot clock reaches `until_ns`. */
+int compact_slice(struct store *s, int64_t until_ns);
+
+#endif

@@ -1,0 +1,264 @@
+/* What the files of the store share: the writer, an inode in memory, the command that is being applied.
+ *
+ * Codes at or below QE_TIMEDOUT are the environment's: they abort the whole batch. All others are answers to the user and leave
+ * the batch going. A handler checks everything before its first write, so that an answer never needs an undo. */
+#ifndef QFS_STORE_INTERNAL_H
+#define QFS_STORE_INTERNAL_H
+
+#include <stdatomic.h>
+
+#include "store/db.h"
+
+enum {
+    STORE_OPS_MAX = 65536,          /* operations of a command; each takes at most four positions of a revision */
+    STORE_EDITS_MAX = 1 << 20,      /* edits of an operation */
+    STORE_ENTRY_MAX = 64 << 20,     /* bytes of a log entry */
+    STORE_VER_COST = 64,            /* what a version counts in hist_bytes besides name, content, xattrs */
+    STORE_CHECKPOINT_FRAMES = 2000, /* WAL frames at which a checkpoint pays */
+    STORE_BUSY_MS = 20,             /* how long a checkpoint waits for readers of old frames */
+    STORE_TIME_STEP_NS = 100000000, /* rows of table time are this far apart */
+};
+
+static inline bool err_is_fatal(int err) { return err <= QE_TIMEDOUT; }
+
+/* The row meta in memory: what one SQLite transaction changes as a whole. Copied to undo. */
+struct state {
+    uint64_t applied, term;              /* position */
+    uint32_t crc;                        /* of the newest entry */
+    int64_t rev, time, compacted;        /* newest revision, the leader's time, lower bound of reads */
+    int64_t next_ino;                    /* first unreserved n */
+    int64_t live_bytes, n_files, n_dirs, n_symlinks;
+    int64_t hist_total, hist_base;       /* superseded bytes ever; as of `compacted` */
+    uint64_t hash;                       /* sum of the row hashes */
+    int64_t compact_from, compact_to, compact_pos; /* physical deletion */
+    int64_t last_time;                   /* newest row of table time */
+    int64_t quota, max_value;            /* settings that decide results */
+};
+
+struct kept_result {
+    uint64_t seq; /* number of the command */
+    int err;      /* its answer, with rev and ino */
+    int64_t rev;
+    uint64_t ino;
+};
+
+struct session {
+    uint64_t id;                 /* index of the entry that made it */
+    uint32_t member;             /* whose */
+    uint64_t last_seq, acked;    /* newest applied command; results up to here have gone */
+    struct kept_result *results; /* owned; ascending, those above acked */
+    size_t n_results, cap_results;
+    size_t n_fresh;              /* the last so many are not in the table yet */
+    bool pruned;                 /* rows below results[0] may still be in the table */
+    bool ended;                  /* goes at the end of the transaction */
+    bool isnew;                  /* came in this transaction */
+};
+
+struct session_table {
+    struct session *list; /* owned; ascending by id */
+    size_t n, cap;
+};
+
+struct changes {
+    struct store_change *list; /* owned; name.data and old_name.data are offsets into `names` until changes_seal */
+    size_t n, cap;
+    struct buf names;          /* the names of the list */
+};
+
+struct store_glance_atomics {
+    _Atomic int64_t rev, compacted, live_bytes, quota, max_value, hist_bytes, n_files, n_dirs, n_symlinks;
+};
+
+struct store {
+    /* Set once by store_open. */
+    char *dir;                                 /* owned */
+    char *path;                                /* owned: the database file */
+    uint8_t cluster_id[STORE_CLUSTER_ID_SIZE];
+    uint64_t epoch, installed_at;
+    size_t reader_cache_bytes;
+    size_t wal_limit_frames;
+
+    /* The thread that owns the store. */
+    struct conn conn;
+    struct state st;
+    struct session_table sessions;
+    struct changes changes;      /* of the batch under way */
+    struct store_result *results; /* owned; of the batch under way */
+    size_t n_results, cap_results;
+    struct buf scratch;          /* content under construction */
+    struct buf scratch2;         /* xattrs under construction */
+    struct arena *arena;         /* owned; decoded command */
+    int wal_frames;              /* frames in the WAL since it was last reset */
+    int checkpoint_retry;        /* no checkpoint below this many frames: a reader was in the way */
+    bool broken;                 /* what is in memory could not be read again after a failure */
+
+    /* Any thread. */
+    struct store_glance_atomics glance;
+};
+
+/* ---- An inode in memory (node.c) ----------------------------------------------------------------------------------------- */
+
+struct node {
+    uint64_t ino, parent;       /* parent: 0 for the root */
+    bool live, bound;           /* not deleted; has a row */
+    uint8_t name[STORE_NAME_MAX];
+    size_t name_len;
+    int64_t born;               /* the columns of table node, see schema.sql */
+    uint32_t mode, uid, gid, nlink;
+    int64_t mtime, ctime, size, create_rev, version, seq, vseq;
+    uint64_t chash;
+    int64_t ord, jump, jver, jj, jjver;
+    struct buf xattr;           /* owned; encoded */
+    struct {                    /* what the tables say now */
+        bool live;
+        uint64_t hash;          /* of the row; 0: none, or deleted */
+        int64_t live_cost;      /* its part of live_bytes */
+        size_t name_len, xattr_len;
+        int64_t size, vseq, seq, born;
+        uint64_t parent;
+        uint8_t name[STORE_NAME_MAX];
+    } was;
+};
+
+/* The command under way. */
+struct txn {
+    const struct store_command *cmd;
+    int64_t rev;       /* the revision it takes if it changes something */
+    int64_t sub;       /* positions used in it */
+    bool takes_rev;    /* it changed something */
+    uint64_t index;    /* of its entry */
+};
+
+void node_clear(struct node *n, uint64_t ino); /* empty, without a row */
+/* QE_NOENT when there is no row. A deleted inode is loaded too, with live false. node_fini in every case. */
+int node_load(struct store *s, uint64_t ino, struct node *n);
+int node_load_name(struct store *s, uint64_t parent, struct store_bytes name, struct node *n);
+void node_fini(struct node *n);
+/* What the inode counts in live_bytes as it is in memory, less what it counts now. */
+int64_t node_growth(const struct node *n);
+int64_t node_cost(const struct node *n);
+
+/* The new state becomes a version: `content` NULL keeps content and writer. Writes ver (and big), the node row, name_h, counters. */
+int node_save(struct store *s, struct txn *t, struct node *n, enum store_event_op op, const struct store_bytes *content);
+/* The inode is gone: a last version, its name into name_h. */
+int node_delete(struct store *s, struct txn *t, struct node *n);
+/* Takes the name out of the way for a moment (EXCHANGE); a node_save must follow. */
+int node_unbind(struct store *s, const struct node *n);
+/* A directory's times and nlink, without a version. */
+int node_touch(struct store *s, struct txn *t, struct node *dir, int subdirs);
+void node_bind(struct node *n, struct txn *t, uint64_t parent, struct store_bytes name);
+/* The content of a live inode, appended. */
+int node_content(struct store *s, const struct node *n, struct buf *out);
+
+int quota_check(const struct store *s, int64_t growth); /* QE_NOSPC, or 0 */
+
+/* ---- Operations ---------------------------------------------------------------------------------------------------------- */
+
+int name_check(uint64_t parent, struct store_bytes name);
+int dir_load(struct store *s, uint64_t ino, struct node *dir); /* QE_NOENT, QE_NOTDIR */
+int node_create(struct store *s, struct txn *t, const struct store_op *op, uint64_t ino, struct node *n); /* fills in, checks ino */
+
+int op_commit(struct store *s, struct txn *t, const struct store_op *op, uint64_t *ino);       /* value.c */
+int op_create(struct store *s, struct txn *t, const struct store_op *op, uint64_t *ino);       /* tree.c: CREATE MKDIR SYMLINK */
+int op_remove(struct store *s, struct txn *t, const struct store_op *op, uint64_t *ino);       /* tree.c: UNLINK RMDIR */
+int op_rename(struct store *s, struct txn *t, const struct store_op *op, uint64_t *ino);       /* tree.c */
+int op_setattr(struct store *s, struct txn *t, const struct store_op *op, uint64_t *ino);      /* attr.c */
+int op_setxattr(struct store *s, struct txn *t, const struct store_op *op, uint64_t *ino);     /* attr.c */
+int op_removexattr(struct store *s, struct txn *t, const struct store_op *op, uint64_t *ino);  /* attr.c */
+int op_setting(struct store *s, struct txn *t, const struct store_op *op, uint64_t *ino);      /* setting.c */
+int op_compact(struct store *s, struct txn *t, const struct store_op *op, uint64_t *ino);      /* retain.c */
+int op_session(struct store *s, struct txn *t, const struct store_op *op, uint64_t *ino);      /* session.c */
+int op_session_end(struct store *s, struct txn *t, const struct store_op *op, uint64_t *ino);  /* session.c */
+int op_reserve(struct store *s, struct txn *t, const struct store_op *op, uint64_t *ino);      /* session.c */
+
+void attr_apply(struct node *n, const struct txn *t, const struct store_op *op); /* the attributes in op->valid */
+
+/* ---- Encoded extended attributes (xattr.c): sorted by name; each is u16 name length, u16 value length, name, value ---------- */
+
+bool xattr_next(struct store_bytes blob, size_t *pos, struct store_xattr *out); /* false at the end, or where it is malformed */
+bool xattr_find(struct store_bytes blob, struct store_bytes name, struct store_bytes *value);
+int xattr_set(struct store_bytes blob, struct store_bytes name, const struct store_bytes *value, struct buf *out); /* NULL: remove */
+size_t xattr_bytes(struct store_bytes blob);                                     /* names and values, as the limits count them */
+int xattr_check(uint64_t ino, struct store_bytes name, struct store_bytes value);
+bool xattr_valid(struct store_bytes blob);
+
+/* ---- Hashes (hash.c) ----------------------------------------------------------------------------------------------------- */
+
+uint64_t hash_node(const struct node *n);
+uint64_t hash_session(uint64_t id, uint32_t member, uint64_t last_seq, uint64_t acked);
+uint64_t hash_result(uint64_t session, const struct kept_result *r);
+uint64_t hash_setting(const char *name, const char *value);
+uint64_t hash_content(const void *data, size_t len);
+uint64_t hash_state(const struct state *st); /* the row hashes together with the counters that are replicated */
+
+/* ---- Sessions (session.c) ------------------------------------------------------------------------------------------------ */
+
+int sessions_load(struct store *s);
+void sessions_fini(struct session_table *t);
+struct session *session_find(struct session_table *t, uint64_t id);
+/* True: the command is not to be applied, `r` is its answer. */
+bool session_answers(struct store *s, const struct store_command *cmd, struct store_result *r);
+int session_keep(struct store *s, const struct store_command *cmd, const struct store_result *r);
+int sessions_flush(struct store *s); /* into the tables, before COMMIT */
+
+/* ---- Settings (setting.c) ------------------------------------------------------------------------------------------------ */
+
+int settings_load(struct store *s);
+int settings_initial(struct conn *c, const struct store_initial *initial, uint64_t *hash);
+int setting_get(struct conn *c, const char *name, struct buf *out);
+/* One term of retain; a limit of 0 is absent. */
+struct retain { int64_t revisions, bytes, time_ns; };
+int retain_parse(const char *text, struct retain *out);
+int64_t setting_size(const char *text); /* of a canonical value */
+
+/* ---- State, changes, meta (apply.c, open.c) --------------------------------------------------------------------------------- */
+
+int meta_load(struct conn *c, struct state *st, uint8_t cluster_id[STORE_CLUSTER_ID_SIZE], uint64_t *epoch, int64_t *format);
+int meta_save(struct store *s);
+void glance_publish(struct store *s);
+int store_reload(struct store *s); /* st and sessions from the tables, after a rollback */
+int store_begin(struct store *s);
+int store_commit(struct store *s);
+void store_abort(struct store *s);
+int change_add(struct store *s, struct txn *t, int op, const struct node *n);
+
+/* ---- Old versions (history.c) -------------------------------------------------------------------------------------------- */
+
+/* The newest version of `ino` at or before `rev`, 0 when it had none. The caller has checked that rev is not compacted. */
+int version_at(struct conn *c, uint64_t ino, int64_t rev, int64_t *seq);
+int attr_at(struct conn *c, int64_t at, uint64_t ino, struct store_attr *out, int64_t *seq);
+int lookup_at(struct conn *c, int64_t at, uint64_t parent, struct store_bytes name, uint64_t *ino);
+int content_of(struct conn *c, int64_t seq, int64_t vseq, int64_t size, struct buf *out);
+
+/* ---- Commands (codec.c, crc32c.c) ---------------------------------------------------------------------------------------- */
+
+struct arena *arena_new(void);
+void arena_free(struct arena *a);
+/* Decodes one command into memory of the arena (reset first). QE_FORMAT: something in it is unknown or out of bounds. */
+int command_decode(struct arena *a, struct store_bytes data, struct store_command *out);
+
+struct entry_view { /* a log entry that store_entry_check found sound */
+    uint64_t term;
+    int64_t time_ns;
+    uint32_t count, crc;
+    const uint8_t *pos, *end; /* what is left of its commands */
+};
+int entry_open(const void *data, size_t len, const uint8_t *cluster_id, struct entry_view *out);
+int entry_next(struct entry_view *v, struct store_bytes *cmd); /* QE_CORRUPT when it ends early */
+
+uint32_t crc32c(uint32_t crc, const void *data, size_t len);
+
+/* ---- CURRENT (current.c) ------------------------------------------------------------------------------------------------- */
+
+struct current {
+    char name[64];         /* the database file, in the same directory */
+    uint64_t installed_at; /* applied index of a database that was installed, until raft has caught up; 0 */
+    uint64_t epoch;        /* must agree with the database's */
+};
+int current_read(const char *dir, struct current *out, struct buf *why);
+int current_write(const char *dir, const struct current *cur, struct buf *why);
+
+char *path_join(const char *dir, const char *name); /* malloc'ed; NULL: out of memory */
+int why_set(struct buf *why, int err, const char *fmt, ...) __attribute__((format(printf, 3, 4))); /* returns err */
+
+#endif

@@ -1,0 +1,400 @@
+/* The life of a database: made, opened, read again after a failure, closed. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "store/internal.h"
+
+extern const char store__schema[]; /* schema.sql */
+
+enum { WAL_FRAME_SIZE = 4096 + 24 };
+
+/* ---- The row meta -------------------------------------------------------------------------------------------------------- */
+
+static void state_from_row(sqlite3_stmt *q, struct state *st)
+{
+    st->applied = col_u(q, 3);
+    st->term = col_u(q, 4);
+    st->crc = (uint32_t)col_i(q, 5);
+    st->rev = col_i(q, 6);
+    st->time = col_i(q, 7);
+    st->compacted = col_i(q, 8);
+    st->next_ino = col_i(q, 9);
+    st->live_bytes = col_i(q, 10);
+    st->n_files = col_i(q, 11);
+    st->n_dirs = col_i(q, 12);
+    st->n_symlinks = col_i(q, 13);
+    st->hist_total = col_i(q, 14);
+    st->hist_base = col_i(q, 15);
+    st->hash = col_u(q, 16);
+    st->compact_from = col_i(q, 17);
+    st->compact_to = col_i(q, 18);
+    st->compact_pos = col_i(q, 19);
+}
+
+static bool plausible(const struct state *st)
+{
+    return st->rev >= 1 && st->compacted >= 0 && st->compacted <= st->rev && st->compact_from >= 0 && st->compact_from <= st->compact_to &&
+           st->compact_to <= st->compacted && st->next_ino >= 1 && st->live_bytes >= 0 && st->n_files >= 0 && st->n_dirs >= 1 &&
+           st->n_symlinks >= 0 && st->hist_base >= 0 && st->hist_base <= st->hist_total && st->rev < INT64_MAX >> STORE_SUB_BITS;
+}
+
+int meta_load(struct conn *c, struct state *st, uint8_t cluster_id[STORE_CLUSTER_ID_SIZE], uint64_t *epoch, int64_t *format)
+{
+    sqlite3_stmt *q = conn_stmt(c, STMT_META_GET);
+    struct store_bytes id;
+    bool found;
+    int err = conn_row(c, q, &found);
+
+    if (err || !found)
+        return err ? err : QE_CORRUPT;
+    *format = col_i(q, 0);
+    id = col_b(q, 1);
+    *epoch = col_u(q, 2);
+    if (id.len == STORE_CLUSTER_ID_SIZE)
+        memcpy(cluster_id, id.data, id.len);
+    else
+        err = QE_CORRUPT;
+    state_from_row(q, st);
+    conn_reset(q);
+    if (!err && !plausible(st))
+        err = QE_CORRUPT;
+    if (err)
+        snprintf(c->msg, sizeof c->msg, "its row of numbers (meta) is damaged");
+    return err;
+}
+
+int meta_save(struct store *s)
+{
+    sqlite3_stmt *q = conn_stmt(&s->conn, STMT_META_SET);
+    const struct state *st = &s->st;
+    int err;
+
+    bind_u(q, 1, st->applied);
+    bind_u(q, 2, st->term);
+    bind_i(q, 3, st->crc);
+    bind_i(q, 4, st->rev);
+    bind_i(q, 5, st->time);
+    bind_i(q, 6, st->compacted);
+    bind_i(q, 7, st->next_ino);
+    bind_i(q, 8, st->live_bytes);
+    bind_i(q, 9, st->n_files);
+    bind_i(q, 10, st->n_dirs);
+    bind_i(q, 11, st->n_symlinks);
+    bind_i(q, 12, st->hist_total);
+    bind_i(q, 13, st->hist_base);
+    bind_u(q, 14, st->hash);
+    bind_i(q, 15, st->compact_from);
+    bind_i(q, 16, st->compact_to);
+    bind_i(q, 17, st->compact_pos);
+    err = conn_run(&s->conn, q);
+    return err || sqlite3_changes(s->conn.db) == 1 ? err : QE_CORRUPT;
+}
+
+/* ---- Making -------------------------------------------------------------------------------------------------------------- */
+
+static int put_meta(struct conn *c, const struct store_initial *initial)
+{
+    static const char sql[] = "INSERT INTO meta(id, format, cluster_id, epoch, applied, term, crc, rev, time, compacted, next_ino, live_bytes, "
+                              "n_files, n_dirs, n_symlinks, hist_total, hist_base, state_hash, compact_from, compact_to, compact_pos) "
+                              "VALUES(1, ?1, ?2, ?3, 0, 0, 0, 1, 0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0)";
+    sqlite3_stmt *q = NULL;
+    int rc = sqlite3_prepare_v2(c->db, sql, -1, &q, NULL), err;
+
+    if (rc)
+        return conn_error(c, rc);
+    bind_i(q, 1, STORE_FORMAT);
+    bind_b(q, 2, initial->cluster_id, STORE_CLUSTER_ID_SIZE);
+    bind_u(q, 3, initial->epoch);
+    err = conn_run(c, q);
+    sqlite3_finalize(q);
+    return err;
+}
+
+/* Revision 1: the root directory. */
+static int put_root(struct store *s, const struct store_initial *initial)
+{
+    static const struct store_bytes nothing = {"", 0};
+    struct store_command cmd = {.time_ns = initial->time_ns, .uid = initial->root_uid, .gid = initial->root_gid, .comm = "init"};
+    struct txn t = {.cmd = &cmd, .rev = 1};
+    struct node root;
+    int err;
+
+    node_clear(&root, STORE_ROOT_INO);
+    node_bind(&root, &t, 0, nothing);
+    root.live = true;
+    root.mode = 0755;
+    root.uid = initial->root_uid;
+    root.gid = initial->root_gid;
+    root.mtime = root.ctime = initial->time_ns;
+    root.create_rev = root.version = 1;
+    root.nlink = 2;
+    err = node_save(s, &t, &root, STORE_EV_MKDIR, &nothing);
+    node_fini(&root);
+    return err;
+}
+
+static int fill(struct store *s, const struct store_initial *initial)
+{
+    sqlite3_stmt *q = conn_stmt(&s->conn, STMT_TIME_INSERT);
+    int err = settings_initial(&s->conn, initial, &s->st.hash);
+
+    if (!err)
+        err = put_root(s, initial);
+    if (err)
+        return err;
+    s->st.rev = 1;
+    s->st.next_ino = 1;
+    s->st.time = initial->time_ns;
+    bind_i(q, 1, initial->time_ns);
+    bind_i(q, 2, 1);
+    err = conn_run(&s->conn, q);
+    return err ? err : meta_save(s);
+}
+
+static int build(struct store *s, const char *path, const struct store_initial *initial)
+{
+    struct conn *c = &s->conn;
+    char id[48];
+    int err = conn_open(c, path, CONN_WRITER, true, 1 << 20);
+
+    if (err)
+        return err;
+    snprintf(id, sizeof id, "PRAGMA application_id = %d", STORE_APPLICATION_ID);
+    err = conn_exec(c, "PRAGMA synchronous = FULL");
+    if (!err)
+        err = conn_exec(c, "BEGIN IMMEDIATE");
+    if (!err)
+        err = conn_exec(c, id);
+    if (!err)
+        err = conn_exec(c, store__schema);
+    if (!err)
+        err = conn_prepare(c, CONN_WRITER);
+    if (!err)
+        err = put_meta(c, initial);
+    if (!err)
+        err = fill(s, initial);
+    if (!err)
+        err = conn_do(c, STMT_COMMIT);
+    if (!err)
+        err = conn_exec(c, "PRAGMA wal_checkpoint(TRUNCATE)");
+    conn_close(c);
+    return err;
+}
+
+static void remove_database(const char *path)
+{
+    static const char *const suffixes[] = {"", "-wal", "-shm", "-journal"};
+
+    for (int i = 0; i < 4; i++) {
+        char *name;
+
+        if (asprintf(&name, "%s%s", path, suffixes[i]) < 0)
+            continue; /* what is left is found to be in the way when the file is made */
+        (void)unlink(name);
+        free(name);
+    }
+}
+
+static void store_free(struct store *s)
+{
+    sessions_fini(&s->sessions);
+    arena_free(s->arena);
+    free(s->changes.list);
+    buf_fini(&s->changes.names);
+    free(s->results);
+    buf_fini(&s->scratch);
+    buf_fini(&s->scratch2);
+    free(s->path);
+    free(s->dir);
+    free(s);
+}
+
+int store_create(const char *dir, const struct store_initial *initial, struct buf *why)
+{
+    struct current cur = {.name = "state-1.db", .epoch = initial->epoch}, old;
+    char *path = path_join(dir, cur.name);
+    struct store *s = calloc(1, sizeof *s);
+    int err = path && s ? current_read(dir, &old, NULL) : QE_NOMEM;
+
+    if (err == 0 || err == QE_CORRUPT)
+        err = why_set(why, QE_EXIST, "there is a cluster in \"%s\" already", dir);
+    else if (err == QE_NOCLUSTER) {
+        remove_database(path);
+        err = build(s, path, initial);
+        if (err)
+            why_set(why, err, "cannot make \"%s\": %s", path, s->conn.msg[0] ? s->conn.msg : qfs_strerror(err));
+        else
+            err = current_write(dir, &cur, why);
+    } else {
+        why_set(why, err, "cannot look into \"%s\": %s", dir, qfs_strerror(err));
+    }
+    if (s)
+        store_free(s);
+    free(path);
+    return err;
+}
+
+/* ---- Opening ------------------------------------------------------------------------------------------------------------- */
+
+void glance_publish(struct store *s)
+{
+    struct store_glance_atomics *g = &s->glance;
+    const struct state *st = &s->st;
+
+    atomic_store_explicit(&g->live_bytes, st->live_bytes, memory_order_relaxed);
+    atomic_store_explicit(&g->quota, st->quota, memory_order_relaxed);
+    atomic_store_explicit(&g->max_value, st->max_value, memory_order_relaxed);
+    atomic_store_explicit(&g->hist_bytes, st->hist_total - st->hist_base, memory_order_relaxed);
+    atomic_store_explicit(&g->n_files, st->n_files, memory_order_relaxed);
+    atomic_store_explicit(&g->n_dirs, st->n_dirs, memory_order_relaxed);
+    atomic_store_explicit(&g->n_symlinks, st->n_symlinks, memory_order_relaxed);
+    atomic_store_explicit(&g->compacted, st->compacted, memory_order_relaxed);
+    atomic_store_explicit(&g->rev, st->rev, memory_order_release);
+}
+
+void store_glance(const struct store *s, struct store_glance *out)
+{
+    const struct store_glance_atomics *g = &s->glance;
+
+    out->rev = atomic_load_explicit(&g->rev, memory_order_acquire);
+    out->compacted = atomic_load_explicit(&g->compacted, memory_order_relaxed);
+    out->live_bytes = atomic_load_explicit(&g->live_bytes, memory_order_relaxed);
+    out->quota = atomic_load_explicit(&g->quota, memory_order_relaxed);
+    out->max_value = atomic_load_explicit(&g->max_value, memory_order_relaxed);
+    out->hist_bytes = atomic_load_explicit(&g->hist_bytes, memory_order_relaxed);
+    out->n_files = atomic_load_explicit(&g->n_files, memory_order_relaxed);
+    out->n_dirs = atomic_load_explicit(&g->n_dirs, memory_order_relaxed);
+    out->n_symlinks = atomic_load_explicit(&g->n_symlinks, memory_order_relaxed);
+}
+
+static int load_last_time(struct store *s)
+{
+    sqlite3_stmt *q = conn_stmt(&s->conn, STMT_TIME_NEWEST);
+    bool found;
+    int err = conn_row(&s->conn, q, &found);
+
+    if (err || !found)
+        return err ? err : QE_CORRUPT;
+    s->st.last_time = col_i(q, 0);
+    conn_reset(q);
+    return 0;
+}
+
+int store_reload(struct store *s)
+{
+    int64_t format;
+    int err = meta_load(&s->conn, &s->st, s->cluster_id, &s->epoch, &format);
+
+    if (!err)
+        err = settings_load(s);
+    if (!err)
+        err = load_last_time(s);
+    if (!err)
+        err = sessions_load(s);
+    s->broken = err != 0;
+    return err;
+}
+
+static int on_commit(void *data, sqlite3 *db, const char *name, int frames)
+{
+    struct store *s = data;
+
+    (void)db;
+    (void)name;
+    s->wal_frames = frames;
+    return SQLITE_OK;
+}
+
+static int frames_left_behind(const char *path)
+{
+    struct stat st;
+    char *wal;
+    int frames = 0;
+
+    if (asprintf(&wal, "%s-wal", path) < 0)
+        return 0;
+    if (!stat(wal, &st))
+        frames = (int)(st.st_size / WAL_FRAME_SIZE);
+    free(wal);
+    return frames;
+}
+
+static int open_database(struct store *s, const struct store_options *o, const struct current *cur, struct buf *why)
+{
+    int err = conn_open(&s->conn, s->path, CONN_WRITER, false, o->cache_bytes ? o->cache_bytes : 64 << 20);
+
+    if (!err)
+        err = conn_prepare(&s->conn, CONN_WRITER);
+    if (!err)
+        err = store_reload(s);
+    if (err)
+        return why_set(why, err, "cannot open \"%s\": %s", s->path, s->conn.msg[0] ? s->conn.msg : qfs_strerror(err));
+    if (s->epoch != cur->epoch)
+        return why_set(why, QE_CORRUPT, "\"%s\" and \"%s/CURRENT\" do not belong together (epochs %" PRIu64 " and %" PRIu64 ")", s->path, s->dir,
+                       s->epoch, cur->epoch);
+    s->wal_frames = frames_left_behind(s->path);
+    (void)sqlite3_wal_hook(s->conn.db, on_commit, s);
+    (void)sqlite3_busy_timeout(s->conn.db, STORE_BUSY_MS);
+    return 0;
+}
+
+int store_open(const struct store_options *options, struct store **out, struct buf *why)
+{
+    size_t wal_limit = options->wal_limit_bytes ? options->wal_limit_bytes : 32 << 20;
+    struct store *s = calloc(1, sizeof *s);
+    struct current cur;
+    int err = s ? current_read(options->dir, &cur, why) : QE_NOMEM;
+
+    if (!err) {
+        s->dir = strdup(options->dir);
+        s->path = path_join(options->dir, cur.name);
+        s->arena = arena_new();
+        err = s->dir && s->path && s->arena ? 0 : QE_NOMEM;
+    }
+    if (!err) {
+        s->installed_at = cur.installed_at;
+        s->reader_cache_bytes = options->reader_cache_bytes ? options->reader_cache_bytes : 8 << 20;
+        s->wal_limit_frames = wal_limit / WAL_FRAME_SIZE;
+        if (access(s->path, F_OK))
+            err = why_set(why, QE_CORRUPT, "\"%s\" is missing, although \"%s/CURRENT\" names it", s->path, s->dir);
+        else
+            err = open_database(s, options, &cur, why);
+    }
+    if (err) {
+        if (err == QE_NOMEM)
+            why_set(why, err, "out of memory while \"%s\" was opened", options->dir);
+        if (s) {
+            conn_close(&s->conn);
+            store_free(s);
+        }
+        return err;
+    }
+    glance_publish(s);
+    *out = s;
+    return 0;
+}
+
+void store_close(struct store *s)
+{
+    if (!s)
+        return;
+    /* What cannot be copied into the database file now is found in the WAL at the next start. */
+    (void)conn_exec(&s->conn, "PRAGMA wal_checkpoint(TRUNCATE)");
+    conn_close(&s->conn);
+    store_free(s);
+}
+
+const char *store_errmsg(const struct store *s)
+{
+    return s->conn.msg;
+}
+
+void store_position(const struct store *s, struct store_position *out)
+{
+    *out = (struct store_position){.applied = s->st.applied, .term = s->st.term, .crc = s->st.crc, .installed_at = s->installed_at, .epoch = s->epoch};
+    memcpy(out->cluster_id, s->cluster_id, sizeof out->cluster_id);
+}

@@ -1,0 +1,417 @@
+/* Readers: read-only connections, each with its own thread and its own transactions. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "store/internal.h"
+
+struct store_reader {
+    struct conn conn;       /* the reader's thread only */
+    bool begun;             /* between store_read_begin and store_read_end */
+    int64_t rev, compacted; /* of the transaction begun */
+};
+
+/* ---- Life and transactions ----------------------------------------------------------------------------------------------- */
+
+int store_reader_open(struct store *s, struct store_reader **out)
+{
+    struct store_reader *r = calloc(1, sizeof *r);
+    int err = r ? conn_open(&r->conn, s->path, CONN_READER, false, s->reader_cache_bytes) : QE_NOMEM;
+
+    if (!err)
+        err = conn_prepare(&r->conn, CONN_READER);
+    if (err) {
+        if (r)
+            conn_close(&r->conn);
+        free(r);
+        return err;
+    }
+    *out = r;
+    return 0;
+}
+
+void store_reader_close(struct store_reader *r)
+{
+    if (!r)
+        return;
+    conn_close(&r->conn);
+    free(r);
+}
+
+static int begin(struct store_reader *r)
+{
+    sqlite3_stmt *q = conn_stmt(&r->conn, STMT_META_SPAN);
+    bool found = false;
+    int err = conn_do(&r->conn, STMT_BEGIN_READ);
+
+    if (!err)
+        err = conn_row(&r->conn, q, &found); /* the first row read fixes what is seen */
+    if (!err && !found)
+        err = QE_CORRUPT;
+    if (err) {
+        conn_rollback(&r->conn);
+        return err;
+    }
+    r->rev = col_i(q, 0);
+    r->compacted = col_i(q, 1);
+    conn_reset(q);
+    return 0;
+}
+
+static void end(struct store_reader *r)
+{
+    if (conn_do(&r->conn, STMT_COMMIT))
+        conn_rollback(&r->conn);
+}
+
+int store_read_begin(struct store_reader *r, int64_t *rev)
+{
+    int err = r->begun ? 0 : begin(r);
+
+    if (err)
+        return err;
+    r->begun = true;
+    if (rev)
+        *rev = r->rev;
+    return 0;
+}
+
+void store_read_end(struct store_reader *r)
+{
+    if (!r->begun)
+        return;
+    r->begun = false;
+    end(r);
+}
+
+/* Each function below is open_at ... close_at: within the transaction begun, or one of its own. `at` becomes STORE_HEAD when it names
+ * the newest revision. */
+static int open_at(struct store_reader *r, int64_t *at)
+{
+    int err = r->begun ? 0 : begin(r);
+
+    if (err)
+        return err;
+    if (*at != STORE_HEAD && *at < r->compacted)
+        err = QE_STALE;
+    else if (*at != STORE_HEAD && *at < 1)
+        err = QE_STALE;
+    else if (*at > r->rev)
+        err = QE_RANGE;
+    else if (*at == r->rev)
+        *at = STORE_HEAD;
+    if (err && !r->begun)
+        end(r);
+    return err;
+}
+
+static void close_at(struct store_reader *r)
+{
+    if (!r->begun)
+        end(r);
+}
+
+/* ---- Entries ------------------------------------------------------------------------------------------------------------- */
+
+int store_lookup(struct store_reader *r, int64_t at, uint64_t parent, const void *name, size_t len, struct store_attr *out)
+{
+    struct store_attr attr;
+    uint64_t ino;
+    int64_t seq;
+    int err = open_at(r, &at);
+
+    if (err)
+        return err;
+    err = lookup_at(&r->conn, at, parent, (struct store_bytes){name, len}, &ino);
+    if (!err)
+        err = attr_at(&r->conn, at, ino, &attr, &seq);
+    if (!err)
+        *out = attr;
+    close_at(r);
+    return err;
+}
+
+int store_getattr(struct store_reader *r, int64_t at, uint64_t ino, struct store_attr *out)
+{
+    struct store_attr attr;
+    int64_t seq;
+    int err = open_at(r, &at);
+
+    if (err)
+        return err;
+    err = attr_at(&r->conn, at, ino, &attr, &seq);
+    if (!err)
+        *out = attr;
+    close_at(r);
+    return err;
+}
+
+int store_content(struct store_reader *r, int64_t at, uint64_t ino, struct buf *out, struct store_attr *attr)
+{
+    struct store_attr a;
+    int64_t seq;
+    int err = open_at(r, &at);
+
+    if (err)
+        return err;
+    err = attr_at(&r->conn, at, ino, &a, &seq);
+    if (!err && store_ino_kind(ino) == STORE_DIR)
+        err = QE_ISDIR;
+    if (!err)
+        err = content_of(&r->conn, seq, a.content, a.size, out);
+    if (!err && attr)
+        *attr = a;
+    close_at(r);
+    return err;
+}
+
+static int list(struct conn *c, int64_t at, uint64_t dir, struct store_bytes after, store_dirent_cb cb, void *data)
+{
+    sqlite3_stmt *q = conn_stmt(c, at == STORE_HEAD ? STMT_LIST_NOW : STMT_LIST_AT);
+    bool found, more = true;
+    int err = 0;
+
+    bind_u(q, 1, dir);
+    bind_b(q, 2, after.data, after.len);
+    if (at != STORE_HEAD)
+        bind_i(q, 3, at);
+    while (more && !(err = conn_row(c, q, &found)) && found) {
+        struct store_bytes name = col_b(q, 0);
+
+        more = cb(data, name.data, name.len, col_u(q, 1));
+    }
+    conn_reset(q);
+    return err;
+}
+
+int store_list(struct store_reader *r, int64_t at, uint64_t dir, const void *after, size_t after_len, store_dirent_cb cb, void *data)
+{
+    struct store_attr attr;
+    int64_t seq;
+    int err = open_at(r, &at);
+
+    if (err)
+        return err;
+    err = attr_at(&r->conn, at, dir, &attr, &seq);
+    if (!err && store_ino_kind(dir) != STORE_DIR)
+        err = QE_NOTDIR;
+    if (!err)
+        err = list(&r->conn, at, dir, (struct store_bytes){after, after_len}, cb, data);
+    close_at(r);
+    return err;
+}
+
+/* ---- Extended attributes ------------------------------------------------------------------------------------------------- */
+
+/* The encoded attributes, appended. */
+static int xattrs_at(struct conn *c, int64_t at, uint64_t ino, struct buf *out)
+{
+    sqlite3_stmt *q = conn_stmt(c, STMT_VER_XATTR);
+    struct store_attr attr;
+    struct store_bytes blob;
+    int64_t seq;
+    bool found;
+    int err = attr_at(c, at, ino, &attr, &seq);
+
+    if (err)
+        return err;
+    bind_i(q, 1, seq);
+    err = conn_row(c, q, &found);
+    if (err || !found)
+        return err ? err : QE_CORRUPT;
+    blob = col_b(q, 0);
+    err = buf_append(out, blob.data, blob.len);
+    conn_reset(q);
+    return err;
+}
+
+int store_getxattr(struct store_reader *r, int64_t at, uint64_t ino, const void *name, size_t len, struct buf *out)
+{
+    struct buf blob = {0};
+    struct store_bytes value;
+    int err = open_at(r, &at);
+
+    if (err)
+        return err;
+    err = xattrs_at(&r->conn, at, ino, &blob);
+    if (!err && !xattr_find((struct store_bytes){blob.data, blob.len}, (struct store_bytes){name, len}, &value))
+        err = QE_NODATA;
+    if (!err)
+        err = buf_append(out, value.data, value.len);
+    buf_fini(&blob);
+    close_at(r);
+    return err;
+}
+
+int store_listxattr(struct store_reader *r, int64_t at, uint64_t ino, struct buf *out)
+{
+    struct buf blob = {0};
+    struct store_xattr x;
+    int err = open_at(r, &at);
+
+    if (err)
+        return err;
+    err = xattrs_at(&r->conn, at, ino, &blob);
+    for (size_t pos = 0; !err && blob.len && xattr_next((struct store_bytes){blob.data, blob.len}, &pos, &x);) {
+        err = buf_append(out, x.name.data, x.name.len);
+        if (!err)
+            err = buf_append(out, "", 1);
+    }
+    buf_fini(&blob);
+    close_at(r);
+    return err;
+}
+
+/* ---- Other facts --------------------------------------------------------------------------------------------------------- */
+
+/* Puts "/name" before what is in `path`. */
+static int prepend(struct buf *path, struct store_bytes name)
+{
+    size_t old = path->len;
+    int err = buf_resize(path, old + 1 + name.len);
+
+    if (err)
+        return err;
+    memmove(path->data + 1 + name.len, path->data, old);
+    path->data[0] = '/';
+    memcpy(path->data + 1, name.data, name.len);
+    return 0;
+}
+
+static int path_of(struct conn *c, uint64_t ino, struct buf *path)
+{
+    sqlite3_stmt *q = conn_stmt(c, STMT_NODE_NAME);
+    int err = 0;
+
+    while (!err && ino != STORE_ROOT_INO) {
+        bool found;
+
+        bind_u(q, 1, ino);
+        err = conn_row(c, q, &found);
+        if (err || !found)
+            return err ? err : QE_NOENT;
+        ino = col_u(q, 0);
+        err = ino == 0 ? QE_NOENT : prepend(path, col_b(q, 1)); /* NULL: deleted */
+        conn_reset(q);
+    }
+    return err;
+}
+
+int store_path(struct store_reader *r, uint64_t ino, struct buf *out)
+{
+    int64_t at = STORE_HEAD;
+    struct buf path = {0};
+    int err = open_at(r, &at);
+
+    if (err)
+        return err;
+    err = path_of(&r->conn, ino, &path);
+    if (!err)
+        err = path.len ? buf_append(out, path.data, path.len) : buf_append(out, "/", 1);
+    buf_fini(&path);
+    close_at(r);
+    return err;
+}
+
+static int writer_of(struct conn *c, int64_t seq, struct store_writer *out)
+{
+    sqlite3_stmt *q = conn_stmt(c, STMT_VER_WRITER);
+    struct store_bytes comm;
+    bool found;
+    int err;
+
+    bind_i(q, 1, seq);
+    err = conn_row(c, q, &found);
+    if (err || !found)
+        return err ? err : QE_CORRUPT;
+    comm = col_b(q, 3);
+    *out = (struct store_writer){.member = (uint32_t)col_i(q, 0), .uid = (uint32_t)col_i(q, 1), .pid = (int32_t)col_i(q, 2)};
+    memcpy(out->comm, comm.data ? comm.data : "", comm.len < sizeof out->comm ? comm.len : sizeof out->comm - 1);
+    conn_reset(q);
+    return 0;
+}
+
+int store_writer(struct store_reader *r, int64_t at, uint64_t ino, struct store_writer *out)
+{
+    struct store_attr attr;
+    int64_t seq;
+    int err = open_at(r, &at);
+
+    if (err)
+        return err;
+    err = attr_at(&r->conn, at, ino, &attr, &seq);
+    if (!err)
+        err = writer_of(&r->conn, seq, out);
+    close_at(r);
+    return err;
+}
+
+int store_setting(struct store_reader *r, const char *name, struct buf *out)
+{
+    int64_t at = STORE_HEAD;
+    int err = open_at(r, &at);
+
+    if (err)
+        return err;
+    err = setting_get(&r->conn, name, out);
+    close_at(r);
+    return err;
+}
+
+int store_hash(struct store_reader *r, int64_t *rev, uint64_t *hash)
+{
+    uint8_t cluster_id[STORE_CLUSTER_ID_SIZE];
+    int64_t at = STORE_HEAD, format;
+    struct state st;
+    uint64_t epoch;
+    int err = open_at(r, &at);
+
+    if (err)
+        return err;
+    err = meta_load(&r->conn, &st, cluster_id, &epoch, &format);
+    if (!err) {
+        *rev = st.rev;
+        *hash = hash_state(&st);
+    }
+    close_at(r);
+    return err;
+}
+
+/* ---- Events -------------------------------------------------------------------------------------------------------------- */
+
+static int events(struct conn *c, int64_t after, store_event_cb cb, void *data)
+{
+    sqlite3_stmt *q = conn_stmt(c, STMT_EVENTS);
+    int64_t last = 0;
+    bool found, more = true;
+    int err = 0;
+
+    bind_i(q, 1, seq_of(after + 1, 0));
+    while (!(err = conn_row(c, q, &found)) && found) {
+        struct store_event e = {.rev = rev_of(col_i(q, 0)), .op = (enum store_event_op)col_i(q, 1), .ino = col_u(q, 2), .parent = col_u(q, 3),
+                                .old_parent = col_u(q, 5), .name = col_b(q, 4), .old_name = col_b(q, 6)};
+
+        if (!more && e.rev != last)
+            break;
+        last = e.rev;
+        more = cb(data, &e);
+    }
+    conn_reset(q);
+    return err;
+}
+
+int store_events(struct store_reader *r, int64_t after, store_event_cb cb, void *data)
+{
+    int64_t at = STORE_HEAD;
+    int err = open_at(r, &at);
+
+    if (err)
+        return err;
+    if (after < r->compacted)
+        err = QE_STALE;
+    else if (after > r->rev)
+        err = QE_RANGE;
+    else
+        err = events(&r->conn, after < 1 ? 1 : after, cb, data); /* revision 1 only made the root */
+    close_at(r);
+    return err;
+}

@@ -1,0 +1,173 @@
+-- The tables of a store. "replicated": the same on every member after the same log entries, and covered by the state hash unless
+-- it follows from what is. "local": this member's own bookkeeping; may differ between members and is never hashed.
+--
+-- A seq is revision << 20 | position within the revision. An inode number is n * 4 + kind (0 file, 1 directory, 2 symlink).
+-- All times are nanoseconds since 1970; all names, targets and contents are BLOBs: bytes, never text.
+
+-- One row; written once in each SQLite transaction.
+CREATE TABLE meta(
+  id INTEGER PRIMARY KEY CHECK(id = 1),
+  format INTEGER NOT NULL,        -- local: layout of this file; a program refuses a number above the one it knows
+  cluster_id BLOB NOT NULL,       -- replicated: 16 random bytes, the same in every log entry
+  epoch INTEGER NOT NULL,         -- local: pairs this database with its raft directory
+  applied INTEGER NOT NULL,       -- local: index of the last log entry that is in this database
+  term INTEGER NOT NULL,          -- local: its term
+  crc INTEGER NOT NULL,           -- local: CRC32C of its payload, 0 when it had none
+  rev INTEGER NOT NULL,           -- replicated: newest revision
+  time INTEGER NOT NULL,          -- replicated: the leader's wall clock at the newest entry, made never to go back
+  compacted INTEGER NOT NULL,     -- replicated: reads below this revision are refused
+  next_ino INTEGER NOT NULL,      -- replicated: first n that no session has reserved
+  live_bytes INTEGER NOT NULL,    -- replicated: what quota limits: 64 + name + content + xattrs of each live entry
+  n_files INTEGER NOT NULL,       -- replicated: live regular files
+  n_dirs INTEGER NOT NULL,        -- replicated: live directories, the root among them
+  n_symlinks INTEGER NOT NULL,    -- replicated: live symbolic links
+  hist_total INTEGER NOT NULL,    -- replicated: bytes of all versions that were ever superseded
+  hist_base INTEGER NOT NULL,     -- replicated: hist_total as it was at revision `compacted`
+  state_hash INTEGER NOT NULL,    -- replicated: sum of the row hashes, modulo 2^64
+  compact_from INTEGER NOT NULL,  -- local: revision up to which superseded versions have been deleted
+  compact_to INTEGER NOT NULL,    -- local: target of the deletion under way; compact_from when there is none
+  compact_pos INTEGER NOT NULL    -- local: next seq that the deletion under way looks at
+) STRICT;
+
+-- Current state, one row an inode. A deleted inode keeps its row, with parent and name NULL, until compaction has passed its end.
+CREATE TABLE node(
+  ino INTEGER PRIMARY KEY,        -- replicated
+  parent INTEGER,                 -- replicated: inode of the directory; 0 for the root, NULL when deleted
+  name BLOB,                      -- replicated: name in it; empty for the root, NULL when deleted
+  born INTEGER NOT NULL,          -- replicated: revision at which this name was bound to this inode
+  mode INTEGER NOT NULL,          -- replicated: permission bits, 07777
+  uid INTEGER NOT NULL,           -- replicated
+  gid INTEGER NOT NULL,           -- replicated
+  mtime INTEGER NOT NULL,         -- replicated
+  ctime INTEGER NOT NULL,         -- replicated
+  size INTEGER NOT NULL,          -- replicated: bytes of content or of a symlink's target
+  create_rev INTEGER NOT NULL,    -- replicated: revision that made it
+  version INTEGER NOT NULL,       -- replicated: commits since then, 1 at creation
+  nlink INTEGER NOT NULL,         -- replicated: 1, for a directory 2 + its subdirectories, 0 when deleted
+  lease INTEGER,                  -- replicated: lease it is attached to; NULL: none
+  seq INTEGER NOT NULL,           -- replicated: its newest row in ver
+  vseq INTEGER NOT NULL,          -- replicated: seq of the version that wrote its content; names the content
+  chash INTEGER NOT NULL,         -- replicated: XXH3 of the content
+  ord INTEGER NOT NULL,           -- local: how many rows of ver it has ever had
+  jump INTEGER NOT NULL,          -- local: jump pointer of its newest row in ver
+  jver INTEGER NOT NULL,          -- local: ordinal of the row that jump points to
+  jj INTEGER NOT NULL,            -- local: jump pointer of that row
+  jjver INTEGER NOT NULL,         -- local: ordinal of the row that jj points to
+  xattr BLOB                      -- replicated: encoded extended attributes; NULL: none
+) STRICT;
+CREATE UNIQUE INDEX node_name ON node(parent, name); -- the NULLs of deleted inodes do not collide
+CREATE INDEX node_lease ON node(lease, ino) WHERE lease IS NOT NULL;
+
+-- Append-only: history and event feed in one. A row is the state of an inode from its revision on, until the inode's next row.
+CREATE TABLE ver(
+  seq INTEGER PRIMARY KEY,        -- replicated: revision << 20 | position
+  ino INTEGER NOT NULL,           -- replicated
+  op INTEGER NOT NULL,            -- replicated: enum store_event_op, what happened
+  prev INTEGER NOT NULL,          -- replicated: the inode's row before; 0: none; may have been compacted
+  jump INTEGER NOT NULL,          -- local: an older row of the inode, far back (skew-binary list); 0: none
+  jver INTEGER NOT NULL,          -- local: ordinal of that row
+  parent INTEGER NOT NULL,        -- replicated: binding from this revision on; of a deletion: the binding that ended
+  name BLOB NOT NULL,             -- replicated
+  old_parent INTEGER,             -- replicated: rename: the binding that ended; else NULL
+  old_name BLOB,                  -- replicated
+  mode INTEGER NOT NULL,          -- replicated, as in node from here on
+  uid INTEGER NOT NULL,
+  gid INTEGER NOT NULL,
+  mtime INTEGER NOT NULL,
+  ctime INTEGER NOT NULL,
+  size INTEGER NOT NULL,
+  create_rev INTEGER NOT NULL,
+  version INTEGER NOT NULL,
+  lease INTEGER,
+  vseq INTEGER NOT NULL,          -- replicated: content is in big(vid = vseq) when size > 4096, else in `value` of this very row
+  hist INTEGER NOT NULL,          -- replicated: meta.hist_total after this row; finds what a compaction frees
+  w_member INTEGER NOT NULL,      -- replicated: who made the last commit: member,
+  w_uid INTEGER NOT NULL,         --   user,
+  w_pid INTEGER NOT NULL,         --   process
+  w_comm BLOB NOT NULL,           --   and its command name
+  cause TEXT,                     -- replicated: why, when it was not a plain call; NULL: it was
+  xattr BLOB,                     -- replicated, as in node
+  value BLOB                      -- replicated: content up to 4096 bytes; last, so that attributes are read without it
+) STRICT;
+
+-- Contents above 4096 bytes: attribute changes and renames share them instead of copying.
+CREATE TABLE big(
+  vid INTEGER PRIMARY KEY,        -- replicated: seq of the version that wrote it
+  data BLOB NOT NULL              -- replicated
+) STRICT;
+
+-- Bindings that ended, written by deletion and rename: what an old revision's directory lists besides node.
+CREATE TABLE name_h(
+  parent INTEGER NOT NULL,        -- replicated
+  name BLOB NOT NULL,             -- replicated
+  from_rev INTEGER NOT NULL,      -- replicated: bound from this revision
+  to_rev INTEGER NOT NULL,        -- replicated: up to, but not in, this one
+  ino INTEGER NOT NULL,           -- replicated
+  PRIMARY KEY(parent, name, from_rev)
+) STRICT, WITHOUT ROWID;
+
+-- Which revision was the newest at a time; a row at most each 100 ms of the leader's clock.
+CREATE TABLE time(
+  t INTEGER PRIMARY KEY,          -- replicated: meta.time
+  rev INTEGER NOT NULL            -- replicated: meta.rev after that entry
+) STRICT;
+
+-- Who may propose commands. The newest kept result tells the last sequence number and what was acknowledged.
+CREATE TABLE session(
+  id INTEGER PRIMARY KEY,         -- replicated: index of the entry that made it
+  member INTEGER NOT NULL         -- replicated
+) STRICT;
+
+-- Results that their session has not acknowledged: the answers to repeated commands.
+CREATE TABLE result(
+  session INTEGER NOT NULL,       -- replicated
+  seq INTEGER NOT NULL,           -- replicated: the command's number in the session
+  acked INTEGER NOT NULL,         -- replicated: the session's results up to here are no longer kept
+  err INTEGER NOT NULL,           -- replicated: 0 or a user's error code
+  rev INTEGER NOT NULL,           -- replicated
+  ino INTEGER NOT NULL,           -- replicated
+  PRIMARY KEY(session, seq)
+) STRICT, WITHOUT ROWID;
+
+-- Cluster settings, canonical text. All of them have a row.
+CREATE TABLE setting(
+  name TEXT PRIMARY KEY,          -- replicated
+  value TEXT NOT NULL             -- replicated
+) STRICT, WITHOUT ROWID;
+
+-- The tables below are part of the format, so that databases made today need no conversion; no command of this version fills them.
+CREATE TABLE member(
+  id INTEGER PRIMARY KEY,         -- replicated: raft's number of the member
+  address TEXT NOT NULL,          -- replicated: host:port, or empty
+  name TEXT NOT NULL,             -- replicated: for people
+  incarnation INTEGER NOT NULL    -- replicated: raised at each start
+) STRICT;
+CREATE TABLE lease(
+  id INTEGER PRIMARY KEY,         -- replicated
+  name TEXT NOT NULL UNIQUE,      -- replicated
+  owner INTEGER NOT NULL,         -- replicated: uid
+  ttl INTEGER NOT NULL,           -- replicated: ns
+  granted INTEGER NOT NULL        -- replicated: revision
+) STRICT;
+CREATE TABLE lock(
+  id INTEGER PRIMARY KEY,         -- replicated
+  ino INTEGER,                    -- replicated: a file's lock
+  name BLOB,                      -- replicated: or a named one
+  session INTEGER NOT NULL,       -- replicated: holder
+  owner INTEGER NOT NULL,         -- replicated: the holder's lock owner within the session
+  kind INTEGER NOT NULL,          -- replicated: shared, exclusive
+  first INTEGER NOT NULL,         -- replicated: byte range
+  last INTEGER NOT NULL,          -- replicated
+  token INTEGER NOT NULL          -- replicated: fencing token, 0 while it waits in the queue
+) STRICT;
+CREATE TABLE stage(
+  id INTEGER NOT NULL,            -- replicated: transaction
+  part INTEGER NOT NULL,          -- replicated: its pieces, in order
+  data BLOB NOT NULL,             -- replicated
+  PRIMARY KEY(id, part)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE bookmark(
+  name TEXT PRIMARY KEY,          -- replicated
+  owner INTEGER NOT NULL,         -- replicated: uid
+  rev INTEGER NOT NULL            -- replicated: a consumer has handled everything up to here
+) STRICT, WITHOUT ROWID;

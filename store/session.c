@@ -1,0 +1,310 @@
+/* Sessions and kept results: each command takes effect at most once, however often it is sent.
+ *
+ * All sessions are in memory and written through at the end of each transaction. The table has a session's last_seq and acked in
+ * its newest result, which is always kept: so a command costs one row there, not two. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "store/internal.h"
+
+/* ---- The table in memory ------------------------------------------------------------------------------------------------- */
+
+static size_t lower_bound(const struct session_table *t, uint64_t id)
+{
+    size_t lo = 0, hi = t->n;
+
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+
+        if (t->list[mid].id < id)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo;
+}
+
+struct session *session_find(struct session_table *t, uint64_t id)
+{
+    size_t i = lower_bound(t, id);
+
+    return i < t->n && t->list[i].id == id && !t->list[i].ended ? &t->list[i] : NULL;
+}
+
+static struct session *insert(struct session_table *t, uint64_t id, uint32_t member)
+{
+    size_t i = lower_bound(t, id);
+
+    if (t->n == t->cap) {
+        size_t cap = t->cap ? t->cap * 2 : 16;
+        struct session *list = realloc(t->list, cap * sizeof *list);
+
+        if (!list)
+            return NULL;
+        t->list = list;
+        t->cap = cap;
+    }
+    memmove(&t->list[i + 1], &t->list[i], (t->n - i) * sizeof *t->list);
+    t->n++;
+    t->list[i] = (struct session){.id = id, .member = member};
+    return &t->list[i];
+}
+
+static int push_result(struct session *ss, const struct kept_result *r)
+{
+    if (ss->n_results == ss->cap_results) {
+        size_t cap = ss->cap_results ? ss->cap_results * 2 : 8;
+        struct kept_result *list = realloc(ss->results, cap * sizeof *list);
+
+        if (!list)
+            return QE_NOMEM;
+        ss->results = list;
+        ss->cap_results = cap;
+    }
+    ss->results[ss->n_results++] = *r;
+    return 0;
+}
+
+void sessions_fini(struct session_table *t)
+{
+    for (size_t i = 0; i < t->n; i++)
+        free(t->list[i].results);
+    free(t->list);
+    *t = (struct session_table){0};
+}
+
+/* ---- Loading ------------------------------------------------------------------------------------------------------------- */
+
+static int load_results(struct store *s)
+{
+    sqlite3_stmt *q = conn_stmt(&s->conn, STMT_RESULT_ALL);
+    bool found;
+    int err;
+
+    while (!(err = conn_row(&s->conn, q, &found)) && found) {
+        struct session *ss = session_find(&s->sessions, col_u(q, 0));
+        struct kept_result r = {col_u(q, 1), (int)col_i(q, 3), col_i(q, 4), col_u(q, 5)};
+
+        err = ss ? push_result(ss, &r) : QE_CORRUPT;
+        if (err) {
+            conn_reset(q);
+            return err;
+        }
+        ss->last_seq = r.seq;
+        ss->acked = col_u(q, 2);
+    }
+    return err;
+}
+
+int sessions_load(struct store *s)
+{
+    sqlite3_stmt *q = conn_stmt(&s->conn, STMT_SESSION_ALL);
+    bool found;
+    int err;
+
+    sessions_fini(&s->sessions);
+    while (!(err = conn_row(&s->conn, q, &found)) && found)
+        if (!insert(&s->sessions, col_u(q, 0), (uint32_t)col_i(q, 1))) {
+            conn_reset(q);
+            return QE_NOMEM;
+        }
+    return err ? err : load_results(s);
+}
+
+/* ---- Exactly once -------------------------------------------------------------------------------------------------------- */
+
+bool session_answers(struct store *s, const struct store_command *cmd, struct store_result *r)
+{
+    struct session *ss;
+    size_t lo = 0, hi;
+
+    *r = (struct store_result){.session = cmd->session, .seq = cmd->seq, .rev = s->st.rev};
+    if (cmd->n_ops == 1 && cmd->ops[0].kind == STORE_OP_SESSION)
+        return false;
+    r->err = QE_STALE;
+    ss = session_find(&s->sessions, cmd->session);
+    if (!ss)
+        return true;
+    if (cmd->seq > ss->last_seq) {
+        r->err = 0;
+        return false;
+    }
+    hi = ss->n_results;
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+
+        if (ss->results[mid].seq < cmd->seq)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    if (lo < ss->n_results && ss->results[lo].seq == cmd->seq) {
+        r->err = ss->results[lo].err;
+        r->rev = ss->results[lo].rev;
+        r->ino = ss->results[lo].ino;
+        r->kept = true;
+    }
+    return true;
+}
+
+static void forget_results(struct store *s, struct session *ss, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        s->st.hash -= hash_result(ss->id, &ss->results[i]);
+    if (ss->n_results - ss->n_fresh > 0)
+        ss->pruned = true;
+    memmove(ss->results, ss->results + n, (ss->n_results - n) * sizeof *ss->results);
+    ss->n_results -= n;
+    if (ss->n_fresh > ss->n_results)
+        ss->n_fresh = ss->n_results;
+}
+
+int session_keep(struct store *s, const struct store_command *cmd, const struct store_result *r)
+{
+    struct session *ss = session_find(&s->sessions, cmd->session);
+    struct kept_result k = {r->seq, r->err, r->rev, r->ino};
+    size_t gone = 0;
+    int err;
+
+    if (!ss)
+        return 0; /* STORE_OP_SESSION, or the session has just ended itself */
+    err = push_result(ss, &k);
+    if (err)
+        return err;
+    ss->n_fresh++;
+    s->st.hash -= hash_session(ss->id, ss->member, ss->last_seq, ss->acked);
+    ss->last_seq = r->seq;
+    if (cmd->acked > ss->acked)
+        ss->acked = cmd->acked < r->seq ? cmd->acked : r->seq - 1;
+    s->st.hash += hash_session(ss->id, ss->member, ss->last_seq, ss->acked) + hash_result(ss->id, &k);
+    while (gone < ss->n_results && ss->results[gone].seq <= ss->acked)
+        gone++;
+    if (ss->n_results - gone > STORE_RESULTS_MAX)
+        gone = ss->n_results - STORE_RESULTS_MAX;
+    if (gone)
+        forget_results(s, ss, gone);
+    return 0;
+}
+
+/* ---- Writing through ----------------------------------------------------------------------------------------------------- */
+
+static int prune(struct store *s, uint64_t id, uint64_t below)
+{
+    sqlite3_stmt *q = conn_stmt(&s->conn, STMT_RESULT_PRUNE);
+
+    bind_u(q, 1, id);
+    bind_u(q, 2, below);
+    return conn_run(&s->conn, q);
+}
+
+static int put_results(struct store *s, const struct session *ss)
+{
+    sqlite3_stmt *q = conn_stmt(&s->conn, STMT_RESULT_INSERT);
+    int err = 0;
+
+    for (size_t i = ss->n_results - ss->n_fresh; !err && i < ss->n_results; i++) {
+        const struct kept_result *r = &ss->results[i];
+
+        bind_u(q, 1, ss->id);
+        bind_u(q, 2, r->seq);
+        bind_u(q, 3, ss->acked);
+        bind_i(q, 4, r->err);
+        bind_i(q, 5, r->rev);
+        bind_u(q, 6, r->ino);
+        err = conn_run(&s->conn, q);
+    }
+    return err;
+}
+
+static int put_session(struct store *s, const struct session *ss)
+{
+    sqlite3_stmt *q = conn_stmt(&s->conn, ss->ended ? STMT_SESSION_DELETE : STMT_SESSION_INSERT);
+
+    bind_u(q, 1, ss->id);
+    if (!ss->ended)
+        bind_i(q, 2, ss->member);
+    return conn_run(&s->conn, q);
+}
+
+static int flush_one(struct store *s, struct session *ss)
+{
+    int err = 0;
+
+    if (ss->ended) {
+        err = prune(s, ss->id, INT64_MAX);
+        return err || ss->isnew ? err : put_session(s, ss);
+    }
+    if (ss->isnew)
+        err = put_session(s, ss);
+    if (!err && ss->pruned)
+        err = prune(s, ss->id, ss->n_results ? ss->results[0].seq : ss->last_seq);
+    if (!err && ss->n_fresh)
+        err = put_results(s, ss);
+    return err;
+}
+
+int sessions_flush(struct store *s)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < s->sessions.n; i++) {
+        int err = flush_one(s, &s->sessions.list[i]);
+
+        if (err)
+            return err;
+    }
+    for (size_t i = 0; i < s->sessions.n; i++) {
+        struct session *ss = &s->sessions.list[i];
+
+        if (ss->ended) {
+            free(ss->results);
+            continue;
+        }
+        ss->isnew = ss->pruned = false;
+        ss->n_fresh = 0;
+        s->sessions.list[kept++] = *ss;
+    }
+    s->sessions.n = kept;
+    return 0;
+}
+
+/* ---- Operations ---------------------------------------------------------------------------------------------------------- */
+
+int op_session(struct store *s, struct txn *t, const struct store_op *op, uint64_t *ino)
+{
+    (void)op;
+    if (session_find(&s->sessions, t->index))
+        return QE_BUSY; /* the second one of an entry: ids are indexes */
+    if (!insert(&s->sessions, t->index, t->cmd->member))
+        return QE_NOMEM;
+    session_find(&s->sessions, t->index)->isnew = true;
+    s->st.hash += hash_session(t->index, t->cmd->member, 0, 0);
+    *ino = t->index;
+    return 0;
+}
+
+int op_session_end(struct store *s, struct txn *t, const struct store_op *op, uint64_t *ino)
+{
+    struct session *ss = session_find(&s->sessions, op->ino);
+
+    (void)t;
+    if (!ss)
+        return QE_NOENT;
+    for (size_t i = 0; i < ss->n_results; i++)
+        s->st.hash -= hash_result(ss->id, &ss->results[i]);
+    s->st.hash -= hash_session(ss->id, ss->member, ss->last_seq, ss->acked);
+    ss->ended = true;
+    *ino = op->ino;
+    return 0;
+}
+
+int op_reserve(struct store *s, struct txn *t, const struct store_op *op, uint64_t *ino)
+{
+    (void)t;
+    (void)op;
+    if (s->st.next_ino > (INT64_C(1) << 45)) /* node ids have 48 bits, two of them for the kind */
+        return QE_NOSPC;
+    *ino = (uint64_t)s->st.next_ino;
+    s->st.next_ino += STORE_INO_BLOCK;
+    return 0;
+}

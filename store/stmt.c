@@ -1,0 +1,92 @@
+#include "store/stmt.h"
+
+/* The columns of a state, in the order of node__attr_from_row. */
+#define ATTR_COLUMNS "ino, parent, mode, uid, gid, mtime, ctime, size, create_rev, version, seq, vseq"
+#define VER_COLUMNS \
+    "seq, ino, op, prev, jump, jver, parent, name, old_parent, old_name, mode, uid, gid, mtime, ctime, size, create_rev, version, " \
+    "vseq, hist, xattr, w_member, w_uid, w_pid, w_comm, value"
+#define VER_VALUES "?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21"
+
+enum { READ = 0, WRITE = 1 };
+
+const struct stmt_def stmt_defs[STMT_N] = {
+    [STMT_BEGIN_WRITE] = {"BEGIN IMMEDIATE", WRITE},
+    [STMT_BEGIN_READ] = {"BEGIN", READ},
+    [STMT_COMMIT] = {"COMMIT", READ},
+    [STMT_ROLLBACK] = {"ROLLBACK", READ},
+    [STMT_SAVEPOINT] = {"SAVEPOINT command", WRITE},
+    [STMT_RELEASE] = {"RELEASE command", WRITE},
+    [STMT_ROLLBACK_TO] = {"ROLLBACK TO command", WRITE},
+
+    [STMT_META_GET] = {"SELECT format, cluster_id, epoch, applied, term, crc, rev, time, compacted, next_ino, live_bytes, n_files, n_dirs, "
+                       "n_symlinks, hist_total, hist_base, state_hash, compact_from, compact_to, compact_pos FROM meta WHERE id = 1", READ},
+    [STMT_META_SET] = {"UPDATE meta SET applied = ?1, term = ?2, crc = ?3, rev = ?4, time = ?5, compacted = ?6, next_ino = ?7, "
+                       "live_bytes = ?8, n_files = ?9, n_dirs = ?10, n_symlinks = ?11, hist_total = ?12, hist_base = ?13, state_hash = ?14, "
+                       "compact_from = ?15, compact_to = ?16, compact_pos = ?17 WHERE id = 1", WRITE},
+    [STMT_META_SPAN] = {"SELECT rev, compacted FROM meta WHERE id = 1", READ},
+
+    [STMT_NODE_GET] = {"SELECT parent, name, born, mode, uid, gid, mtime, ctime, size, create_rev, version, nlink, seq, vseq, chash, "
+                       "ord, jump, jver, jj, jjver, xattr FROM node WHERE ino = ?1", WRITE},
+    [STMT_NODE_ATTR] = {"SELECT " ATTR_COLUMNS ", nlink FROM node WHERE ino = ?1", READ},
+    [STMT_NODE_XATTR] = {"SELECT xattr FROM node WHERE ino = ?1 AND parent IS NOT NULL", READ},
+    [STMT_NODE_BY_NAME] = {"SELECT ino FROM node WHERE parent = ?1 AND name = ?2", READ},
+    [STMT_NODE_BORN_BY] = {"SELECT ino FROM node WHERE parent = ?1 AND name = ?2 AND born <= ?3", READ},
+    [STMT_NODE_SEQ] = {"SELECT seq FROM node WHERE ino = ?1", READ},
+    [STMT_NODE_NAME] = {"SELECT parent, name FROM node WHERE ino = ?1", READ},
+    [STMT_NODE_HAS_CHILD] = {"SELECT 1 FROM node WHERE parent = ?1 LIMIT 1", WRITE},
+    [STMT_NODE_INSERT] = {"INSERT INTO node(ino, mode, uid, gid, mtime, ctime, size, create_rev, version, nlink, seq, vseq, chash, ord, jump, "
+                          "jver, jj, jjver, xattr, parent, name, born) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, "
+                          "?16, ?17, ?18, ?19, ?20, ?21, ?22)", WRITE},
+    [STMT_NODE_UPDATE] = {"UPDATE node SET mode = ?2, uid = ?3, gid = ?4, mtime = ?5, ctime = ?6, size = ?7, create_rev = ?8, version = ?9, "
+                          "nlink = ?10, seq = ?11, vseq = ?12, chash = ?13, ord = ?14, jump = ?15, jver = ?16, jj = ?17, jjver = ?18, "
+                          "xattr = ?19 WHERE ino = ?1", WRITE},
+    [STMT_NODE_BIND] = {"UPDATE node SET parent = ?2, name = ?3, born = ?4 WHERE ino = ?1", WRITE},
+    [STMT_NODE_TOUCH] = {"UPDATE node SET mtime = ?2, ctime = ?3, nlink = ?4 WHERE ino = ?1", WRITE},
+    [STMT_NODE_DELETE] = {"DELETE FROM node WHERE ino = ?1 AND parent IS NULL", WRITE},
+
+    [STMT_VER_INSERT] = {"INSERT INTO ver(" VER_COLUMNS ") VALUES(" VER_VALUES ", ?22, ?23, ?24, ?25, ?26)", WRITE},
+    /* The new row keeps content and writer of the row before. */
+    [STMT_VER_CARRY] = {"INSERT INTO ver(" VER_COLUMNS ") SELECT " VER_VALUES ", w_member, w_uid, w_pid, w_comm, value FROM ver "
+                        "WHERE seq = ?4", WRITE},
+    [STMT_VER_LINKS] = {"SELECT prev, jump, jver FROM ver WHERE seq = ?1", READ},
+    [STMT_VER_ATTR] = {"SELECT " ATTR_COLUMNS ", op FROM ver WHERE seq = ?1", READ},
+    [STMT_VER_VALUE] = {"SELECT value FROM ver WHERE seq = ?1", READ},
+    [STMT_VER_XATTR] = {"SELECT xattr FROM ver WHERE seq = ?1", READ},
+    [STMT_VER_WRITER] = {"SELECT w_member, w_uid, w_pid, w_comm FROM ver WHERE seq = ?1", READ},
+    [STMT_VER_HIST] = {"SELECT seq, hist FROM ver WHERE seq < ?1 ORDER BY seq DESC LIMIT 1", READ},
+    [STMT_VER_SCAN] = {"SELECT seq, ino, op, prev, vseq, size, parent, name, old_parent, old_name FROM ver WHERE seq >= ?1 AND seq < ?2 "
+                       "ORDER BY seq LIMIT ?3", WRITE},
+    [STMT_VER_DELETE] = {"DELETE FROM ver WHERE seq = ?1 RETURNING vseq, size", WRITE},
+    [STMT_VER_VSEQ] = {"SELECT vseq FROM ver WHERE seq = ?1", WRITE},
+    [STMT_EVENTS] = {"SELECT seq, op, ino, parent, name, old_parent, old_name FROM ver WHERE seq >= ?1 ORDER BY seq", READ},
+
+    [STMT_BIG_INSERT] = {"INSERT INTO big(vid, data) VALUES(?1, ?2)", WRITE},
+    [STMT_BIG_GET] = {"SELECT data FROM big WHERE vid = ?1", READ},
+    [STMT_BIG_DELETE] = {"DELETE FROM big WHERE vid = ?1", WRITE},
+
+    [STMT_NAMEH_INSERT] = {"INSERT INTO name_h(parent, name, from_rev, to_rev, ino) VALUES(?1, ?2, ?3, ?4, ?5)", WRITE},
+    [STMT_NAMEH_GET] = {"SELECT ino FROM name_h WHERE parent = ?1 AND name = ?2 AND from_rev <= ?3 AND to_rev > ?3", READ},
+    [STMT_NAMEH_PRUNE] = {"DELETE FROM name_h WHERE parent = ?1 AND name = ?2 AND to_rev <= ?3", WRITE},
+    [STMT_LIST_NOW] = {"SELECT name, ino FROM node WHERE parent = ?1 AND name > ?2 ORDER BY name", READ},
+    [STMT_LIST_AT] = {"SELECT name, ino FROM node WHERE parent = ?1 AND name > ?2 AND born <= ?3 UNION ALL "
+                      "SELECT name, ino FROM name_h WHERE parent = ?1 AND name > ?2 AND from_rev <= ?3 AND to_rev > ?3 ORDER BY name", READ},
+
+    [STMT_SESSION_ALL] = {"SELECT id, member FROM session ORDER BY id", WRITE},
+    [STMT_SESSION_INSERT] = {"INSERT INTO session(id, member) VALUES(?1, ?2)", WRITE},
+    [STMT_SESSION_DELETE] = {"DELETE FROM session WHERE id = ?1", WRITE},
+    [STMT_RESULT_ALL] = {"SELECT session, seq, acked, err, rev, ino FROM result ORDER BY session, seq", WRITE},
+    [STMT_RESULT_INSERT] = {"INSERT INTO result(session, seq, acked, err, rev, ino) VALUES(?1, ?2, ?3, ?4, ?5, ?6)", WRITE},
+    [STMT_RESULT_PRUNE] = {"DELETE FROM result WHERE session = ?1 AND seq < ?2", WRITE},
+
+    [STMT_SETTING_GET] = {"SELECT value FROM setting WHERE name = ?1", READ},
+    [STMT_SETTING_SET] = {"INSERT OR REPLACE INTO setting(name, value) VALUES(?1, ?2)", WRITE},
+
+    [STMT_TIME_INSERT] = {"INSERT INTO time(t, rev) VALUES(?1, ?2)", WRITE},
+    [STMT_TIME_NEWEST] = {"SELECT max(t) FROM time", WRITE},
+    [STMT_TIME_REV_AT] = {"SELECT rev FROM time WHERE t <= ?1 ORDER BY t DESC LIMIT 1", READ},
+    /* The time of the newest row among the ?1 oldest. */
+    [STMT_TIME_OLDEST] = {"SELECT max(t), max(rev) FROM (SELECT t, rev FROM time ORDER BY t LIMIT ?1)", WRITE},
+    [STMT_TIME_PRUNE] = {"DELETE FROM time WHERE t < ?1", WRITE},
+    /* rev grows with t. */
+    [STMT_TIME_PRUNE_TO] = {"DELETE FROM time WHERE t < (SELECT max(t) FROM (SELECT t, rev FROM time ORDER BY t LIMIT ?2) WHERE rev <= ?1)", WRITE},
+};

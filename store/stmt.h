@@ -1,0 +1,72 @@
+/* Every SQL statement of the store: an enum beside the text in stmt.c. */
+#ifndef QFS_STORE_STMT_H
+#define QFS_STORE_STMT_H
+
+enum stmt {
+    STMT_BEGIN_WRITE,
+    STMT_BEGIN_READ,
+    STMT_COMMIT,
+    STMT_ROLLBACK,
+    STMT_SAVEPOINT,
+    STMT_RELEASE,
+    STMT_ROLLBACK_TO,
+    STMT_META_GET,
+    STMT_META_SET,
+    STMT_META_SPAN,
+    STMT_NODE_GET,
+    STMT_NODE_ATTR,
+    STMT_NODE_XATTR,
+    STMT_NODE_BY_NAME,
+    STMT_NODE_BORN_BY,
+    STMT_NODE_SEQ,
+    STMT_NODE_NAME,
+    STMT_NODE_HAS_CHILD,
+    STMT_NODE_INSERT,
+    STMT_NODE_UPDATE,
+    STMT_NODE_BIND,
+    STMT_NODE_TOUCH,
+    STMT_NODE_DELETE,
+    STMT_VER_INSERT,
+    STMT_VER_CARRY,
+    STMT_VER_LINKS,
+    STMT_VER_ATTR,
+    STMT_VER_VALUE,
+    STMT_VER_XATTR,
+    STMT_VER_WRITER,
+    STMT_VER_HIST,
+    STMT_VER_SCAN,
+    STMT_VER_DELETE,
+    STMT_VER_VSEQ,
+    STMT_EVENTS,
+    STMT_BIG_INSERT,
+    STMT_BIG_GET,
+    STMT_BIG_DELETE,
+    STMT_NAMEH_INSERT,
+    STMT_NAMEH_GET,
+    STMT_NAMEH_PRUNE,
+    STMT_LIST_NOW,
+    STMT_LIST_AT,
+    STMT_SESSION_ALL,
+    STMT_SESSION_INSERT,
+    STMT_SESSION_DELETE,
+    STMT_RESULT_ALL,
+    STMT_RESULT_INSERT,
+    STMT_RESULT_PRUNE,
+    STMT_SETTING_GET,
+    STMT_SETTING_SET,
+    STMT_TIME_INSERT,
+    STMT_TIME_NEWEST,
+    STMT_TIME_REV_AT,
+    STMT_TIME_OLDEST,
+    STMT_TIME_PRUNE,
+    STMT_TIME_PRUNE_TO,
+    STMT_N
+};
+
+struct stmt_def {
+    const char *sql;  /* one statement, numbered parameters */
+    int writer_only;  /* readers do not prepare it */
+};
+extern const struct stmt_def stmt_defs[STMT_N];
+
+#endif
