@@ -400,6 +400,8 @@ static void guard_put_cb(struct raft_io_snapshot_put *req, int status)
     }
     if (g->failed)
         return;
+    if (FAILPOINT("replica.marked") && status == 0)
+        status = RAFT_CANCELED; /* libraft keeps its entries and tries again later */
     g->put_cb(g->put, status);
     if (status == 0) { /* libraft has trimmed its log in memory */
         g->log_bytes = 0;
@@ -468,6 +470,7 @@ void guard_install(struct guard *g, struct raft *raft, struct raft_io *io, const
     g->saved = *io;
     raft->data = g;
     raft_uv_set_auto_recovery(io, false); /* else a damaged segment is put aside, with the acknowledged writes in it */
+    io->version = 2; /* raft_uv has async_work but says 1 */
     io->load = guard_load;
     io->start = guard_start;
     io->append = guard_append;
