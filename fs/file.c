@@ -168,7 +168,7 @@ static int file_create_pending(fuse_req_t req, const struct store_op *op, const 
 static int file_create_check(struct fs *fs, const struct fuse_ctx *ctx, fuse_ino_t parent, const char *name)
 {
     struct store_glance g;
-    int err = name_check(parent, name);
+    int err = name_refused(parent, name);
 
     if (!err)
         err = handle_admit(fs, ctx->uid);

@@ -47,6 +47,8 @@ static int create_cluster(const struct fs_options *o, struct buf *why)
     for (size_t i = 0; i < o->n_cluster; i++) {
         settings[i][0] = o->cluster[i].name;
         settings[i][1] = o->cluster[i].value;
+        if (opts_quota_is_large(settings[i][0], settings[i][1]))
+            log_warn("init", "quota = %s is large: more than 8G makes everything that copies the whole tree slow", settings[i][1]);
     }
     init.settings = (const char *const(*)[2])settings;
     init.n_settings = o->n_cluster;

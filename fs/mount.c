@@ -77,8 +77,13 @@ static int mount_open_member(struct mount *m, struct buf *why)
 {
     struct fs *fs = &m->fs;
     const struct replica_options options = {.dir = fs->opt->dir, .timeout_ms = fs->opt->timeout_ms, .data = m, .fatal = mount_on_fatal};
+    struct replica_status status;
     int err = replica_start(&options, LOCK_WAIT_MS, &fs->replica, why);
 
+    if (!err) {
+        replica_status(fs->replica, &status);
+        err = opts_settle_id(fs->opt, status.member, why);
+    }
     if (!err)
         err = replica_reader(fs->replica, &fs->reader);
     if (!err)

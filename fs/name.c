@@ -20,7 +20,7 @@ static pid_t session_of(pid_t tid)
     return proc_info(tid, &info) ? info.session : -1;
 }
 
-int name_check(fuse_ino_t parent, const char *name)
+int name_refused(fuse_ino_t parent, const char *name)
 {
     if (strlen(name) > STORE_NAME_MAX)
         return QE_NAMETOOLONG;
@@ -130,7 +130,7 @@ static void name_make(fuse_req_t req, fuse_ino_t parent, const char *name, struc
     struct fs *fs = fs_of(req);
     struct store_command cmd = {.ops = op, .n_ops = 1};
     struct pending_call call = {.req = req, .settle = name_settle_entry};
-    int err = name_check(parent, name);
+    int err = name_refused(parent, name);
 
     op->parent = inode_ino(fs, parent);
     op->name = (struct store_bytes){name, strlen(name)};
@@ -239,7 +239,7 @@ void name_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t
 {
     struct fs *fs = fs_of(req);
     struct creation *c = name_pending(req, parent, name);
-    int err = name_check(parent2, name2);
+    int err = name_refused(parent2, name2);
     struct store_op op = {.kind = STORE_OP_RENAME, .parent = inode_ino(fs, parent), .name = {name, strlen(name)},
                           .parent2 = inode_ino(fs, parent2), .name2 = {name2, strlen(name2)}};
 

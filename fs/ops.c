@@ -240,7 +240,7 @@ static void op_getxattr(fuse_req_t req, fuse_ino_t node, const char *name, size_
     if (control_owns(node))
         control_getxattr(req, node, name, size);
     else
-        xattr_get(req, node, name, size);
+        xattrs_get(req, node, name, size);
 }
 
 static void op_listxattr(fuse_req_t req, fuse_ino_t node, size_t size)
@@ -248,7 +248,7 @@ static void op_listxattr(fuse_req_t req, fuse_ino_t node, size_t size)
     if (control_owns(node))
         control_listxattr(req, node, size);
     else
-        xattr_list(req, node, size);
+        xattrs_list(req, node, size);
 }
 
 static void op_setxattr(fuse_req_t req, fuse_ino_t node, const char *name, const char *value, size_t size, int flags)
@@ -256,7 +256,7 @@ static void op_setxattr(fuse_req_t req, fuse_ino_t node, const char *name, const
     if (control_owns(node))
         control_setxattr(req, node, name);
     else
-        xattr_set(req, node, name, value, size, flags);
+        xattrs_set(req, node, name, value, size, flags);
 }
 
 static void op_removexattr(fuse_req_t req, fuse_ino_t node, const char *name)
@@ -264,7 +264,7 @@ static void op_removexattr(fuse_req_t req, fuse_ino_t node, const char *name)
     if (control_owns(node))
         control_setxattr(req, node, name);
     else
-        xattr_remove(req, node, name);
+        xattrs_remove(req, node, name);
 }
 
 static void op_getlk(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi, struct flock *lock)

@@ -18,7 +18,7 @@ void name_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name);
 void name_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t parent2, const char *name2, unsigned flags);
 void name_readlink(fuse_req_t req, fuse_ino_t node);
 /* 0, or why a name cannot be used for a new entry. */
-int name_check(fuse_ino_t parent, const char *name);
+int name_refused(fuse_ino_t parent, const char *name);
 /* The entry for a reply; the lookup count goes up. 0 or QE_NOMEM. */
 int name_entry(struct fs *fs, const struct store_attr *attr, struct fuse_entry_param *e);
 /* Who owns a new entry: its gid comes from a parent with the setgid bit. 0 or QE_*. */
@@ -44,9 +44,9 @@ void attr_statfs(fuse_req_t req);
 int attr_of(struct fs *fs, fuse_ino_t node, pid_t tid, struct store_attr *out);
 
 /* xattr.c: extended attributes. */
-void xattr_get(fuse_req_t req, fuse_ino_t node, const char *name, size_t size);
-void xattr_set(fuse_req_t req, fuse_ino_t node, const char *name, const char *value, size_t size, int flags);
-void xattr_list(fuse_req_t req, fuse_ino_t node, size_t size);
-void xattr_remove(fuse_req_t req, fuse_ino_t node, const char *name);
+void xattrs_get(fuse_req_t req, fuse_ino_t node, const char *name, size_t size);
+void xattrs_set(fuse_req_t req, fuse_ino_t node, const char *name, const char *value, size_t size, int flags);
+void xattrs_list(fuse_req_t req, fuse_ino_t node, size_t size);
+void xattrs_remove(fuse_req_t req, fuse_ino_t node, const char *name);
 
 #endif

@@ -14,6 +14,7 @@ enum {
     TIMEOUT_MIN_MS = 100,
     TIMEOUT_MAX_MS = 600 * 1000,
 };
+#define QUOTA_LARGE (8ULL << 30)
 
 /* ---- The table ------------------------------------------------------------------------------------------------------------- */
 
@@ -93,6 +94,8 @@ static int show_timeout(const struct fs_options *o, struct buf *out)
 {
     if (o->timeout_ms % 1000)
         return buf_printf(out, "%dms", o->timeout_ms);
+    if (o->timeout_ms % 60000 == 0)
+        return buf_printf(out, "%dm", o->timeout_ms / 60000);
     return buf_printf(out, "%ds", o->timeout_ms / 1000);
 }
 
@@ -172,6 +175,18 @@ const struct store_setting_def *opts__cluster_row(const char *name)
 bool opts_is_cluster(const char *name)
 {
     return opts__cluster_row(name) != NULL;
+}
+
+bool opts_quota_is_large(const char *name, const char *value)
+{
+    static const struct { char unit; unsigned long long scale; } units[] = {{'K', 1 << 10}, {'M', 1 << 20}, {'G', 1 << 30}, {0, 1}};
+    char *end;
+    unsigned long long n = strtoull(value, &end, 10);
+
+    for (size_t i = 0; i < sizeof units / sizeof *units; i++)
+        if (*end == units[i].unit)
+            return !strcmp(name, "quota") && n > QUOTA_LARGE / units[i].scale;
+    return false;
 }
 
 int fs_options_show(const struct fs_options *o, const char *name, struct buf *out)

@@ -66,6 +66,8 @@ void opts_help(struct buf *out);
 /* For cmdline.c: 0; QE_NOENT: neither a member nor a cluster setting; QE_NOMEM. `value` is copied. */
 int opts_give(struct fs_options *o, const char *name, const char *value, const char *where);
 bool opts_is_cluster(const char *name); /* a setting of the cluster, not of a member */
+/* A canonical cluster setting is a quota above 8G: allowed, but a database of that size is slow to send to a new member. */
+bool opts_quota_is_large(const char *name, const char *value);
 /* "id, listen, …": every setting there is, for messages. */
 void opts_list_names(struct buf *out);
 

@@ -66,7 +66,7 @@ static int fact_get(struct fs *fs, uint64_t ino, const char *fact, struct buf *o
 }
 
 /* Which names may be kept: 0, or the refusal. */
-static int xattr_check(const char *name)
+static int xattrs_check(const char *name)
 {
     if (!strcmp(name, FACTS ".lease"))
         return QE_NOTBUILT;
@@ -79,7 +79,7 @@ static int xattr_check(const char *name)
 
 /* ---- Operations ---- */
 
-void xattr_get(fuse_req_t req, fuse_ino_t node, const char *name, size_t size)
+void xattrs_get(fuse_req_t req, fuse_ino_t node, const char *name, size_t size)
 {
     struct fs *fs = fs_of(req);
     const struct inode *in = inode_find(fs, node);
@@ -102,7 +102,7 @@ void xattr_get(fuse_req_t req, fuse_ino_t node, const char *name, size_t size)
     buf_fini(&value);
 }
 
-void xattr_list(fuse_req_t req, fuse_ino_t node, size_t size)
+void xattrs_list(fuse_req_t req, fuse_ino_t node, size_t size)
 {
     struct fs *fs = fs_of(req);
     const struct inode *in = inode_find(fs, node);
@@ -122,7 +122,7 @@ void xattr_list(fuse_req_t req, fuse_ino_t node, size_t size)
     buf_fini(&names);
 }
 
-static void xattr_submit(fuse_req_t req, struct store_op *op)
+static void xattrs_submit(fuse_req_t req, struct store_op *op)
 {
     struct store_command cmd = {.ops = op, .n_ops = 1};
     struct pending_call call = {.req = req, .done = pending_done_err};
@@ -134,12 +134,12 @@ static void xattr_submit(fuse_req_t req, struct store_op *op)
         pending_submit(fs_of(req), &cmd, &call);
 }
 
-void xattr_set(fuse_req_t req, fuse_ino_t node, const char *name, const char *value, size_t size, int flags)
+void xattrs_set(fuse_req_t req, fuse_ino_t node, const char *name, const char *value, size_t size, int flags)
 {
     struct fs *fs = fs_of(req);
     struct inode *in = inode_find(fs, node);
     struct store_op op = {.kind = STORE_OP_SETXATTR, .ino = inode_ino(fs, node), .name = {name, strlen(name)}, .bytes = {value, size}};
-    int err = xattr_check(name);
+    int err = xattrs_check(name);
 
     if (flags & XATTR_CREATE)
         op.flags |= STORE_XATTR_CREATE;
@@ -151,21 +151,21 @@ void xattr_set(fuse_req_t req, fuse_ino_t node, const char *name, const char *va
     } else if (err) {
         fuse_reply_err(req, fs_errno(err));
     } else {
-        xattr_submit(req, &op);
+        xattrs_submit(req, &op);
     }
 }
 
-void xattr_remove(fuse_req_t req, fuse_ino_t node, const char *name)
+void xattrs_remove(fuse_req_t req, fuse_ino_t node, const char *name)
 {
     struct fs *fs = fs_of(req);
     struct inode *in = inode_find(fs, node);
     struct store_op op = {.kind = STORE_OP_REMOVEXATTR, .ino = inode_ino(fs, node), .name = {name, strlen(name)}};
-    int err = xattr_check(name);
+    int err = xattrs_check(name);
 
     if (!err && in && in->creation && !in->creating)
         fuse_reply_err(req, fs_errno(creation_removexattr(in->creation, name)));
     else if (err)
         fuse_reply_err(req, fs_errno(err));
     else
-        xattr_submit(req, &op);
+        xattrs_submit(req, &op);
 }

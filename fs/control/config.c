@@ -45,6 +45,8 @@ int control__command_config(struct fs *fs, const char *child, struct control_com
     err = store_setting_check(child, cmd->text, &cmd->hold, why);
     if (err)
         return err == QE_NOENT ? QE_INVAL : err;
+    if (opts_quota_is_large(child, buf_cstr(&cmd->hold)))
+        log_warn("control", "quota = %s is large: more than 8G makes everything that copies the whole tree slow", buf_cstr(&cmd->hold));
     cmd->op = (struct store_op){.kind = STORE_OP_SETTING, .name = {child, strlen(child)}, .bytes = {cmd->hold.data, cmd->hold.len}};
     return 0;
 }

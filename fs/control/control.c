@@ -359,7 +359,7 @@ void control_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 void control_getxattr(fuse_req_t req, fuse_ino_t node, const char *name, size_t size)
 {
     if (is_local(node))
-        xattr_get(req, fs_number_of(node), name, size);
+        xattrs_get(req, fs_number_of(node), name, size);
     else
         fuse_reply_err(req, ENODATA);
 }
@@ -367,7 +367,7 @@ void control_getxattr(fuse_req_t req, fuse_ino_t node, const char *name, size_t 
 void control_listxattr(fuse_req_t req, fuse_ino_t node, size_t size)
 {
     if (is_local(node))
-        xattr_list(req, fs_number_of(node), size);
+        xattrs_list(req, fs_number_of(node), size);
     else if (size)
         fuse_reply_buf(req, NULL, 0);
     else
