@@ -146,6 +146,7 @@ static void test_precedence(void **state)
     assert_string_equal(shown(f, "timeout"), "250ms");
     assert_int_equal(run(f, "quorumfs mount d m -o timeout=3 --timeout=2m"), 0);
     assert_int_equal(f->o.timeout_ms, 120000);
+    assert_string_equal(shown(f, "timeout"), "2m");
     unsetenv("QUORUMFS_TIMEOUT");
 }
 
@@ -232,6 +233,17 @@ static void test_help_names_every_setting(void **state)
     for (size_t i = 0; i < n; i++)
         assert_non_null(strstr(buf_cstr(&help), defs[i].name));
     buf_fini(&help);
+}
+
+static void test_large_quota(void **state)
+{
+    (void)state;
+    assert_true(opts_quota_is_large("quota", "9G"));
+    assert_true(opts_quota_is_large("quota", "8193M"));
+    assert_true(opts_quota_is_large("quota", "8589934593"));
+    assert_false(opts_quota_is_large("quota", "8G"));
+    assert_false(opts_quota_is_large("quota", "1000M"));
+    assert_false(opts_quota_is_large("max-value", "9G"));
 }
 
 static void test_settle_id(void **state)
@@ -328,6 +340,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(defaults), TEST(precedence), TEST(indented_settings_are_not_joined), TEST(mount8), TEST(cluster_settings),
         TEST(save_keeps_member_settings), TEST(shown_values_are_values), TEST(help_names_every_setting), TEST(settle_id),
+        TEST(large_quota),
         TEST(wrong_usage), TEST(unknown_names_and_bad_values), TEST(bad_files), TEST(not_built_yet),
     };
 
