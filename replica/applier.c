@@ -230,6 +230,8 @@ static void apply_batch(struct replica *r, const struct applier_item *items, siz
     if (apply_entries(r, entries, n))
         return;
     atomic_store(&r->applier.applied, items[n - 1].index);
+    if (FAILPOINT("replica.applied"))
+        member_fail(r, "failpoint after applying entry %" PRIu64, items[n - 1].index);
     now = clock_boottime_ns();
     for (size_t i = 0; i < n; i++)
         hist_add(&r->apply_time, now - items[i].queued_ns);

@@ -413,6 +413,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+        TEST(interrupted_init_is_completed), /* first: the failpoints of its children are read once a process */
         TEST(write_is_readable_when_answered),
         TEST(writes_survive_a_restart),
         TEST(each_start_has_a_new_term),
@@ -423,7 +424,6 @@ int main(int argc, char **argv)
         TEST(barrier_sees_what_was_committed),
         TEST(large_command_travels_alone),
         TEST(stop_answers_what_was_submitted),
-        TEST(interrupted_init_is_completed),
         TEST(directory_is_private),
         TEST(second_daemon_is_told_of_the_first),
         TEST(init_refuses_what_is_there),
