@@ -132,7 +132,7 @@ static void fresh_copy(void)
 /* One offset of one file. True when the start was refused. */
 static bool flip_one(const char *name, long off, bool check_must_tell)
 {
-    char path[600];
+    char path[1000];
     int status, result;
 
     fresh_copy();
@@ -183,7 +183,7 @@ static long used_bytes(const char *path)
 /* Flips in each file of `sub` ("": DIR itself) whose name begins with `prefix` and has no `without` in it. */
 static void flip_files(const char *sub, const char *prefix, const char *without, bool check_must_tell)
 {
-    char path[700], name[400], dir[600];
+    char path[1000], name[600], dir[600];
     struct dirent *e;
     int files = 0;
     DIR *d;
