@@ -1,0 +1,171 @@
+# Killed at any moment, mounted again: everything that was committed is there, and nobody hangs.
+load ../lib/harness
+setup_file() { mount_file; }
+teardown_file() { unmount_file; }
+setup() {
+    needs_quorumfs
+    enter_test
+}
+teardown() { [ "$QFS_TEST_ON" = tmpfs ] || leave_test; }
+
+again() { # kill -9 and mount again, back into the test's directory
+    daemon_kill
+    daemon_start "$@"
+    cd "$T"
+}
+
+listing() { find . -mindepth 1 -printf '%p %y %m %U:%G %s %T@ %i %l\n' | sort; find . -type f -exec md5sum {} + | sort; getfattr -R -d . 2>/dev/null; }
+
+# A daemon that acts on a failpoint of its own: daemon_with FAILPOINTS.
+daemon_with() {
+    QUORUMFS_FAILPOINTS=$1 daemon_start
+    cd "$T"
+}
+
+@test "everything is there after kill -9" {
+    mkdir -p d/e && echo v >d/f && ln -s f d/l && chmod 2750 d && chown 7:8 d/f && touch -h -d @1000000000.123 d/l
+    setfattr -n user.a -v 1 d/f
+    head -c 100000 /dev/urandom >d/e/big
+    mv d/e/big "$(printf 'odd\nname')"
+    echo old >g && echo new >g && rm g
+    local before=$(listing) revision=$(rev) hash=$(cat "$MNT/.quorum/hash") facts=$(getfattr --only-values -n user.quorum d/f)
+    again
+    same listing "$(listing)" "$before"
+    same hash "$(cat "$MNT/.quorum/hash")" "$hash"
+    same facts "$(getfattr --only-values -n user.quorum d/f)" "$facts"
+    same revision "$(rev)" "$revision"
+    expect_revisions 1 'echo more > d/new'
+}
+
+@test "what was not committed is not there after kill -9" {
+    echo old >f
+    actor_start A
+    A open 3 f wt
+    A write 3 uncommitted
+    A open 4 new wct
+    A write 4 uncommitted
+    again
+    holds f 'old\n'
+    absent new
+    A fails ENOTCONN close 3 || true
+}
+
+@test "an acknowledged write survives the kill that follows it at once" {
+    local i
+    for i in 1 2 3 4 5; do
+        echo $i >f
+        kill -9 "$(daemon_pid)"
+        cd "$QFS_ROOT"
+        daemon_gone 137
+        umount -l "$MNT"
+        daemon_start
+        cd "$T"
+        holds f "$i\n"
+    done
+    daemon_kill
+    "$QUORUMFS" check "$DIR"
+    daemon_start
+}
+
+@test "open files of a dead daemon fail, and do not hang" {
+    echo v >f
+    actor_start A
+    A open 3 f +
+    kill -9 "$(daemon_pid)"
+    daemon_gone 137
+    A fails ENOTCONN pread 3 0 10
+    A fails ENOTCONN pwrite 3 0 x
+    A close 3 || same "close" "$(said)" ENOTCONN
+    fails_with 'not connected' within 5 ls "$MNT"
+    cd "$QFS_ROOT"
+    umount -l "$MNT"
+    daemon_start
+    holds "$T/f" 'v\n'
+}
+
+@test "a writer whose caller dies gives up while the commit waits" {
+    needs_failpoints
+    echo old >f
+    cd "$QFS_ROOT"
+    daemon_stop
+    daemon_with store.commit=stall:3000@3
+    x 'for i in 1 2 3 4 5; do /bin/echo $i > f; done' &
+    local writer=$! start=$SECONDS
+    wait_until 2 eval 'grep -qs request_wait /proc/*/wchan' || true
+    pkill -KILL -P $writer 2>/dev/null || true
+    kill -9 $writer 2>/dev/null || true
+    wait $writer 2>/dev/null || true
+    ((SECONDS - start <= 3 * QFS_TIME_SCALE)) || fail "the dead writer hung for $((SECONDS - start)) s"
+    wait_until 10 timeout 5 touch g
+    cd "$QFS_ROOT"
+    daemon_stop
+    daemon_start
+}
+
+@test "a slow disk delays writers and nobody else" {
+    needs_failpoints
+    echo v >f
+    cd "$QFS_ROOT"
+    daemon_stop
+    daemon_with store.commit=stall:1500@4
+    for i in 1 2 3; do echo $i >g; done
+    echo slow >slow &
+    local writer=$! start=$(date +%s%N)
+    holds f 'v\n'
+    cat "$MNT/.quorum/health" "$MNT/.quorum/local/${T##*/}/f" >/dev/null
+    (((($(date +%s%N) - start) / 1000000) < 1000 * QFS_TIME_SCALE)) || fail "readers waited $((($(date +%s%N) - start) / 1000000)) ms"
+    wait $writer
+    holds slow 'slow\n'
+    cd "$QFS_ROOT"
+    daemon_stop
+    daemon_start
+}
+
+@test "a write that is not answered in time fails with ETIMEDOUT, and the mount works on" {
+    needs_failpoints
+    cd "$QFS_ROOT"
+    daemon_stop
+    QUORUMFS_FAILPOINTS=store.commit=stall:2500@3 daemon_start --timeout 500ms
+    cd "$T"
+    local i seen=0
+    allow_log .
+    for i in 1 2 3 4 5; do
+        dd if=/dev/zero of=f$i bs=10 count=1 conv=fsync 2>"$S/err" || { grep -q 'timed out' "$S/err" && seen=1; }
+    done
+    same "a write timed out" $seen 1
+    wait_until 10 timeout 5 touch after
+    cd "$QFS_ROOT"
+    daemon_stop
+    daemon_start
+}
+
+@test "many mounts and kills in a row" {
+    local i
+    for i in 1 2 3 4 5 6; do
+        echo $i >>f
+        again
+    done
+    holds f '1\n2\n3\n4\n5\n6\n'
+}
+
+@test "the revision and settings go on where they were" {
+    local before
+    echo 3G >"$MNT/.quorum/config/quota"
+    before=$(rev)
+    cd "$QFS_ROOT"
+    daemon_stop
+    daemon_start
+    cd "$T"
+    same revision "$(rev)" "$before"
+    again
+    same quota "$(cat "$MNT/.quorum/config/quota")" 3G
+    echo 2G >"$MNT/.quorum/config/quota"
+}
+
+@test "a killed daemon's directory is sound for check" {
+    local i
+    for i in {1..30}; do echo $i >f$i; done
+    daemon_kill
+    "$QUORUMFS" check "$DIR"
+    daemon_start
+}
