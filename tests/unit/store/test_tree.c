@@ -23,8 +23,10 @@ static int setup(void **state)
     return 0;
 }
 
+/* Whatever a test did, the tables must be sound after it. */
 static int teardown(void **state)
 {
+    kit_check(*state);
     kit_fini(*state);
     return 0;
 }

@@ -1,0 +1,233 @@
+/* The history: each inode's versions form one chain, newest first, whose jump pointers hit versions of the same chain; contents are
+ * there in their full size; the newest version says what the node row says. */
+#include "store/check.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct link { /* a version of the chain being looked at */
+    int64_t seq, jump, jver;
+};
+
+struct chain {
+    struct link *links; /* owned; newest first */
+    size_t n, cap;
+    int64_t last_big;   /* vid counted last */
+    sqlite3_stmt *q;    /* a row of ver by seq */
+};
+
+enum { COL_INO, COL_OP, COL_PREV, COL_JUMP, COL_JVER, COL_PARENT, COL_NAME, COL_MODE, COL_UID, COL_GID, COL_MTIME, COL_CTIME, COL_SIZE,
+       COL_CREATE_REV, COL_VERSION, COL_VSEQ, COL_XATTR, COL_VALUE_LEN, COL_BIG_LEN };
+static const char sql_row[] = "SELECT ino, op, prev, jump, jver, parent, name, mode, uid, gid, mtime, ctime, size, create_rev, version, vseq, xattr, "
+                              "coalesce(length(value), 0), (SELECT length(data) FROM big WHERE vid = vseq AND size > 4096) FROM ver WHERE seq = ?1";
+
+/* ---- One version --------------------------------------------------------------------------------------------------------- */
+
+static bool ends(int64_t op)
+{
+    return op == STORE_EV_DELETE || op == STORE_EV_RMDIR;
+}
+
+static bool same(struct store_bytes a, const void *data, size_t len)
+{
+    return a.len == len && (len == 0 || !memcmp(a.data, data, len));
+}
+
+/* The newest version against the node row. Directories' times move without a version. */
+static void check_head(struct check *k, const struct node *n, sqlite3_stmt *q)
+{
+    bool dir = store_ino_kind(n->ino) == STORE_DIR;
+
+    if (n->live == ends(col_i(q, COL_OP)))
+        check_damage(k, "inode %" PRIu64 " is %s, but its newest version says otherwise", n->ino, n->live ? "live" : "deleted");
+    if (n->live && (col_u(q, COL_PARENT) != n->parent || !same(col_b(q, COL_NAME), n->name, n->name_len)))
+        check_damage(k, "inode %" PRIu64 " has another name in its newest version", n->ino);
+    if (col_i(q, COL_MODE) != n->mode || col_i(q, COL_UID) != n->uid || col_i(q, COL_GID) != n->gid || col_i(q, COL_SIZE) != n->size ||
+        col_i(q, COL_CREATE_REV) != n->create_rev || col_i(q, COL_VERSION) != n->version || col_i(q, COL_VSEQ) != n->vseq ||
+        !same(col_b(q, COL_XATTR), n->xattr.data, n->xattr.len))
+        check_damage(k, "inode %" PRIu64 " has other attributes in its newest version", n->ino);
+    if (!dir && n->live && (col_i(q, COL_MTIME) != n->mtime || col_i(q, COL_CTIME) != n->ctime))
+        check_damage(k, "inode %" PRIu64 " has other times in its newest version", n->ino);
+}
+
+/* `needed`: a revision that can be read has this version. */
+static void check_content(struct check *k, struct chain *c, const struct node *n, int64_t seq, bool needed)
+{
+    int64_t size = col_i(c->q, COL_SIZE), vseq = col_i(c->q, COL_VSEQ), want_inline = size > STORE_INLINE_MAX ? 0 : size;
+    bool has_big = !col_is_null(c->q, COL_BIG_LEN);
+
+    if (col_i(c->q, COL_VALUE_LEN) != want_inline)
+        check_damage(k, "the content of inode %" PRIu64 " at revision %" PRId64 " has not its size", n->ino, rev_of(seq));
+    if (size <= STORE_INLINE_MAX)
+        return;
+    if (needed && (!has_big || col_i(c->q, COL_BIG_LEN) != size))
+        check_damage(k, "the content of inode %" PRIu64 " at revision %" PRId64 " is missing or has not its size", n->ino, rev_of(seq));
+    if (has_big && vseq != c->last_big) {
+        k->n_big++;
+        c->last_big = vseq;
+    }
+}
+
+static int push(struct chain *c, int64_t seq)
+{
+    if (c->n == c->cap) {
+        size_t cap = c->cap ? c->cap * 2 : 64;
+        struct link *links = realloc(c->links, cap * sizeof *links);
+
+        if (!links)
+            return QE_NOMEM;
+        c->links = links;
+        c->cap = cap;
+    }
+    c->links[c->n++] = (struct link){seq, col_i(c->q, COL_JUMP), col_i(c->q, COL_JVER)};
+    return 0;
+}
+
+/* ---- One inode ----------------------------------------------------------------------------------------------------------- */
+
+/* Goes back until there are no more versions, or to where compaction has been. */
+static int walk(struct check *k, struct chain *c, const struct node *n)
+{
+    int64_t seq = n->seq, newer = INT64_MAX;
+    int err = 0;
+
+    c->n = 0;
+    c->last_big = 0;
+    while (!err && seq) {
+        bool found;
+
+        bind_i(c->q, 1, seq);
+        err = conn_row(&k->s->conn, c->q, &found);
+        if (err)
+            break;
+        if (!found) {
+            if (newer == INT64_MAX || rev_of(seq) > k->s->st.compact_to)
+                check_damage(k, "the version of inode %" PRIu64 " from revision %" PRId64 " is missing", n->ino, rev_of(seq));
+            break;
+        }
+        if (col_u(c->q, COL_INO) != n->ino || seq >= newer) {
+            check_damage(k, "the versions of inode %" PRIu64 " are not in order at revision %" PRId64, n->ino, rev_of(seq));
+            conn_reset(c->q);
+            break;
+        }
+        if (newer == INT64_MAX)
+            check_head(k, n, c->q);
+        check_content(k, c, n, seq, newer == INT64_MAX || rev_of(newer) > k->s->st.compacted);
+        err = push(c, seq);
+        newer = seq;
+        seq = col_i(c->q, COL_PREV);
+        conn_reset(c->q);
+    }
+    return err;
+}
+
+static void check_jumps(struct check *k, const struct chain *c, const struct node *n)
+{
+    for (size_t i = 0; i < c->n; i++) {
+        const struct link *l = &c->links[i];
+        size_t lo = i + 1, hi = c->n;
+
+        if (l->jump == 0)
+            continue;
+        while (lo < hi) { /* descending */
+            size_t mid = lo + (hi - lo) / 2;
+
+            if (c->links[mid].seq > l->jump)
+                lo = mid + 1;
+            else
+                hi = mid;
+        }
+        if (lo == c->n ? rev_of(l->jump) > k->s->st.compact_to : c->links[lo].seq != l->jump && rev_of(l->jump) > k->s->st.compact_to)
+            check_damage(k, "a jump pointer of inode %" PRIu64 " at revision %" PRId64 " leads nowhere", n->ino, rev_of(l->seq));
+        if (lo < c->n && c->links[lo].seq == l->jump && n->ord - (int64_t)lo != l->jver)
+            check_damage(k, "a jump pointer of inode %" PRIu64 " at revision %" PRId64 " is miscounted", n->ino, rev_of(l->seq));
+    }
+    if (c->n && (c->links[0].jump != n->jump || c->links[0].jver != n->jver))
+        check_damage(k, "inode %" PRIu64 " and its newest version have different jump pointers", n->ino);
+}
+
+static int check_hash(struct check *k, const struct node *n)
+{
+    struct buf content = {0};
+    int err = n->live ? node_content(k->s, n, &content) : 0;
+
+    if (err == QE_CORRUPT) /* was reported by its size */
+        err = 0;
+    else if (!err && n->live && hash_content(content.data, content.len) != n->chash)
+        check_damage(k, "the content of inode %" PRIu64 " is not what was written", n->ino);
+    buf_fini(&content);
+    return err;
+}
+
+static int check_inode(struct check *k, struct chain *c, uint64_t ino)
+{
+    struct node n;
+    int err = node_load(k->s, ino, &n);
+
+    if (!err)
+        err = walk(k, c, &n);
+    if (!err) {
+        check_jumps(k, c, &n);
+        k->n_versions += (int64_t)c->n;
+        err = check_hash(k, &n);
+    }
+    node_fini(&n);
+    return err;
+}
+
+/* ---- All ----------------------------------------------------------------------------------------------------------------- */
+
+/* hist grows from row to row and ends at the total. */
+static int check_hist(struct check *k)
+{
+    const struct state *st = &k->s->st;
+    int64_t last = 0;
+    sqlite3_stmt *q;
+    bool found;
+    int err = check_query(k, "SELECT seq, hist FROM ver ORDER BY seq", &q);
+
+    if (err)
+        return err;
+    while (!(err = conn_row(&k->s->conn, q, &found)) && found) {
+        if (rev_of(col_i(q, 0)) > st->compacted && last < st->hist_base)
+            last = st->hist_base;
+        if (col_i(q, 1) < last)
+            check_damage(k, "the count of superseded bytes goes back at revision %" PRId64, rev_of(col_i(q, 0)));
+        last = col_i(q, 1);
+    }
+    sqlite3_finalize(q);
+    if (!err && last > st->hist_total)
+        check_damage(k, "superseded bytes are recorded as %" PRId64 ", but are %" PRId64, st->hist_total, last);
+    return err;
+}
+
+static int check_counts(struct check *k)
+{
+    int64_t versions = 0, big = 0;
+    int err = conn_pragma(&k->s->conn, "SELECT count(*) FROM ver", &versions);
+
+    if (!err)
+        err = conn_pragma(&k->s->conn, "SELECT count(*) FROM big", &big);
+    if (err)
+        return err;
+    if (versions != k->n_versions)
+        check_damage(k, "%" PRId64 " versions belong to no inode", versions - k->n_versions);
+    if (big != k->n_big)
+        check_damage(k, "%" PRId64 " large contents belong to no version", big - k->n_big);
+    return 0;
+}
+
+int check_versions(struct check *k)
+{
+    struct chain c = {0};
+    int err = check_query(k, sql_row, &c.q);
+
+    for (size_t i = 0; !err && i < k->n_inodes; i++)
+        err = check_inode(k, &c, k->inodes[i].ino);
+    sqlite3_finalize(c.q);
+    free(c.links);
+    if (!err)
+        err = check_hist(k);
+    return err ? err : check_counts(k);
+}
