@@ -50,6 +50,7 @@ int attr_of(struct fs *fs, fuse_ino_t node, pid_t tid, struct store_attr *out)
 
 static void attr_reply(fuse_req_t req, fuse_ino_t node)
 {
+    const struct inode *in = inode_find(fs_of(req), node);
     struct store_attr attr;
     struct stat st;
     int err = attr_of(fs_of(req), node, fuse_req_ctx(req)->pid, &attr);
@@ -59,7 +60,7 @@ static void attr_reply(fuse_req_t req, fuse_ino_t node)
         return;
     }
     view_stat(&attr, attr.ino, &st);
-    fuse_reply_attr(req, &st, 0.0);
+    fuse_reply_attr(req, &st, in ? inode_cache_s(fs_of(req), in) : 0);
 }
 
 void attr_get(fuse_req_t req, fuse_ino_t node)

@@ -257,6 +257,8 @@ static void commit_submit(struct commit *k, struct store_op *ops, size_t n_ops)
     struct store_command cmd = {.ops = ops, .n_ops = n_ops, .uid = k->uid, .gid = 0, .pid = k->pid, .comm = k->comm};
     struct pending_call call = {.req = k->call.req, .arg = k->call.size, .settle = commit_settle, .data = k};
 
+    call.changed[0] = k->h->in->node;
+    call.changed[1] = k->creation ? k->creation->parent : 0;
     call.done = k->call.kind == COMMIT_WRITE ? pending_done_write : pending_done_err;
     pending_submit(fs, &cmd, &call);
 }

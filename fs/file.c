@@ -19,6 +19,7 @@ static void file_info(struct handle *h, struct fuse_file_info *fi)
 {
     fi->fh = (uint64_t)(uintptr_t)h;
     fi->direct_io = 1;            /* reads come to us: each handle has its own snapshot */
+    fi->noflush = !h->writable;   /* a reader's close has nothing to commit; its fcntl locks go with the last descriptor */
 }
 
 /* The open file is given up: the caller died before it was told. */

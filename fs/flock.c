@@ -292,6 +292,12 @@ void flock_drop_file(struct fs *fs, struct inode *in, const struct handle *h)
     if (!in->locks)
         return;
     cut(fs, &all);
+    for (struct file_lock **p = &in->locks; *p;) {
+        if ((*p)->h == h) /* fcntl locks of a reader, whose closes are not told */
+            unhold(fs, p);
+        else
+            p = &(*p)->next;
+    }
     wake_waiters(fs, in);
 }
 

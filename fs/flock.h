@@ -14,7 +14,8 @@ void flock_set_range(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi,
 
 /* Whether closing a descriptor of `owner` (FLUSH) releases fcntl locks. */
 bool flock_has_ranges(const struct inode *in, uint64_t owner);
-/* The fcntl locks of an owner, or the flock of an open file, end; waiters go on. The edits have been committed before. */
+/* The fcntl locks of an owner end; or, when an open file goes, its flock and what fcntl locks were taken through it. Waiters go on.
+ * The edits have been committed before. */
 void flock_drop_ranges(struct fs *fs, struct inode *in, uint64_t owner);
 void flock_drop_file(struct fs *fs, struct inode *in, const struct handle *h);
 

@@ -38,6 +38,7 @@ struct fs {
     gid_t owner_gid;
     int64_t started_ns; /* clock_boottime_ns at start */
     bool shared_mmap;   /* the kernel can MAP_SHARED with direct io */
+    double cache_s;     /* how long the kernel may keep names and attributes; see inode_cache_s */
 
     /* FUSE loop only. */
     struct store_reader *reader;

@@ -1,5 +1,7 @@
 #include "fs/inode.h"
 
+#include "fs/handle.h"
+
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -8,8 +10,14 @@
 
 int inode_open_table(struct fs *fs)
 {
+    struct inode *root;
+
     fs->inodes = calloc(1, sizeof *fs->inodes);
-    return fs->inodes ? 0 : QE_NOMEM;
+    root = fs->inodes ? inode_add(fs, STORE_ROOT_INO) : NULL;
+    if (!root)
+        return QE_NOMEM;
+    inode_remember(root); /* the kernel has it without asking */
+    return 0;
 }
 
 static void inode_free(struct fs *fs, struct inode *in)
@@ -86,6 +94,16 @@ void inode_forget(struct fs *fs, uint64_t node, uint64_t nlookup)
         return;
     in->nlookup -= nlookup < in->nlookup ? nlookup : in->nlookup;
     inode_unused(fs, in);
+}
+
+double inode_cache_s(const struct fs *fs, const struct inode *in)
+{
+    if (in->creation || in->gone || in->ino != in->node)
+        return 0;
+    for (const struct handle *h = in->handles; h; h = h->next)
+        if (h->dirty)
+            return 0;
+    return fs->cache_s;
 }
 
 uint64_t inode_ino(struct fs *fs, uint64_t node)

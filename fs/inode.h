@@ -70,6 +70,10 @@ void inode_forget(struct fs *fs, uint64_t node, uint64_t nlookup);
 void inode_unused(struct fs *fs, struct inode *in);     /* frees it if neither kernel nor handles need it */
 /* Keeps attributes for after a deletion. Out of memory: fstat of a deleted file will fail. */
 void inode_keep(struct inode *in, const struct store_attr *attr);
+/* For how long the kernel may keep the name and attributes of a node. On a member that is alone every change comes through this very
+ * mount: the kernel knows of it, or is told when a commit has been applied (pending.c). While somebody has edits of the file, what a
+ * process sees depends on its session, so nothing may be kept. */
+double inode_cache_s(const struct fs *fs, const struct inode *in);
 /* The inode number in the store for a node id. */
 uint64_t inode_ino(struct fs *fs, uint64_t node);
 

@@ -35,7 +35,8 @@ int name_entry(struct fs *fs, const struct store_attr *attr, struct fuse_entry_p
 
     if (!in)
         return QE_NOMEM;
-    memset(e, 0, sizeof *e); /* timeouts of 0: each use asks again, so nothing is ever stale */
+    memset(e, 0, sizeof *e);
+    e->entry_timeout = e->attr_timeout = inode_cache_s(fs, in);
     e->ino = in->node;
     view_stat(attr, attr->ino, &e->attr);
     inode_remember(in);

@@ -142,6 +142,18 @@ static void mailbox_push(struct pending_queue *q, struct pending *p, bool wake)
         eventfd_write(q->wake, 1); /* fails only when the counter is full, and then it is readable anyway */
 }
 
+/* The kernel drops what it keeps of the nodes; the pages of a mapping stay. Takes none of its locks that a request may hold. */
+static void pending_invalidate(const struct pending *p, uint64_t ino)
+{
+    const fuse_ino_t *changed = p->call.changed;
+
+    for (int i = 0; i < 2; i++)
+        if (changed[i])
+            fuse_lowlevel_notify_inval_inode(p->fs->se, changed[i], -1, 0);
+    if (changed[0] && ino && ino != changed[0]) /* the edits went to the file that took the name first */
+        fuse_lowlevel_notify_inval_inode(p->fs->se, ino, -1, 0);
+}
+
 /* Replica's thread. */
 static void pending_complete(struct replica_request *request, int err, int64_t rev, uint64_t ino)
 {
@@ -154,6 +166,8 @@ static void pending_complete(struct replica_request *request, int err, int64_t r
     p->rev = rev;
     p->ino = ino;
     p->reply_later = mine && !call.done;
+    if (!err)
+        pending_invalidate(p, ino);
     if (mine)
         fuse_req_interrupt_func(call.req, NULL, NULL);
     mailbox_push(q, p, p->reply_later || atomic_load(&q->wake_always));

@@ -17,6 +17,7 @@ struct pending_call {
     fuse_req_t req;          /* NULL: nobody waits */
     pending_done_cb done;    /* NULL: settle replies */
     uint64_t arg;            /* for done */
+    fuse_ino_t changed[2];   /* nodes whose attributes the kernel may have and that change without its knowing; 0: none */
     pending_settle_cb settle; /* may be NULL if there is a done */
     void *data;              /* for settle */
 };

@@ -308,21 +308,27 @@ int preflight_writable(const char *dir, struct buf *why)
 
 #define FUSE_ADVICE "load the fuse module (modprobe fuse), or in a container add --device /dev/fuse --cap-add SYS_ADMIN"
 
-static bool may_mount(void)
+/* A number of /proc/self/status, of the line that begins with `name`; `unknown` when it cannot be read. */
+static unsigned long long status_number(const char *name, int base, unsigned long long unknown)
 {
     FILE *f = fopen("/proc/self/status", "re");
     char line[256];
-    unsigned long long caps = ~0ULL; /* unknown: let mount(2) decide */
 
     if (!f)
-        return true;
+        return unknown;
     while (fgets(line, sizeof line, f))
-        if (!strncmp(line, "CapEff:", 7))
-            caps = strtoull(line + 7, NULL, 16);
+        if (!strncmp(line, name, strlen(name)))
+            unknown = strtoull(line + strlen(name), NULL, base);
     fclose(f);
-    return caps >> CAP_SYS_ADMIN_BIT & 1;
+    return unknown;
 }
 
+static bool may_mount(const char *capabilities)
+{
+    return status_number(capabilities, 16, ~0ULL) >> CAP_SYS_ADMIN_BIT & 1; /* unknown: let mount(2) decide */
+}
+
+/* fusermount3 is a set-user-id program: it helps only where such a program gets root's rights. */
 static bool have_fusermount(void)
 {
     const char *path = getenv("PATH");
@@ -334,7 +340,7 @@ static bool have_fusermount(void)
         found = access(file, X_OK) == 0;
     }
     free(copy);
-    return found;
+    return found && may_mount("CapBnd:") && !status_number("NoNewPrivs:", 10, 0);
 }
 
 int preflight_fuse(struct buf *why)
@@ -347,7 +353,7 @@ int preflight_fuse(struct buf *why)
             return QE_NOENT;
         }
         if (!have_fusermount()) {
-            buf_printf(why, "no right to mount: run as root, or install fusermount3 (package fuse3)");
+            buf_printf(why, "no right to mount: run as root, or install fusermount3 (package fuse3) where set-user-id programs work");
             return QE_PERM;
         }
         return 0;
@@ -359,7 +365,7 @@ int preflight_fuse(struct buf *why)
         return QE_NOENT;
     }
     close(fd);
-    if (!may_mount()) {
+    if (!may_mount("CapEff:")) {
         buf_printf(why, "no right to mount: the capability SYS_ADMIN is missing; in a container add --device /dev/fuse --cap-add SYS_ADMIN");
         return QE_PERM;
     }

@@ -33,7 +33,8 @@ int control__read_config(struct fs *fs, const char *child, struct buf *out)
     return err ? err : buf_append(out, "\n", 1);
 }
 
-int control__command_config(struct fs *fs, const char *child, struct control_command *cmd, struct buf *why)
+/* The last line counts, but each has to be allowed. */
+int control__command_config(struct fs *fs, const char *child, const char *line, struct control_command *cmd, struct buf *why)
 {
     int err;
 
@@ -42,7 +43,8 @@ int control__command_config(struct fs *fs, const char *child, struct control_com
         buf_printf(why, "a setting of the member is changed in quorumfs.conf");
         return QE_ACCES;
     }
-    err = store_setting_check(child, cmd->text, &cmd->hold, why);
+    buf_clear(&cmd->hold);
+    err = store_setting_check(child, line, &cmd->hold, why);
     if (err)
         return err == QE_NOENT ? QE_INVAL : err;
     if (opts_quota_is_large(child, buf_cstr(&cmd->hold)))
@@ -60,18 +62,22 @@ int control__read_compact(struct fs *fs, const char *child, struct buf *out)
     return buf_printf(out, "%lld\n", (long long)g.compacted);
 }
 
-int control__command_compact(struct fs *fs, const char *child, struct control_command *cmd, struct buf *why)
+/* The latest revision counts. One that is compacted already leaves nothing to do. */
+int control__command_compact(struct fs *fs, const char *child, const char *line, struct control_command *cmd, struct buf *why)
 {
+    struct store_glance g;
     char *end;
     long long rev;
 
-    (void)fs, (void)child;
+    (void)child;
     errno = 0;
-    rev = strtoll(cmd->text, &end, 10);
-    if (!isdigit((unsigned char)*cmd->text) || *end || errno) {
-        buf_printf(why, "bad revision \"%.40s\": allowed is a number", cmd->text);
+    rev = strtoll(line, &end, 10);
+    if (!isdigit((unsigned char)*line) || *end || errno) {
+        buf_printf(why, "bad revision \"%.40s\": allowed is a number", line);
         return QE_INVAL;
     }
-    cmd->op = (struct store_op){.kind = STORE_OP_COMPACT, .rev = rev};
+    replica_glance(fs->replica, &g);
+    if (rev > g.compacted && rev > cmd->op.rev)
+        cmd->op = (struct store_op){.kind = STORE_OP_COMPACT, .rev = rev};
     return 0;
 }

@@ -13,12 +13,10 @@
 #include "fs/control/control.h"
 #include "store/base/buf.h"
 
-/* One command of a control write: a line without its newline. Becomes one operation; all lines of a write become one command of the
- * store, so that all take effect or none. */
+/* What one write(2) asks for: its lines are taken in order into one operation of the store, so that all take effect or none. */
 struct control_command {
-    const char *text;  /* borrowed, NUL-terminated */
-    struct store_op op; /* filled in by the row; may point into `hold` */
-    struct buf hold;   /* memory for op */
+    struct store_op op; /* filled in by the row; may point into `hold`; kind 0: there is nothing to do */
+    struct buf hold;    /* memory for op */
 };
 
 struct control_row {
@@ -26,8 +24,9 @@ struct control_row {
     mode_t mode; /* with the S_IFMT bits; of its children if it has some */
     /* Appends the content. 0 or QE_*. */
     int (*read)(struct fs *fs, const char *child, struct buf *out);
-    /* Understands one line: fills in cmd->op. 0 or QE_*, with a sentence for the log in `why`. NULL: read-only. */
-    int (*command)(struct fs *fs, const char *child, struct control_command *cmd, struct buf *why);
+    /* Understands one line, without its newline: joins it to cmd, which has the lines before it. 0 or QE_*, with a sentence for the
+     * log in `why`. NULL: read-only. */
+    int (*command)(struct fs *fs, const char *child, const char *line, struct control_command *cmd, struct buf *why);
     /* The name of child i and its mode, NULL behind the last. NULL: the row is a file. */
     const char *(*child)(size_t i, mode_t *mode);
 };
@@ -65,9 +64,9 @@ int control__read_health(struct fs *fs, const char *child, struct buf *out);
 int control__read_hash(struct fs *fs, const char *child, struct buf *out);
 const char *control__config_child(size_t i, mode_t *mode);
 int control__read_config(struct fs *fs, const char *child, struct buf *out);
-int control__command_config(struct fs *fs, const char *child, struct control_command *cmd, struct buf *why);
+int control__command_config(struct fs *fs, const char *child, const char *line, struct control_command *cmd, struct buf *why);
 int control__read_compact(struct fs *fs, const char *child, struct buf *out);
-int control__command_compact(struct fs *fs, const char *child, struct control_command *cmd, struct buf *why);
+int control__command_compact(struct fs *fs, const char *child, const char *line, struct control_command *cmd, struct buf *why);
 
 /* write.c: one write(2) to a control file; replies. */
 void control__write(fuse_req_t req, const struct control_ref *ref, const char *data, size_t size);
