@@ -25,12 +25,15 @@ static struct { /* what the last write came to */
     } ops[8];
 } seen;
 static int writable; /* what replica says */
+enum { COMPACTED = 5 }; /* and what the store says */
 static struct fs fs;
 
 int __wrap_fuse_reply_err(fuse_req_t req, int err);
 void *__wrap_fuse_req_userdata(fuse_req_t req);
 const struct fuse_ctx *__wrap_fuse_req_ctx(fuse_req_t req);
+int __wrap_fuse_reply_write(fuse_req_t req, size_t count);
 int __wrap_replica_writable(struct replica *r);
+void __wrap_replica_glance(struct replica *r, struct store_glance *out);
 void __wrap_pending_submit(struct fs *fs, struct store_command *cmd, const struct pending_call *call);
 
 int __wrap_fuse_reply_err(fuse_req_t req, int err)
@@ -38,6 +41,19 @@ int __wrap_fuse_reply_err(fuse_req_t req, int err)
     (void)req;
     seen.replied = err;
     return 0;
+}
+
+int __wrap_fuse_reply_write(fuse_req_t req, size_t count)
+{
+    (void)req, (void)count;
+    seen.replied = 0;
+    return 0;
+}
+
+void __wrap_replica_glance(struct replica *r, struct store_glance *out)
+{
+    (void)r;
+    *out = (struct store_glance){.compacted = COMPACTED};
 }
 
 void *__wrap_fuse_req_userdata(fuse_req_t req)
@@ -182,10 +198,22 @@ static void test_lines_are_one_command(void **state)
 {
     (void)state;
     assert_int_equal(wrote(NULL, "compact", "7\n8\n900"), -1);
-    assert_int_equal(seen.submitted, 3);
+    assert_int_equal(seen.submitted, 1);
     assert_int_equal(seen.ops[0].kind, STORE_OP_COMPACT);
-    assert_int_equal(seen.ops[0].rev, 7);
-    assert_int_equal(seen.ops[2].rev, 900);
+    assert_int_equal(seen.ops[0].rev, 900);
+    assert_int_equal(wrote(NULL, "compact", "900\n8\n"), -1);
+    assert_int_equal(seen.ops[0].rev, 900);
+    assert_int_equal(wrote("config", "max-value", "2M\n3M\n"), -1);
+    assert_int_equal(seen.submitted, 1);
+    assert_string_equal(seen.ops[0].value, "3M");
+}
+
+/* What is compacted already needs no command: success. */
+static void test_compacting_again_does_nothing(void **state)
+{
+    (void)state;
+    assert_int_equal(wrote(NULL, "compact", "5\n3\n"), 0);
+    assert_int_equal(wrote(NULL, "compact", "6\n"), -1);
 }
 
 /* ---- Failure ------------------------------------------------------------------------------------------------------------------- */
@@ -194,6 +222,7 @@ static void test_bad_values(void **state)
 {
     (void)state;
     assert_int_equal(wrote("config", "quota", "lots\n"), EINVAL);
+    assert_int_equal(wrote("config", "quota", "700M\nnonsense\n"), EINVAL);
     assert_int_equal(wrote("config", "quota", "\n"), EINVAL);
     assert_int_equal(wrote(NULL, "compact", "x\n"), EINVAL);
     assert_int_equal(wrote(NULL, "compact", "-1\n"), EINVAL);
@@ -226,7 +255,7 @@ static void test_long_writes(void **state)
     assert_non_null(data);
     memset(data, '0', 65537);
     assert_int_equal(written(NULL, "compact", data, 65537), EINVAL);
-    assert_int_equal(written(NULL, "compact", data, 65536), -1); /* many zeros are a number */
+    assert_int_equal(written(NULL, "compact", data, 65536), 0); /* many zeros are a number, and revision 0 is compacted */
     memset(data, '\n', 65536);
     assert_int_equal(written(NULL, "compact", data, 65536), EINVAL);
     free(data);
@@ -244,7 +273,7 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup(test_##name, setup)
     const struct CMUnitTest tests[] = {
-        TEST(table_is_consistent), TEST(unknown_nodes_are_refused), TEST(config_write), TEST(lines_are_one_command),
+        TEST(table_is_consistent), TEST(unknown_nodes_are_refused), TEST(config_write), TEST(lines_are_one_command), TEST(compacting_again_does_nothing),
         TEST(bad_values), TEST(all_or_nothing), TEST(read_only_rows), TEST(long_writes), TEST(without_quorum),
     };
 
