@@ -140,7 +140,7 @@ struct store_result {
 int store_command_encode(const struct store_command *cmd, struct buf *out);
 
 /* A log entry: a header {magic, format, cluster id, proposer's term, count, true length, CRC32C}, the commands, zero padding to a
- * multiple of 8 bytes (raft.md H4). Appends to `out`. Any thread. */
+ * multiple of 8 bytes (libraft writes whole words). Appends to `out`. Any thread. */
 int store_entry_build(const uint8_t cluster_id[STORE_CLUSTER_ID_SIZE], uint64_t term, int64_t leader_time_ns,
                       const struct store_bytes *cmds, size_t n, struct buf *out);
 /* Checks magic, format, length, CRC, and the cluster id (NULL: any). 0, QE_CORRUPT or QE_FORMAT. Any thread. */
@@ -162,7 +162,7 @@ int store_setting_check(const char *name, const char *value, struct buf *canonic
 
 struct store_initial {
     uint8_t cluster_id[STORE_CLUSTER_ID_SIZE];
-    uint64_t epoch;          /* the same number as in the raft directory (raft.md 12.6) */
+    uint64_t epoch;          /* the same number as in the raft directory: neither may be swapped alone */
     uint32_t root_uid, root_gid; /* root directory: mode 0755 */
     int64_t time_ns;
     const char *const (*settings)[2]; /* {name, value}, canonical; the rest gets its initial value */
@@ -188,7 +188,7 @@ struct store_position { /* where in the raft log this database is */
     uint64_t applied;      /* index of the last applied or lifted-to entry */
     uint64_t term;         /* its term */
     uint32_t crc;          /* CRC of its payload; 0 after a lift */
-    uint64_t installed_at; /* raft.md 12.3; 0: no install is under way */
+    uint64_t installed_at; /* the index at which this database was installed; 0: no install is under way */
     uint64_t epoch;
     uint8_t cluster_id[STORE_CLUSTER_ID_SIZE];
 };
@@ -221,7 +221,7 @@ struct store_sink {
  * All or nothing: on an error nothing has changed, no callback has run, and the caller stops the member (QE_IO, QE_DISKFULL,
  * QE_NOMEM, QE_CORRUPT, QE_FORMAT). */
 int store_apply(struct store *s, const struct store_entry *entries, size_t n, const struct store_sink *sink);
-/* Lifts the position to an index whose entry carries no commands (raft.md 12.1). */
+/* Lifts the position to an index whose entry carries no commands: barriers and changes of the configuration. */
 int store_lift(struct store *s, uint64_t index, uint64_t term);
 
 /* Makes all that is applied durable (an fdatasync of the WAL that really happens); `index` gets what is now durable. */
