@@ -37,4 +37,5 @@ if out=$(PKG_CONFIG_LIBDIR=$tmp/pc cmake -S "$root" -B "$tmp/build2" -G Ninja 2>
     echo 'configured without any library'
     exit 1
 fi
+out=$(tr -s ' \n' ' ' <<<"$out")
 [[ $out == *'apt-get install libfuse3-dev'* ]] || { echo "no package is named: $out"; exit 1; }
