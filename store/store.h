@@ -140,7 +140,7 @@ struct store_result {
 int store_command_encode(const struct store_command *cmd, struct buf *out);
 
 /* A log entry: a header {magic, format, cluster id, proposer's term, count, true length, CRC32C}, the commands, zero padding to a
- * multiple of 8 bytes (libraft writes whole words). Appends to `out`. Any thread. */
+ * multiple of 8 bytes (libraft pads what it writes and reads it back unpadded). Appends to `out`. Any thread. */
 int store_entry_build(const uint8_t cluster_id[STORE_CLUSTER_ID_SIZE], uint64_t term, int64_t leader_time_ns,
                       const struct store_bytes *cmds, size_t n, struct buf *out);
 /* Checks magic, format, length, CRC, and the cluster id (NULL: any). 0, QE_CORRUPT or QE_FORMAT. Any thread. */
