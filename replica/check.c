@@ -125,6 +125,10 @@ static void check_snapshot(struct report *r, const struct segment_file *f, struc
     struct marker m;
     int err = segment_snapshot(r->dir.raft, f, &m, why);
 
+    if (err == QE_NOENT) {
+        say(r, "raft/%s was left by a crash and is not used", f->name);
+        return;
+    }
     found(r, err, why);
     if (err)
         return;

@@ -358,12 +358,15 @@ int segment_snapshot(const char *raft_dir, const struct segment_file *meta, stru
     name[strlen(name) - strlen(".meta")] = 0;
     if (!err)
         err = dir_read_file(raft_dir, name, 1 << 20, &data);
+    if (err == QE_NOENT)
+        goto out;
     if (!err && (marker_decode(data.data, data.len, out) || out->index != meta->first || out->term != meta->term)) {
         buf_printf(why, "\"%s/%s\" is damaged", raft_dir, name);
         err = QE_CORRUPT;
     }
     if (err && why->len == 0)
         buf_printf(why, "cannot read \"%s/%s\": %s", raft_dir, name, qfs_strerror(err));
+out:
     buf_fini(&head);
     buf_fini(&data);
     return err;

@@ -61,7 +61,7 @@ struct segment_metadata {
 /* Reads metadata1 and metadata2 and says whether they can be two successive states. QE_CORRUPT with a sentence. */
 int segment_metadata(const char *raft_dir, struct segment_metadata m[2], struct buf *why);
 
-/* Reads a snapshot's two files. QE_CORRUPT with a sentence. */
+/* Reads a snapshot's two files. QE_CORRUPT with a sentence; QE_NOENT: a crash came between the two, libraft does not use it. */
 struct marker;
 int segment_snapshot(const char *raft_dir, const struct segment_file *meta, struct marker *out, struct buf *why);
 

@@ -1,3 +1,5 @@
+/* Both names of each call are defined here, so this file must not have one stand for the other. */
+#undef _FILE_OFFSET_BITS
 #include "tests/fault/replica/shim.h"
 
 #include <dlfcn.h>
