@@ -56,7 +56,8 @@ static void attr_reply(fuse_req_t req, fuse_ino_t node)
     int err = attr_of(fs_of(req), node, fuse_req_ctx(req)->pid, &attr);
 
     if (err) {
-        fuse_reply_err(req, err == QE_NOENT ? ESTALE : fs_errno(err));
+        /* A name may be bound anew: the kernel looks again. Below a removed directory nothing will be. */
+        fuse_reply_err(req, err == QE_NOENT && store_ino_kind(node) != STORE_DIR ? ESTALE : fs_errno(err));
         return;
     }
     view_stat(&attr, attr.ino, &st);

@@ -402,7 +402,7 @@ void commit_flush(fuse_req_t req, struct handle *h, uint64_t owner)
         h->wrote = false;
         commit_start(h, &call);
     } else {
-        fuse_reply_err(req, 0);
+        fuse_reply_err(req, fs_errno(h->failed));
     }
 }
 
@@ -410,10 +410,12 @@ void commit_fsync(fuse_req_t req, struct handle *h)
 {
     const struct commit_call call = {.req = req, .kind = COMMIT_FSYNC};
 
-    if (h->dirty)
+    if (h->dirty) {
         commit_start(h, &call);
-    else
-        fuse_reply_err(req, fs_errno(failure_take(h->fs, h->in->ino, fuse_req_ctx(req)->uid)));
+    } else {
+        fuse_reply_err(req, fs_errno(h->failed ? h->failed : failure_take(h->fs, h->in->ino, fuse_req_ctx(req)->uid)));
+        h->failed = 0;
+    }
 }
 
 void commit_write(fuse_req_t req, struct handle *h, size_t size)

@@ -19,7 +19,7 @@ static void file_info(struct handle *h, struct fuse_file_info *fi)
 {
     fi->fh = (uint64_t)(uintptr_t)h;
     fi->direct_io = 1;            /* reads come to us: each handle has its own snapshot */
-    fi->noflush = !h->writable;   /* a reader's close has nothing to commit; its fcntl locks go with the last descriptor */
+    fi->noflush = !h->writable && !h->in->locks; /* a reader's close has nothing to commit, but it ends its process's fcntl locks */
 }
 
 /* The open file is given up: the caller died before it was told. */
@@ -148,6 +148,10 @@ static int file_create_pending(fuse_req_t req, const struct store_op *op, const 
             inode_unused(fs, in);
         return QE_NOMEM;
     }
+    if ((flags & O_TRUNC) && edits_truncate(&h->edits, 0)) { /* also of the file that may take the name first */
+        handle_unref(h);
+        return QE_NOMEM;
+    }
     c->mode = op->mode;
     c->uid = op->uid;
     c->gid = op->gid;
@@ -256,11 +260,13 @@ void file_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, struct f
 void file_write(fuse_req_t req, fuse_ino_t node, const char *data, size_t size, off_t off, struct fuse_file_info *fi)
 {
     struct handle *h = file_handle(fi);
-    int err = replica_writable(h->fs->replica);
+    int err = h->failed ? h->failed : replica_writable(h->fs->replica);
 
     (void)node;
     if (!err)
         err = handle_write(h, data, size, off, fi->writepage);
+    if (err)
+        handle_fail(h, err);
     if (err)
         fuse_reply_err(req, fs_errno(err));
     else if (h->sync && !fi->writepage)

@@ -106,6 +106,17 @@ void handle_drop_edits(struct handle *h)
     handle_count(h, bytes, dirty);
 }
 
+void handle_fail(struct handle *h, int err)
+{
+    bool whole = h->in->creation || (h->edits.n && h->edits.list[0].kind == STORE_EDIT_TRUNCATE && h->edits.list[0].off == 0);
+
+    if (!whole)
+        return;
+    handle_drop_edits(h);
+    h->has_view = false;
+    h->failed = err;
+}
+
 int handle_load(struct handle *h)
 {
     struct store_attr attr;
@@ -229,6 +240,8 @@ int handle_truncate(struct handle *h, int64_t size)
     }
     h->size = size;
     h->dirty = true;
+    if (size == 0)
+        h->failed = 0;
     h->written_ns = clock_boottime_ns();
     handle_count(h, bytes, dirty);
     return 0;

@@ -39,6 +39,7 @@ struct handle {
     int64_t store_size; /* of the file when last looked at: what growth is counted from */
     bool dirty;         /* there is something to commit */
     bool wrote;         /* a WRITE since the last FLUSH */
+    int failed;         /* QE_* of a write that failed in the middle of a new content: no part of it is ever published */
     int64_t written_ns; /* when it was last made dirty */
     bool has_mtime;     /* utimens while dirty: kept over the coming commit */
     int64_t mtime_ns;
@@ -58,6 +59,9 @@ int handle_truncate(struct handle *h, int64_t size);
 int handle_read(struct handle *h, size_t size, off_t off, const void **data, size_t *len);
 /* Moves a clean handle to the newest content. */
 int handle_advance(struct handle *h);
+/* After a write that failed: if the edits are a whole new content, they are dropped, and writing goes on failing until the file is
+ * closed, synced or truncated to nothing; appends and writes in place stay as far as they came. */
+void handle_fail(struct handle *h, int err);
 /* Drops the edits: they never take effect. */
 void handle_drop_edits(struct handle *h);
 /* Whether one more open file of this user may become dirty: 0 or QE_MFILE. */
