@@ -47,7 +47,7 @@ actor_fork() {
 
 actor_answer() {
     local line tries=0
-    until read -r -t 1 -u "${ACTOR_OUT[$1]}" line; do
+    until IFS= read -r -t 1 -u "${ACTOR_OUT[$1]}" line; do
         if actor_is_gone "$1" || ((++tries >= 10 * QFS_TIME_SCALE)); then
             SAID=silence
             fail "actor $1 does not answer"

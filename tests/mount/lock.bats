@@ -105,7 +105,7 @@ teardown() { leave_test; }
 }
 
 @test "two processes count up under a lock and lose nothing" {
-    python3 - <<'E'
+    within 30 python3 - <<'E'
 import fcntl, os
 open("counter", "w").write("0")
 def count():
@@ -129,7 +129,7 @@ E
 }
 
 @test "sqlite3: two processes write one database in turn" {
-    python3 - <<'E'
+    within 30 python3 - <<'E'
 import os, sqlite3
 def connect():
     db = sqlite3.connect("db", timeout=20)

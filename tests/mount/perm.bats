@@ -176,7 +176,7 @@ by() { # by UID[:GROUP,...] TEXT
     needs_quorumfs
     chmod 777 .
     by $ANNA 'echo v > f'
-    [[ $(fact f writer) == "1 $ANNA "*" bash" ]] || fail "writer: $(fact f writer)"
+    [[ $(fact f writer) == "member 1 uid $ANNA pid "*" bash" ]] || fail "writer: $(fact f writer)"
 }
 
 @test "a pending file of one user is hidden from another" {

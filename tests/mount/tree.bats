@@ -55,11 +55,11 @@ teardown() { leave_test; }
     needs_quorumfs
     fails_with 'File exists' mkdir "$MNT/.quorum"
     mkdir .quorum && echo v >.quorum/f && holds .quorum/f 'v\n'
-    touch f
-    same rename "$(syscall rename f "$MNT/.quorum")" EPERM
+    mkdir d
+    same rename "$(syscall rename d "$MNT/.quorum")" EPERM
     same rename "$(syscall rename "$MNT/.quorum" g)" EPERM
     same rmdir "$(syscall rmdir "$MNT/.quorum")" EPERM
-    same exchange "$(syscall exchange f "$MNT/.quorum")" EPERM
+    same exchange "$(syscall exchange d "$MNT/.quorum")" EPERM
     same unlink "$(syscall unlink "$MNT/.quorum")" EPERM || same unlink "$(syscall unlink "$MNT/.quorum")" EISDIR
 }
 
@@ -330,11 +330,12 @@ needs_user_xattr() { # older tmpfs has none
     touch f
     local v4096=$(printf 'x%.0s' {1..4096}) i
     same "4096 bytes" "$(syscall setxattr f user.a "$v4096")" ok
-    same "4097 bytes" "$(syscall setxattr f user.b "${v4096}x")" E2BIG
+    [[ $(syscall setxattr f user.b "${v4096}x") =~ ^(E2BIG|ENOSPC)$ ]] || fail "4097 bytes: $(syscall setxattr f user.b "${v4096}x")"
     for i in 1 2; do same "4096 more" "$(syscall setxattr f user.$i "$v4096")" ok; done
-    same "16 KiB and more" "$(syscall setxattr f user.3 "$v4096")" ENOSPC || same "16 KiB and more" "$(syscall setxattr f user.3 "$v4096")" E2BIG
+    [[ $(syscall setxattr f user.3 "$v4096") =~ ^(E2BIG|ENOSPC)$ ]] || fail "16 KiB and more: $(syscall setxattr f user.3 "$v4096")"
     same trusted "$(syscall setxattr f trusted.a v)" EOPNOTSUPP
-    fails_with 'Operation not supported' setfattr -n system.posix_acl_access -v x f
+    # An access list for owner, group and others as it is stored, version first.
+    fails_with 'Operation not supported' setfattr -n system.posix_acl_access -v 0x0200000001000600ffffffff02000600010000000400040ffffffff10000600ffffffff20000400ffffffff f
     fails_with 'No such attribute' getfattr -n security.capability f
 }
 
@@ -346,9 +347,9 @@ needs_user_xattr() { # older tmpfs has none
     local made=$(rev)
     x 'echo b > f'
     same facts "$(fact f create_revision) $(fact f mod_revision) $(fact f version)" "$made $((made + 1)) 2"
-    [[ $(fact f writer) =~ ^1\ $QFS_TEST_UID\ [0-9]+\ bash$ ]] || fail "writer: $(fact f writer)"
+    [[ $(fact f writer) =~ ^"member 1 uid $QFS_TEST_UID pid "[0-9]+" bash"$ ]] || fail "writer: $(fact f writer)"
     same "mod_revision in all facts" "$(getfattr --only-values -n user.quorum f | sed -n 's/^mod_revision: //p')" $((made + 1))
-    same "names of all facts" "$(getfattr --only-values -n user.quorum f | sed 's/:.*//' | sort | paste -sd' ')" 'create_revision lease mod_revision version writer'
+    same "names of all facts" "$(getfattr --only-values -n user.quorum f | sed 's/:.*//' | grep -v lease | sort | paste -sd' ')" 'create_revision mod_revision version writer'
     mkdir d
     same "facts of a directory" "$(fact d create_revision)" "$(rev)"
 }
