@@ -54,6 +54,15 @@ static void close_handle_cb(uv_handle_t *handle, void *arg)
         uv_close(handle, NULL);
 }
 
+static void close_raft(struct replica *r)
+{
+    pthread_mutex_lock(&r->loop.lock);
+    r->loop.open = r->loop.wakeable = false;
+    pthread_mutex_unlock(&r->loop.lock);
+    raft_close(&r->raft, closed_cb);
+    uv_close((uv_handle_t *)&r->loop.wake, NULL);
+}
+
 /* libraft must not be closed while a snapshot or a write is under way: its callbacks would run twice. */
 static void try_close(struct replica *r)
 {
@@ -71,8 +80,7 @@ static void try_close(struct replica *r)
         return; /* the next tick looks again */
     l->closing = true;
     loop_publish(r);
-    raft_close(&r->raft, closed_cb);
-    uv_close((uv_handle_t *)&l->wake, NULL);
+    close_raft(r);
 }
 
 static void wake_cb(uv_async_t *wake)
@@ -132,7 +140,7 @@ int loop_init(struct replica *r, struct buf *why)
         goto err;
     }
     l->wake.data = r;
-    l->open = true;
+    l->open = l->wakeable = true;
     return 0;
 err:
     pthread_mutex_destroy(&l->lock);
@@ -153,7 +161,7 @@ int loop_start(struct replica *r, struct buf *why)
 void loop_wake(struct replica *r)
 {
     pthread_mutex_lock(&r->loop.lock);
-    if (r->loop.open)
+    if (r->loop.wakeable)
         uv_async_send(&r->loop.wake);
     pthread_mutex_unlock(&r->loop.lock);
 }
@@ -165,7 +173,7 @@ void loop_stop(struct replica *r)
 
     pthread_mutex_lock(&l->lock);
     l->stop = true;
-    if (l->open)
+    if (l->wakeable)
         uv_async_send(&l->wake);
     pthread_mutex_unlock(&l->lock);
     if (l->started) {
@@ -173,11 +181,10 @@ void loop_stop(struct replica *r)
         l->started = false;
     } else if (r->raft_inited) {
         l->closing = true;
-        l->open = false;
-        raft_close(&r->raft, closed_cb);
-        uv_close((uv_handle_t *)&l->wake, NULL);
+        close_raft(r);
         uv_run(&l->uv, UV_RUN_DEFAULT);
     } else {
+        l->wakeable = false;
         uv_walk(&l->uv, close_handle_cb, NULL);
         uv_run(&l->uv, UV_RUN_DEFAULT);
     }

@@ -45,7 +45,8 @@ struct loop {
 
     /* Under `lock`: the mailbox. */
     pthread_mutex_t lock;
-    bool open;                    /* `wake` may be used */
+    bool wakeable;                /* `wake` may be used */
+    bool open;                    /* the mailbox takes barriers */
     bool stop;                    /* close everything and end */
     struct replica_request *barriers; /* read barriers not seen by the loop yet, newest first */
 

@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -402,6 +403,77 @@ static int repair_truncation(const char *raft_dir, struct segment_file *files, s
     return err;
 }
 
+/* Finishes what libraft does to close a segment. */
+static int close_segment(const char *raft_dir, const struct segment_file *open_file, uint64_t used, uint64_t first, uint64_t last,
+                         struct buf *why)
+{
+    char name[48], *from = dir_join(raft_dir, open_file->name), *to;
+    int fd = from ? open(from, O_WRONLY | O_CLOEXEC) : -1, err = QE_IO;
+
+    snprintf(name, sizeof name, "%016" PRIu64 "-%016" PRIu64, first, last);
+    to = dir_join(raft_dir, name);
+    if (fd >= 0 && to && ftruncate(fd, (off_t)used) == 0 && fsync(fd) == 0 && rename(from, to) == 0 && dir_sync(raft_dir) == 0) {
+        log_warn("replica", "closed \"%s\" as \"%s\", which had failed before", open_file->name, name);
+        err = 0;
+    } else {
+        buf_printf(why, "cannot close \"%s/%s\" as \"%s\": %s", raft_dir, open_file->name, name, strerror(errno));
+    }
+    if (fd >= 0)
+        close(fd);
+    free(from);
+    free(to);
+    return err;
+}
+
+/* The newest marker that libraft will use: what is at or below it need not be in the log. 0: none. */
+static uint64_t vouched(const char *raft_dir, const struct segment_file *files, size_t n)
+{
+    struct buf ignored = {0};
+    struct marker m = {0};
+
+    while (n > 0 && files[n - 1].kind == SEGMENT_SNAPSHOT_META && segment_snapshot(raft_dir, &files[n - 1], &m, &ignored) == QE_NOENT)
+        n--;
+    buf_fini(&ignored);
+    return m.index;
+}
+
+/* libraft says nothing when it cannot close a segment, and goes on. When a later one is closed, the entries of the first are
+ * missing between the closed ones, which nothing else can cause above the newest marker. They are in the open segment with the
+ * lowest number, whole, because later ones were begun after it. */
+static int repair_unclosed(const char *raft_dir, const struct segment_file *files, size_t n, const uint8_t *cluster_id, bool *repaired,
+                           struct buf *why)
+{
+    const struct segment_file *open_file = NULL, *before = NULL, *after = NULL;
+    struct segment_scan gap, prev = {0}, next;
+    uint64_t first, marker;
+    int err;
+
+    for (size_t i = 0; i < n && !open_file; i++)
+        if (files[i].kind == SEGMENT_OPEN)
+            open_file = &files[i];
+    for (size_t i = 0; i < n && files[i].kind == SEGMENT_CLOSED; i++) { /* the newest gap; what is before an older one is not used */
+        if (i > 0 ? files[i].first > files[i - 1].last + 1 : files[i].first > 1) {
+            before = i > 0 ? &files[i - 1] : NULL;
+            after = &files[i];
+        }
+    }
+    marker = vouched(raft_dir, files, n);
+    if (!open_file || !after || after->first <= marker + 1)
+        return 0; /* there is no gap, or libraft does not use what is before it */
+    err = segment_scan(raft_dir, open_file, cluster_id, &gap);
+    if (!err)
+        err = segment_scan(raft_dir, after, cluster_id, &next);
+    if (!err && before)
+        err = segment_scan(raft_dir, before, cluster_id, &prev);
+    if (err || (gap.tail != SEGMENT_WHOLE && gap.tail != SEGMENT_ZEROS) || gap.n_entries == 0 || gap.n_entries >= after->first)
+        return err;
+    first = after->first - gap.n_entries;
+    if ((before ? first != before->last + 1 : first > marker + 1) || gap.first_term < prev.last_term || gap.last_term > next.first_term)
+        return 0; /* it does not fit: libraft refuses the gap */
+    *repaired = true;
+    return close_segment(raft_dir, open_file, gap.used_bytes, first, after->first - 1, why);
+}
+
 /* An open segment is written only after the one before it is complete. */
 static int examine_open(const char *raft_dir, const struct segment_file *files, size_t n, const uint8_t *cluster_id, struct buf *why)
 {
@@ -437,6 +509,7 @@ int segment_examine(const char *raft_dir, const uint8_t *cluster_id, struct buf 
 {
     struct segment_file *files = NULL;
     struct segment_metadata m[2];
+    bool repaired = false;
     size_t n = 0;
     int err = segment_list(raft_dir, &files, &n, why);
 
@@ -444,6 +517,13 @@ int segment_examine(const char *raft_dir, const uint8_t *cluster_id, struct buf 
         err = segment_metadata(raft_dir, m, why);
     if (!err)
         err = repair_truncation(raft_dir, files, n, why);
+    if (!err)
+        err = repair_unclosed(raft_dir, files, n, cluster_id, &repaired, why);
+    if (!err && repaired) {
+        free(files);
+        files = NULL;
+        err = segment_list(raft_dir, &files, &n, why);
+    }
     if (!err)
         err = examine_open(raft_dir, files, n, cluster_id, why);
     if (err == QE_CORRUPT)

@@ -207,6 +207,98 @@ static void interrupted_truncation_is_repaired(void **state)
     buf_fini(&why);
 }
 
+static bool exists(const char *name)
+{
+    char path[200];
+
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    return access(path, F_OK) == 0;
+}
+
+static void write_closed(const char *name, int entries)
+{
+    struct buf b = {0};
+
+    put(&b, 1, 8);
+    for (int i = 0; i < entries; i++)
+        add_batch(&b, 3, 50);
+    write_file(name, &b);
+    buf_fini(&b);
+}
+
+/* 1-4 and 7-8 are closed, and 5-6 are in the open segment that libraft could not close. */
+static void segment_that_could_not_be_closed_is_closed(void **state)
+{
+    size_t at[4];
+    struct buf b = open_segment(2, 50, at), why = {0};
+    struct segment_scan s;
+
+    (void)state;
+    write_metadata(1, 1, 3);
+    write_closed("0000000000000001-0000000000000004", 4);
+    write_closed("0000000000000007-0000000000000008", 2);
+    write_file("open-3", &b);
+    if (examine(&why))
+        fail_msg("%s", buf_cstr(&why));
+    assert_false(exists("open-3"));
+    s = scan("0000000000000005-0000000000000006", SEGMENT_CLOSED, 5, 6);
+    assert_int_equal(s.tail, SEGMENT_WHOLE);
+    buf_fini(&b);
+    buf_fini(&why);
+}
+
+/* An open segment that follows the last closed one, or that does not fit a gap, is left alone. */
+static void open_segment_that_fits_no_gap_is_kept(void **state)
+{
+    size_t at[4];
+    struct buf b = open_segment(3, 50, at), why = {0};
+
+    (void)state;
+    write_metadata(1, 1, 3);
+    write_closed("0000000000000001-0000000000000004", 4);
+    write_closed("0000000000000005-0000000000000006", 2);
+    write_file("open-3", &b);
+    assert_int_equal(examine(&why), 0);
+    assert_true(exists("open-3"));
+    write_closed("0000000000000009-0000000000000010", 2); /* the gap is 7-8, the open one has three */
+    assert_int_equal(examine(&why), 0);
+    assert_true(exists("open-3"));
+    buf_fini(&b);
+    buf_fini(&why);
+}
+
+/* After a marker the log begins anywhere: that is no gap. */
+static void log_cut_by_a_marker_has_no_gap(void **state)
+{
+    struct marker m = {40, 3, 9, 1};
+    struct buf head = {0}, data = {0}, why = {0}, b;
+    uint8_t bytes[MARKER_SIZE];
+    size_t at[4];
+
+    (void)state;
+    put(&head, 1, 8); /* configuration index */
+    put(&head, 8, 8); /* its length */
+    put(&head, 1, 8); /* for this purpose, anything */
+    put(&data, 1, 8);
+    put(&data, segment_crc32(head.data, head.len, 0), 8);
+    buf_append(&data, head.data, head.len);
+    write_file("snapshot-3-40-1.meta", &data);
+    marker_encode(&m, bytes);
+    buf_clear(&data);
+    buf_append(&data, bytes, sizeof bytes);
+    write_file("snapshot-3-40-1", &data);
+    write_metadata(1, 1, 3);
+    write_closed("0000000000000030-0000000000000042", 13);
+    b = open_segment(1, 50, at);
+    write_file("open-4", &b);
+    assert_int_equal(examine(&why), 0);
+    assert_true(exists("open-4"));
+    buf_fini(&head);
+    buf_fini(&data);
+    buf_fini(&b);
+    buf_fini(&why);
+}
+
 static void marker_survives_encoding(void **state)
 {
     struct marker m = {12, 3, 9, 0x1234567890abcdef}, back;
@@ -310,6 +402,9 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(open_segment_ends_in_zeros, setup, teardown),
         cmocka_unit_test_setup_teardown(torn_last_write_is_no_damage, setup, teardown),
         cmocka_unit_test_setup_teardown(interrupted_truncation_is_repaired, setup, teardown),
+        cmocka_unit_test_setup_teardown(segment_that_could_not_be_closed_is_closed, setup, teardown),
+        cmocka_unit_test_setup_teardown(open_segment_that_fits_no_gap_is_kept, setup, teardown),
+        cmocka_unit_test_setup_teardown(log_cut_by_a_marker_has_no_gap, setup, teardown),
         cmocka_unit_test(marker_survives_encoding),
         cmocka_unit_test_setup_teardown(flipped_byte_before_the_last_batch_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(cut_segment_before_a_used_one_is_refused, setup, teardown),
