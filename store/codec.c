@@ -9,7 +9,7 @@
 #include "store/internal.h"
 
 /* Decoded, a command takes at most about 20 times its bytes (many tiny edits); what would take more is not one of ours. */
-enum { CHUNK_SIZE = 256 << 10, ARENA_BASE = 1 << 20, ARENA_FACTOR = 64 };
+enum { CHUNK_MIN = 2 << 10, CHUNK_SIZE = 256 << 10, ARENA_BASE = 1 << 20, ARENA_FACTOR = 64 };
 
 /* ---- Arena --------------------------------------------------------------------------------------------------------------- */
 
@@ -49,7 +49,9 @@ static void *arena_alloc(void *data, size_t size)
     a->given += size;
     size = (size + sizeof(max_align_t) - 1) & ~(sizeof(max_align_t) - 1);
     if (!c || c->size - c->used < size) {
-        c = chunk_new(size > CHUNK_SIZE ? size : CHUNK_SIZE, c);
+        size_t want = c ? CHUNK_SIZE : CHUNK_MIN;
+
+        c = chunk_new(size > want ? size : want, c);
         if (!c) {
             a->exhausted = true;
             return NULL;
@@ -73,10 +75,10 @@ static void arena_reset(struct arena *a, size_t limit)
     a->limit = limit;
     a->exhausted = false;
     while (a->first && (a->first->next || a->first->size > CHUNK_SIZE)) {
-        struct chunk *next = a->first->next;
+        struct chunk **drop = a->first->size > CHUNK_SIZE ? &a->first : &a->first->next, *gone = *drop;
 
-        free(a->first);
-        a->first = next;
+        *drop = gone->next;
+        free(gone);
     }
     if (a->first)
         a->first->used = 0;

@@ -1,0 +1,318 @@
+#include "tests/model/generate.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "store/base/err.h"
+
+#define ROOT STORE_ROOT_INO
+
+/* ---- Dice ---------------------------------------------------------------------------------------------------------------- */
+
+uint64_t generate_random(struct generator *g, uint64_t below)
+{
+    g->rng ^= g->rng << 13;
+    g->rng ^= g->rng >> 7;
+    g->rng ^= g->rng << 17;
+    return (g->rng >> 11) % below;
+}
+
+static bool chance(struct generator *g, unsigned one_in)
+{
+    return generate_random(g, one_in) == 0;
+}
+
+void generate_init(struct generator *g, uint64_t seed, int64_t time_ns)
+{
+    memset(g, 0, sizeof *g);
+    g->rng = seed * 0x9e3779b97f4a7c15u + 0x632be59bd9b4e019u;
+    if (g->rng == 0)
+        g->rng = 1;
+    g->time_ns = time_ns;
+    for (size_t i = 0; i < GEN_DATA; i++)
+        g->data[i] = (uint8_t)generate_random(g, 256);
+}
+
+/* ---- What to act on ------------------------------------------------------------------------------------------------------ */
+
+/* An inode, usually one of the newer, sometimes dead. */
+static uint64_t some_inode(struct generator *g, struct model *m)
+{
+    int span = m->n_made < 60 || chance(g, 8) ? m->n_made : 60;
+    int i = m->n_made - 1 - (int)generate_random(g, (uint64_t)span);
+    uint64_t ino = m->made[i];
+
+    for (int tries = 0; tries < 12 && !model_find(m, ino)->now.live; tries++) {
+        i = m->n_made - 1 - (int)generate_random(g, (uint64_t)span);
+        ino = m->made[i];
+    }
+    return ino;
+}
+
+static uint64_t some_dir(struct generator *g, struct model *m)
+{
+    uint64_t ino = ROOT;
+
+    if (chance(g, 3))
+        return ROOT;
+    for (int tries = 0; tries < 40; tries++) {
+        ino = some_inode(g, m);
+        if (store_ino_kind(ino) == STORE_DIR && (model_find(m, ino)->now.live || chance(g, 20)))
+            return ino;
+    }
+    return chance(g, 4) ? ino : ROOT; /* perhaps not a directory at all */
+}
+
+static struct store_bytes some_name(struct generator *g, char text[32])
+{
+    static const char *const odd[] = {".quorum", "", "..", "a/b", "."};
+
+    if (chance(g, 400))
+        snprintf(text, 32, "%s", odd[generate_random(g, 5)]);
+    else
+        snprintf(text, 32, "%c%s", 'a' + (char)generate_random(g, 14), chance(g, 4) ? "longer" : "");
+    return (struct store_bytes){text, strlen(text)};
+}
+
+/* A directory and a name in it; mostly one that is there. */
+static void some_entry(struct generator *g, struct model *m, uint64_t *parent, struct store_bytes *name, char text[32])
+{
+    *parent = some_dir(g, m);
+    *name = some_name(g, text);
+    for (int tries = 0; tries < 10 && !chance(g, 4); tries++) {
+        const struct model_inode *in = model_find(m, some_inode(g, m));
+
+        if (!in->now.live || in->ino == ROOT)
+            continue;
+        *parent = in->now.parent;
+        snprintf(text, 32, "%s", in->now.name);
+        *name = (struct store_bytes){text, strlen(text)};
+        return;
+    }
+}
+
+static struct store_bytes some_data(struct generator *g)
+{
+    uint64_t len = generate_random(g, 40);
+
+    if (chance(g, 12))
+        len = generate_random(g, 6000);
+    if (chance(g, 150))
+        len = generate_random(g, 70000);
+    return (struct store_bytes){g->data + generate_random(g, GEN_DATA - 70000), len};
+}
+
+static size_t some_edits(struct generator *g, struct store_edit edits[GEN_EDITS])
+{
+    size_t n = 0;
+
+    if (chance(g, 2))
+        edits[n++] = (struct store_edit){STORE_EDIT_TRUNCATE, 0, {0}};
+    while (n < GEN_EDITS && (n == 0 || chance(g, 2))) {
+        enum store_edit_kind kind = (enum store_edit_kind)generate_random(g, 3);
+        uint64_t off = chance(g, 10) ? generate_random(g, 9000) : generate_random(g, 100);
+
+        if (chance(g, 300))
+            off = UINT64_MAX - generate_random(g, 4);
+        edits[n++] = (struct store_edit){kind, kind == STORE_EDIT_APPEND ? 0 : off, kind == STORE_EDIT_TRUNCATE ? (struct store_bytes){0} : some_data(g)};
+    }
+    return chance(g, 50) ? 0 : n;
+}
+
+static uint64_t new_number(struct generator *g, enum store_kind kind)
+{
+    if (chance(g, 1000))
+        return (g->end_n + 100000) * 4 + (uint64_t)kind; /* never reserved */
+    return g->next_n++ * 4 + (uint64_t)kind;
+}
+
+/* ---- Operations ---------------------------------------------------------------------------------------------------------- */
+
+static void make_create(struct generator *g, struct model *m, struct store_op *op, int slot)
+{
+    static const enum store_op_kind kinds[] = {STORE_OP_CREATE, STORE_OP_MKDIR, STORE_OP_MKDIR, STORE_OP_SYMLINK};
+    static const char xattr_name[] = "user.made";
+
+    op->kind = kinds[generate_random(g, 4)];
+    op->parent = some_dir(g, m);
+    op->name = some_name(g, g->text[slot][0]);
+    op->new_ino = new_number(g, op->kind == STORE_OP_MKDIR ? STORE_DIR : op->kind == STORE_OP_SYMLINK ? STORE_SYMLINK : STORE_FILE);
+    op->mode = (uint32_t)generate_random(g, 010000);
+    op->uid = (uint32_t)generate_random(g, 5);
+    op->gid = (uint32_t)generate_random(g, 5);
+    if (op->kind == STORE_OP_SYMLINK)
+        op->bytes = (struct store_bytes){"target/of/link", 6 + generate_random(g, 8)};
+    if (op->kind == STORE_OP_CREATE && chance(g, 3)) {
+        g->xattr = (struct store_xattr){{xattr_name, sizeof xattr_name - 1}, {"1234567", generate_random(g, 8)}};
+        op->xattrs = &g->xattr;
+        op->n_xattrs = 1;
+    }
+}
+
+static void make_commit(struct generator *g, struct model *m, struct store_op *op, int slot)
+{
+    op->kind = STORE_OP_COMMIT;
+    op->edits = g->edits[slot];
+    op->n_edits = some_edits(g, g->edits[slot]);
+    if (chance(g, 2)) {
+        op->ino = some_inode(g, m);
+        for (int tries = 0; tries < 5 && store_ino_kind(op->ino) != STORE_FILE; tries++)
+            op->ino = some_inode(g, m);
+    } else {
+        op->parent = some_dir(g, m);
+        op->name = some_name(g, g->text[slot][0]);
+        op->new_ino = new_number(g, STORE_FILE);
+        op->mode = (uint32_t)generate_random(g, 010000);
+        op->uid = (uint32_t)generate_random(g, 5);
+    }
+    if (chance(g, 6))
+        op->valid |= STORE_ATTR_MTIME;
+    if (chance(g, 6))
+        op->valid |= STORE_ATTR_KILLPRIV;
+    op->mtime_ns = (int64_t)generate_random(g, 1000000);
+}
+
+static void make_rename(struct generator *g, struct model *m, struct store_op *op, int slot)
+{
+    op->kind = STORE_OP_RENAME;
+    some_entry(g, m, &op->parent, &op->name, g->text[slot][0]);
+    op->parent2 = chance(g, 2) ? op->parent : some_dir(g, m);
+    op->name2 = some_name(g, g->text[slot][1]);
+    op->flags = chance(g, 2) ? 0 : (uint32_t)generate_random(g, 4);
+}
+
+static void make_attr(struct generator *g, struct model *m, struct store_op *op, int slot)
+{
+    static const enum store_op_kind kinds[] = {STORE_OP_SETATTR, STORE_OP_SETXATTR, STORE_OP_SETXATTR, STORE_OP_REMOVEXATTR};
+
+    op->kind = kinds[generate_random(g, 4)];
+    op->ino = chance(g, 20) ? ROOT : some_inode(g, m);
+    if (op->kind == STORE_OP_SETATTR) {
+        op->valid = (uint32_t)generate_random(g, 32);
+        op->mode = (uint32_t)generate_random(g, 010000);
+        op->uid = (uint32_t)generate_random(g, 9);
+        op->gid = (uint32_t)generate_random(g, 9);
+        op->mtime_ns = (int64_t)generate_random(g, 1000000) - 1000;
+        return;
+    }
+    snprintf(g->text[slot][0], 32, "user.%c", 'a' + (char)generate_random(g, 3));
+    op->name = (struct store_bytes){g->text[slot][0], 6};
+    op->bytes = (struct store_bytes){g->data + generate_random(g, 1000), generate_random(g, MODEL_XATTR_SIZE)};
+    op->flags = op->kind == STORE_OP_SETXATTR ? (uint32_t)generate_random(g, 3) : 0;
+}
+
+static void make_remove(struct generator *g, struct model *m, struct store_op *op, int slot)
+{
+    uint64_t ino;
+
+    some_entry(g, m, &op->parent, &op->name, g->text[slot][0]);
+    ino = op->name.len < MODEL_NAME_SIZE ? model_lookup(m, INT64_MAX - 1, op->parent, g->text[slot][0]) : 0;
+    op->kind = (store_ino_kind(ino) == STORE_DIR) != chance(g, 10) ? STORE_OP_RMDIR : STORE_OP_UNLINK;
+}
+
+static void make_tree_op(struct generator *g, struct model *m, struct store_op *op, int slot)
+{
+    *op = (struct store_op){0};
+    switch (generate_random(g, 20)) {
+    case 0: case 1: case 2: make_create(g, m, op, slot); break;
+    case 3: case 4: case 5: make_rename(g, m, op, slot); break;
+    case 6: case 7: case 8: make_attr(g, m, op, slot); break;
+    case 9: case 10: make_remove(g, m, op, slot); break;
+    default: make_commit(g, m, op, slot); break;
+    }
+}
+
+static bool make_other_op(struct generator *g, struct model *m, struct store_op *op)
+{
+    static const char *const values[][2] = {{"quota", "1M"}, {"quota", "2M"}, {"quota", "2M"}, {"max-value", "4K"}, {"max-value", "64K"},
+                                            {"max-value", "64K"}, {"quota", "1K"}, {"max-value", "0"}};
+    const char *const *v = values[generate_random(g, 8)];
+
+    *op = (struct store_op){0};
+    if (g->count == 4 || g->count == 5) { /* small from the start */
+        v = values[g->count == 4 ? 0 : 4];
+    } else if (g->next_n + 8 > g->end_n) {
+        op->kind = STORE_OP_RESERVE;
+        return true;
+    } else if (chance(g, 2500)) {
+        op->kind = STORE_OP_COMPACT;
+        op->rev = m->rev + 30 - (int64_t)generate_random(g, 2000);
+        return true;
+    } else if (!chance(g, 1500)) {
+        return false;
+    }
+    op->kind = STORE_OP_SETTING;
+    op->name = (struct store_bytes){v[0], strlen(v[0])};
+    op->bytes = (struct store_bytes){v[1], strlen(v[1])};
+    return true;
+}
+
+/* ---- Commands ------------------------------------------------------------------------------------------------------------ */
+
+/* Sent before, or late, or from nowhere: nothing of it may take effect. */
+static void make_stray(struct generator *g, int which)
+{
+    if (chance(g, 4))
+        g->cmd.session += 1;
+    g->cmd.seq = g->last_seq[which] ? 1 + generate_random(g, g->last_seq[which]) : 0;
+    if (g->last_seq[which] > 20 && chance(g, 2))
+        g->cmd.seq = g->last_seq[which] - generate_random(g, 20);
+}
+
+const struct store_command *generate(struct generator *g, struct model *m)
+{
+    int which = (int)generate_random(g, 3);
+    size_t n = chance(g, 8) ? 1 + generate_random(g, GEN_OPS) : 1;
+
+    g->count++;
+    g->time_ns += (int64_t)generate_random(g, 40000000);
+    g->cmd = (struct store_command){.member = (uint32_t)which + 1, .time_ns = g->time_ns - 5, .uid = (uint32_t)generate_random(g, 4),
+                                    .pid = (int32_t)generate_random(g, 30000), .comm = "model", .ops = g->ops, .n_ops = n};
+    for (int i = 0; i < 3; i++)
+        if (!g->sessions[i]) {
+            g->ops[0] = (struct store_op){.kind = STORE_OP_SESSION};
+            g->cmd.n_ops = 1;
+            g->cmd.member = (uint32_t)i + 1;
+            g->cmd.seq = (uint64_t)i; /* tells the answer to whom */
+            return &g->cmd;
+        }
+    g->cmd.session = g->sessions[which];
+    if (chance(g, 20000) && m->n_sessions < MODEL_SESSIONS_MAX - 4) {
+        g->ops[0] = (struct store_op){.kind = STORE_OP_SESSION_END, .ino = g->sessions[generate_random(g, 3)]};
+        g->cmd.n_ops = 1;
+    } else if (make_other_op(g, m, &g->ops[0])) {
+        g->cmd.n_ops = 1;
+    } else {
+        for (size_t i = 0; i < n; i++)
+            make_tree_op(g, m, &g->ops[i], (int)i);
+        if (chance(g, 30)) {
+            make_stray(g, which);
+            return &g->cmd;
+        }
+    }
+    g->cmd.seq = ++g->last_seq[which] + (chance(g, 50) ? 1 : 0); /* numbers may be left out */
+    g->last_seq[which] = g->cmd.seq;
+    if (which > 0 && chance(g, 3)) /* session 0 never says what it has seen */
+        g->acked[which] = g->cmd.seq - 1 - generate_random(g, g->cmd.seq < 10 ? g->cmd.seq : 10);
+    g->cmd.acked = g->acked[which];
+    return &g->cmd;
+}
+
+void generate_learn(struct generator *g, const struct store_command *cmd, const struct store_result *r)
+{
+    const struct store_op *op = &cmd->ops[0];
+
+    if (r->err || r->kept || cmd->n_ops != 1)
+        return;
+    if (op->kind == STORE_OP_SESSION) {
+        g->sessions[cmd->seq] = r->ino;
+        g->last_seq[cmd->seq] = g->acked[cmd->seq] = 0;
+    } else if (op->kind == STORE_OP_SESSION_END) {
+        for (int i = 0; i < 3; i++)
+            if (g->sessions[i] == op->ino)
+                g->sessions[i] = 0;
+    } else if (op->kind == STORE_OP_RESERVE) {
+        g->next_n = r->ino;
+        g->end_n = r->ino + STORE_INO_BLOCK;
+    }
+}
