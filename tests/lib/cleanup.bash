@@ -2,19 +2,20 @@
 # harness, and run by the guard as `cleanup.bash ROOT` when a test was killed.
 
 # connection_of MOUNTPOINT: the number of its FUSE connection (the minor device number), also the name below /sys/fs/fuse/connections.
-connection_of() { awk -v m="$1" '$5 == m {split($3, d, ":"); n = d[2]} END {print n}' /proc/self/mountinfo; }
+connection_of() { awk -v m="$1" '$5 == m && / - fuse/ {split($3, d, ":"); n = d[2]} END {print n}' /proc/self/mountinfo; }
 
-# force_unmount MOUNTPOINT: gently, then lazily, then by aborting the connection, which frees whoever hangs in it.
+# force_unmount MOUNTPOINT: gently; else by aborting the connection, which frees whoever hangs in it, and lazily. The number of a
+# connection is looked up while it is mounted, never remembered: the kernel gives the numbers of ended ones to others.
 force_unmount() {
-    local pid n=$(cat "$1.conn" 2>/dev/null)
+    local pid n
     pid=$(cat "$1.pid" 2>/dev/null) && [ -n "$pid" ] && [ ! -s "$1.exit" ] && kill -9 "$pid" 2>/dev/null
     while grep -q " $1 " /proc/self/mountinfo; do
-        timeout 5 umount "$1" 2>/dev/null || timeout 5 umount -l "$1" 2>/dev/null || break
+        timeout 5 umount "$1" 2>/dev/null && continue
+        n=$(connection_of "$1")
+        [ -d "/sys/fs/fuse/connections/$n" ] || mount -t fusectl none /sys/fs/fuse/connections 2>/dev/null
+        { [ -z "$n" ] || echo 1 >"/sys/fs/fuse/connections/$n/abort"; } 2>/dev/null
+        timeout 5 umount -l "$1" 2>/dev/null || break
     done
-    if [ -n "$n" ]; then
-        [ -d /sys/fs/fuse/connections/"$n" ] || mount -t fusectl none /sys/fs/fuse/connections 2>/dev/null
-        [ ! -e /sys/fs/fuse/connections/"$n"/abort ] || echo 1 >/sys/fs/fuse/connections/"$n"/abort 2>/dev/null
-    fi
     return 0
 }
 

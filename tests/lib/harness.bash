@@ -132,7 +132,7 @@ check_machine() {
 
 # daemon_launch [OPTION...]: starts `quorumfs mount $DIR $MNT -f` in the background. $MNT.pid, .log and .exit are about it.
 daemon_launch() {
-    mkdir -p "$MNT"
+    mounted || mkdir -p "$MNT"
     rm -f "$MNT.exit"
     (
         umask 022
@@ -147,7 +147,8 @@ daemon_launch() {
     wait_until 5 test -s "$MNT.pid"
 }
 
-daemon_ready_or_dead() { { mounted && timeout 5 stat "$MNT"; } || [ -e "$MNT.exit" ]; }
+# A dead mount that is being replaced is mounted, too, and for an instant there is none: only a living one has this file.
+daemon_ready_or_dead() { { mounted && timeout 5 stat "$MNT/.quorum/revision"; } || [ -e "$MNT.exit" ]; }
 
 # daemon_start [OPTION...]: ... and waits until the tree is usable.
 daemon_start() {
@@ -156,7 +157,6 @@ daemon_start() {
     fi
     daemon_launch "$@" && wait_until 20 daemon_ready_or_dead
     [ ! -e "$MNT.exit" ] && mounted || { cat "$MNT.log" >&2; fail "the daemon did not start: exit status $(cat "$MNT.exit" 2>/dev/null)"; return 1; }
-    connection_of "$MNT" >"$MNT.conn"
 }
 
 daemon_gone() { # daemon_gone [STATUS]: waits for the end of the process and checks its exit status

@@ -27,7 +27,7 @@ recorded() {
 }
 
 # Random parts of temporary names become X; then each name's events in their order.
-normalised() { sed -E 's/\t(sed|Cu|\.?[a-z0-9]+[.-]|\.[a-z]+\.)([A-Za-z0-9_]{6,8})\t/\t\1X\t/' "$1" | sort -s -t$'\t' -k1,2; }
+normalised() { sed -E 's/\t(sed|Cu|\.?[a-z0-9]+[.-]|\.[a-z]+\.)([A-Za-z0-9_]{6,8})\t/\t\1X\t/' "$1" | grep -v "${WITHOUT:-nothing}" | sort -s -t$'\t' -k1,2; }
 
 # as_on_tmpfs SETUP ACTION
 as_on_tmpfs() {
@@ -121,7 +121,9 @@ as_on_tmpfs() {
     as_on_tmpfs : 'mv $(mktemp name.XXXXXX) f'
 }
 
+# vim ends with an access list for the file, which tmpfs takes and this tree refuses.
 @test "vim" {
+    WITHOUT=ATTRIB
     as_on_tmpfs 'echo v > f' 'vim -es -u NONE -i NONE -n -c "set backupcopy=yes" -c "%s/v/w/" -c wq f'
     as_on_tmpfs 'echo v > f' 'vim -es -u NONE -i NONE -n -c "set backupcopy=no" -c "%s/v/w/" -c wq f'
 }

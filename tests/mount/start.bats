@@ -13,6 +13,7 @@ setup() {
 teardown() {
     [ "$QFS_TEST_ON" = quorumfs ] || return 0
     local rc=0 pidfile
+    actors_end
     cd /
     for pidfile in "$S"/*.pid; do
         [ ! -e "$pidfile" ] || force_unmount "${pidfile%.pid}"
@@ -147,12 +148,12 @@ stopped() { ! pgrep -f -- "mount .*$S/" >/dev/null; }
     for signal in TERM INT; do
         daemon_start
         echo $signal >"$MNT/f"
-        sleep 1000 3>&- 9<"$MNT/f" &
-        local holder=$!
+        actor_start A
+        A open 3 "$MNT/f" r
         kill -$signal "$(daemon_pid)"
         daemon_gone 0
         ! mounted || fail "still mounted after SIG$signal"
-        kill $holder
+        A exit
         daemon_start
         holds "$MNT/f" "$signal\n"
         daemon_stop
@@ -417,7 +418,7 @@ helper() { # a mount.fuse.quorumfs as mount(8) calls it
     local revision=$(cat "$MNT/.quorum/revision")
     daemon_stop
     quorumfs check "$DIR" >out
-    grep -qi segment out
+    grep -qE 'raft/.* index [0-9]+-[0-9]+ term [0-9]+-[0-9]+' out
     grep -q "revision.*\b$revision\b" out
     same "checked twice" "$(quorumfs check "$DIR" | md5sum)" "$(md5sum <out | cat)"
 }
