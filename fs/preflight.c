@@ -345,27 +345,26 @@ static bool have_fusermount(void)
 
 int preflight_fuse(struct buf *why)
 {
-    int fd;
+    int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
 
-    if (geteuid() != 0) { /* the set-user-id helper opens the device */
-        if (access("/dev/fuse", F_OK)) {
-            buf_printf(why, "there is no /dev/fuse: " FUSE_ADVICE);
-            return QE_NOENT;
-        }
-        if (!have_fusermount()) {
-            buf_printf(why, "no right to mount: run as root, or install fusermount3 (package fuse3) where set-user-id programs work");
-            return QE_PERM;
-        }
-        return 0;
+    if (fd < 0 && errno == ENOENT) {
+        buf_printf(why, "there is no /dev/fuse: " FUSE_ADVICE);
+        return QE_NOENT;
     }
-    fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+    if (fd < 0 && geteuid() != 0 && errno == EACCES) { /* fusermount3 opens it as the user, too */
+        buf_printf(why, "no right to mount: /dev/fuse cannot be opened; run as root, or let root run chmod 666 /dev/fuse");
+        return QE_PERM;
+    }
     if (fd < 0) {
-        buf_printf(why, errno == ENOENT ? "there is no /dev/fuse: " FUSE_ADVICE "%.0s" : "cannot open /dev/fuse (%s): " FUSE_ADVICE,
-                   strerror(errno));
+        buf_printf(why, "cannot open /dev/fuse (%s): " FUSE_ADVICE, strerror(errno));
         return QE_NOENT;
     }
     close(fd);
-    if (!may_mount("CapEff:")) {
+    if (geteuid() != 0 && !have_fusermount()) {
+        buf_printf(why, "no right to mount: run as root, or install fusermount3 (package fuse3) where set-user-id programs work");
+        return QE_PERM;
+    }
+    if (geteuid() == 0 && !may_mount("CapEff:")) {
         buf_printf(why, "no right to mount: the capability SYS_ADMIN is missing; in a container add --device /dev/fuse --cap-add SYS_ADMIN");
         return QE_PERM;
     }
