@@ -67,7 +67,7 @@ static int mount_signals(struct mount *m)
     return m->signals < 0 || m->fatal < 0 ? QE_IO : 0;
 }
 
-static void mount_fuse_log(enum fuse_log_level level, const char *fmt, va_list ap)
+static void __attribute__((format(printf, 2, 0))) mount_fuse_log(enum fuse_log_level level, const char *fmt, va_list ap)
 {
     char line[512];
     size_t n;
