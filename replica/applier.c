@@ -1,6 +1,7 @@
 #include "replica/applier.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -174,6 +175,14 @@ static void pause_ms(long ms)
     nanosleep(&t, NULL);
 }
 
+/* Fail-stop with what the store says about it. */
+static void fail(struct replica *r, const char *doing, int err)
+{
+    const char *detail = store_errmsg(r->store);
+
+    member_fail(r, "cannot %s: %s%s%s", doing, qfs_strerror(err), *detail ? ": " : "", detail);
+}
+
 static bool maintain(struct replica *r, bool idle)
 {
     int64_t start = clock_boottime_ns(), took;
@@ -189,7 +198,7 @@ static bool maintain(struct replica *r, bool idle)
         return true;
     }
     if (err)
-        member_fail(r, "cannot maintain the database: %s: %s", qfs_strerror(err), store_errmsg(r->store));
+        fail(r, "maintain the database", err);
     return !err && more;
 }
 
@@ -206,6 +215,7 @@ static void shorten_wal(struct replica *r)
 static int apply_entries(struct replica *r, const struct store_entry *entries, size_t n)
 {
     struct store_sink sink = {.data = r, .result = result_cb, .changed = changed_cb};
+    char doing[48];
     int err;
 
     shorten_wal(r);
@@ -215,8 +225,10 @@ static int apply_entries(struct replica *r, const struct store_entry *entries, s
         atomic_store(&r->disk_full, true);
         err = store_apply(r->store, entries, n, &sink);
     }
-    if (err)
-        member_fail(r, "cannot apply entry %" PRIu64 ": %s: %s", entries[0].index, qfs_strerror(err), store_errmsg(r->store));
+    if (err) {
+        snprintf(doing, sizeof doing, "apply entry %" PRIu64, entries[0].index);
+        fail(r, doing, err);
+    }
     return err;
 }
 
@@ -282,7 +294,7 @@ static void work(struct replica *r, const struct applier_item *items, size_t n)
         err = make_durable(r, items[0].sync);
         sync_done(&r->applier, items[0].sync, err);
         if (err)
-            member_fail(r, "cannot make the database durable: %s: %s", qfs_strerror(err), store_errmsg(r->store));
+            fail(r, "make the database durable", err);
         break;
     }
 }

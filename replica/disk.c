@@ -52,9 +52,8 @@ void disk_look(struct replica *r)
 {
     int64_t now = clock_boottime_ns();
 
-    if (now - r->disk_checked_ns < LOOK_EVERY_NS * 10)
-        return;
-    look(r, now);
+    if (now - r->disk_checked_ns >= LOOK_EVERY_NS * 10)
+        look(r, now);
     if (!atomic_load(&r->disk_full) || atomic_load(&r->free_bytes) < needed(false))
         return;
     if (dir_ballast_make(&r->dir, (uint64_t)needed(false)))
