@@ -257,7 +257,7 @@ stopped() { ! pgrep -f -- "mount .*$S/" >/dev/null; }
     refuses 2 -- check
     refuses 2 --frob -- mount "$DIR" "$MNT" --frob 1
     refuses 2 -x -- mount "$DIR" "$MNT" -x
-    refuses 2 -- 
+    refuses 2 --
     absent "$DIR"
 }
 
