@@ -16,12 +16,26 @@
 
 /* The report: one byte, the exit status, and behind it the sentence. Nothing at all means that the child has died. */
 
+static volatile pid_t waited_for; /* the daemon, while the caller waits for its report */
+
+/* Ctrl-C while waiting ends the daemon too, which nobody would expect to go on by itself. */
+static void pass_on(int signal_number)
+{
+    (void)signal_number;
+    kill(waited_for, SIGTERM);
+}
+
 static _Noreturn void wait_for_report(int fd, pid_t child)
 {
+    const struct sigaction action = {.sa_handler = pass_on};
     struct buf report = {0};
     int status = 0;
     ssize_t n;
 
+    waited_for = child;
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGHUP, &action, NULL);
     do {
         if (buf_reserve(&report, 512))
             break;
@@ -34,7 +48,8 @@ static _Noreturn void wait_for_report(int fd, pid_t child)
             fprintf(stderr, "quorumfs: %s\n", buf_cstr(&report) + 1);
         _exit(report.data[0]);
     }
-    waitpid(child, &status, 0);
+    while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+        ;
     if (WIFSIGNALED(status))
         fprintf(stderr, "quorumfs: the daemon was killed by signal %d (%s) before the tree was usable\n", WTERMSIG(status),
                 strsignal(WTERMSIG(status)));
