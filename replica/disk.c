@@ -26,6 +26,19 @@ static void look(struct replica *r, int64_t now)
     atomic_store(&r->free_bytes, dir_free_bytes(r->dir.path));
 }
 
+/* A start needs room for its segments and for what the database has to catch up with. */
+void disk_prepare(struct replica *r)
+{
+    look(r, clock_boottime_ns());
+    if (atomic_load(&r->free_bytes) < needed(false) && dir_ballast_release(&r->dir)) {
+        log_warn("replica", "the disk of \"%s\" is nearly full: gave up the ballast to start", r->dir.path);
+        atomic_store(&r->disk_full, true);
+        look(r, clock_boottime_ns());
+    } else if (dir_ballast_make(&r->dir, MEMBER_SEGMENT_BYTES)) {
+        log_warn("replica", "no room for the ballast in \"%s\"", r->dir.path);
+    }
+}
+
 bool disk_admits(struct replica *r, bool internal)
 {
     int64_t now = clock_boottime_ns(), free_bytes;

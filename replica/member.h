@@ -115,6 +115,7 @@ void member_fail(struct replica *r, const char *fmt, ...) __attribute__((format(
 bool member_failed(struct replica *r);
 
 /* disk.c: free space and the ballast. */
+void disk_prepare(struct replica *r);                   /* at start, before anything is written */
 bool disk_admits(struct replica *r, bool internal);     /* the loop's: is there room to propose another entry? */
 void disk_look(struct replica *r);                      /* the loop's: notices room that came back */
 

@@ -278,12 +278,12 @@ int replica_start(const struct replica_options *options, int lock_wait_ms, struc
         return QE_NOMEM;
     }
     err = open_dir(r, lock_wait_ms, why);
-    if (!err)
+    if (!err) {
+        disk_prepare(r);
         err = segment_examine(r->dir.raft, r->id.cluster_id, why);
+    }
     if (!err)
         err = open_store(r, why);
-    if (!err && dir_ballast_make(&r->dir, MEMBER_SEGMENT_BYTES))
-        log_warn("replica", "no room for the ballast in \"%s\"", r->dir.path);
     if (!err) {
         err = loop_init(r, why);
         loop_made = err == 0;

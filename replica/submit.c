@@ -189,7 +189,7 @@ static int take_batch(struct replica *r, struct buf *entry, struct submit_list *
             break;
         list_unlink(&s->waiting, req);
         s->waiting_bytes -= len;
-        if (!disk_admits(r, req->priv.state & INTERNAL)) {
+        if (!disk_admits(r, (req->priv.state & (INTERNAL | FINAL)) == INTERNAL)) { /* no ballast for the end of a session */
             leave(s);
             list_push(refused, req);
             continue;

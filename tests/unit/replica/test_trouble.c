@@ -1,5 +1,6 @@
 /* A member in trouble: a store that is slow or fails, a log that cannot be written, a disk that fills up. Each test runs its member
  * in a child with the failpoints that it needs; the child returns the line of the check that failed. */
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
@@ -365,17 +366,23 @@ static void idle_member_writes_nothing(void **state) { (void)state; in_child(NUL
 
 /* ---- A full disk --------------------------------------------------------------------------------------------------------- */
 
+/* Makes a file that leaves so many bytes free. The member may be allocating its next segments meanwhile: then once more. */
 static int fill(const char *path, int64_t leave)
 {
+    int fd = open(path, O_CREAT | O_WRONLY, 0600), rv = ENOSPC;
+    int64_t size = 0, take;
     struct statvfs st;
-    int fd = open(path, O_CREAT | O_WRONLY, 0600), rv;
-    int64_t take;
 
-    if (fd < 0 || fstatvfs(fd, &st))
-        return -1;
-    take = (int64_t)st.f_bavail * (int64_t)st.f_frsize - leave;
-    rv = take > 0 ? posix_fallocate(fd, 0, take) : 0;
-    close(fd);
+    for (int i = 0; fd >= 0 && rv && i < 100; i++) {
+        if (fstatvfs(fd, &st))
+            break;
+        take = (int64_t)st.f_bavail * (int64_t)st.f_frsize - leave;
+        rv = take > 0 ? posix_fallocate(fd, size, take) : 0;
+        size += rv || take < 0 ? 0 : take;
+        sleep_ms(10);
+    }
+    if (fd >= 0)
+        close(fd);
     return rv;
 }
 
@@ -425,6 +432,8 @@ static int full_body(void *arg)
     CHECK(replica_writable(sh->m.r) == 0 && !status_of().alarm[0], "the alarm stays: %s", status_of().alarm);
     CHECK(fill(filler, 0) == 0, "fill to the last byte");
     member_down(&sh->m);
+    unlink(filler);
+    CHECK(fill(filler, 0) == 0, "fill what the stop gave back");
     if ((err = up()) != 0) /* a start needs room for its segments: it takes the ballast's */
         return err;
     CHECK(!exists("ballast"), "the ballast was not used");
