@@ -371,7 +371,8 @@ static void commit_unlock(struct fs *fs, void *data, int err)
 {
     struct commit_unlock *u = data;
 
-    flock_drop_ranges(fs, u->h->in, u->owner);
+    (void)fs;
+    flock_drop_ranges(u->h, u->owner);
     fuse_reply_err(u->req, fs_errno(err));
     handle_unref(u->h);
     free(u);
@@ -396,7 +397,7 @@ void commit_flush(fuse_req_t req, struct handle *h, uint64_t owner)
     const struct commit_call call = {.req = req, .kind = COMMIT_CLOSE};
     bool due = commit_is_due(h, fuse_req_ctx(req)->pid);
 
-    if (h->in->locks && flock_has_ranges(h->in, owner)) {
+    if (flock_has_ranges(h, owner)) {
         commit_flush_locked(req, h, owner);
     } else if (due) {
         h->wrote = false;
@@ -432,6 +433,15 @@ void commit_then(struct handle *h, commit_then_cb then, void *data)
     commit_start(h, &call);
 }
 
+void commit_create(struct handle *h, commit_then_cb then, void *data)
+{
+    struct handle *maker = h->in->handles;
+
+    while (maker && !maker->dirty)
+        maker = maker->next;
+    commit_then(maker ? maker : h, then, data);
+}
+
 void commit_idle(struct handle *h)
 {
     const struct commit_call call = {.kind = COMMIT_RELEASE};
@@ -444,7 +454,8 @@ static void commit_released(struct fs *fs, void *data, int err)
     struct handle *h = data;
 
     (void)err;
-    flock_drop_file(fs, h->in, h);
+    (void)fs;
+    flock_drop_file(h);
     commit_abandon(h);
     handle_unref(h);
 }

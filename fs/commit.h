@@ -13,6 +13,8 @@ void commit_release(struct handle *h);
 /* The handle's edits, if there are any; then calls `then` on the loop, at once or later. */
 typedef void (*commit_then_cb)(struct fs *fs, void *data, int err);
 void commit_then(struct handle *h, commit_then_cb then, void *data);
+/* The pending creation of the handle's inode, by whichever handle has its edits; then calls `then`. */
+void commit_create(struct handle *h, commit_then_cb then, void *data);
 void commit_idle(struct handle *h);                   /* the edits of a locked file that rested; nobody waits */
 /* Commits a pending creation, whose commit is not on its way yet, as it is, and renames it, in one revision; replies. */
 void commit_rename(fuse_req_t req, struct creation *c, uint64_t parent, const char *name, unsigned flags);

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "fs/commit.h"
+#include "fs/flock.h"
 #include "fs/ops.h"
 #include "fs/pending.h"
 #include "fs/proc.h"
@@ -19,7 +20,7 @@ static void file_info(struct handle *h, struct fuse_file_info *fi)
 {
     fi->fh = (uint64_t)(uintptr_t)h;
     fi->direct_io = 1;            /* reads come to us: each handle has its own snapshot */
-    fi->noflush = !h->writable && !h->in->locks; /* a reader's close has nothing to commit, but it ends its process's fcntl locks */
+    fi->noflush = !h->writable && !flock_any(h); /* a reader's close has nothing to commit, but it ends its process's fcntl locks */
 }
 
 /* The open file is given up: the caller died before it was told. */

@@ -46,6 +46,12 @@ static bool overlaps(const struct file_lock *a, const struct file_lock *b)
     return a->whole || (a->start <= b->end && b->start <= a->end);
 }
 
+/* Locks belong to the inode of the store: of a creation whose name was taken first, that is another node's. NULL: there is none. */
+static struct inode *locked_inode(const struct handle *h)
+{
+    return h->in->ino == h->in->node ? h->in : inode_find(h->fs, h->in->ino);
+}
+
 /* A lock that is held by somebody else and excludes `want`; NULL: none. */
 static const struct file_lock *find_conflict(const struct file_lock *want)
 {
@@ -56,6 +62,8 @@ static const struct file_lock *find_conflict(const struct file_lock *want)
 }
 
 /* ---- Holding ---- */
+
+static void wake_waiters(struct fs *fs, const struct inode *in);
 
 static void hold(struct fs *fs, struct file_lock *l)
 {
@@ -71,6 +79,14 @@ static void unhold(struct fs *fs, struct file_lock **p)
     *p = l->next;
     fs->locks->n_held--;
     free(l);
+}
+
+/* After locks went: the inode may have been kept for them only. */
+static void unheld(struct fs *fs, struct inode *in)
+{
+    wake_waiters(fs, in);
+    if (!in->locks)
+        inode_unused(fs, in);
 }
 
 /* Takes the range of `what` out of what its owner holds. The part behind it may need a lock of its own: QE_NOMEM. */
@@ -244,9 +260,13 @@ struct release {
 static void release_now(struct fs *fs, void *data, int err)
 {
     struct release *r = data;
-    int cut_err = cut(fs, &r->what);
+    int cut_err = 0;
 
-    wake_waiters(fs, r->what.in);
+    r->what.in = locked_inode(r->what.h);
+    if (r->what.in) {
+        cut_err = cut(fs, &r->what);
+        unheld(fs, r->what.in);
+    }
     fuse_reply_err(r->req, fs_errno(err ? err : cut_err));
     handle_unref(r->what.h);
     free(r);
@@ -267,41 +287,92 @@ static void release(fuse_req_t req, const struct file_lock *what)
     commit_then(what->h, release_now, r);
 }
 
-bool flock_has_ranges(const struct inode *in, uint64_t owner)
+bool flock_any(const struct handle *h)
 {
-    for (const struct file_lock *l = in->locks; l; l = l->next)
+    const struct inode *in = locked_inode(h);
+
+    return in && in->locks;
+}
+
+bool flock_has_ranges(const struct handle *h, uint64_t owner)
+{
+    const struct inode *in = locked_inode(h);
+
+    for (const struct file_lock *l = in ? in->locks : NULL; l; l = l->next)
         if (!l->whole && l->owner == owner)
             return true;
     return false;
 }
 
-void flock_drop_ranges(struct fs *fs, struct inode *in, uint64_t owner)
+void flock_drop_ranges(struct handle *h, uint64_t owner)
 {
-    const struct file_lock all = {.in = in, .owner = owner, .start = 0, .end = INT64_MAX};
+    const struct file_lock all = {.in = locked_inode(h), .owner = owner, .start = 0, .end = INT64_MAX};
 
-    if (!in->locks)
+    if (!all.in || !all.in->locks)
         return;
-    cut(fs, &all); /* the whole range never splits a lock */
-    wake_waiters(fs, in);
+    cut(h->fs, &all); /* the whole range never splits a lock */
+    unheld(h->fs, all.in);
 }
 
-void flock_drop_file(struct fs *fs, struct inode *in, const struct handle *h)
+void flock_drop_file(struct handle *h)
 {
-    const struct file_lock all = {.in = in, .whole = true, .owner = (uint64_t)(uintptr_t)h};
+    const struct file_lock all = {.in = locked_inode(h), .whole = true, .owner = (uint64_t)(uintptr_t)h};
 
-    if (!in->locks)
+    if (!all.in || !all.in->locks)
         return;
-    cut(fs, &all);
-    for (struct file_lock **p = &in->locks; *p;) {
+    cut(h->fs, &all);
+    for (struct file_lock **p = &all.in->locks; *p;) {
         if ((*p)->h == h) /* fcntl locks of a reader, whose closes are not told */
-            unhold(fs, p);
+            unhold(h->fs, p);
         else
             p = &(*p)->next;
     }
-    wake_waiters(fs, in);
+    unheld(h->fs, all.in);
 }
 
 /* ---- Requests ---- */
+
+/* A lock that is asked for while the creation of its file is on its way or pending. */
+struct asked {
+    fuse_req_t req;
+    struct file_lock *want;
+    bool wait;
+};
+
+static void ask_created(struct fs *fs, void *data, int err)
+{
+    struct asked *a = data;
+    struct handle *h = a->want->h;
+
+    a->want->in = err ? NULL : inode_add(fs, h->in->ino);
+    if (a->want->in) {
+        ask(fs, a->req, a->want, a->wait);
+    } else {
+        fuse_reply_err(a->req, fs_errno(err ? err : QE_NOMEM));
+        free(a->want);
+    }
+    handle_unref(h);
+    free(a);
+}
+
+/* Two members, or sessions, that lock a new file must lock the same inode: so the name is committed first. */
+static void ask_inode(fuse_req_t req, struct file_lock *want, bool wait)
+{
+    struct handle *h = want->h;
+    struct asked *a = malloc(sizeof *a);
+
+    if (!a) {
+        fuse_reply_err(req, ENOMEM);
+        free(want);
+        return;
+    }
+    *a = (struct asked){req, want, wait};
+    handle_ref(h);
+    if (h->in->creation)
+        commit_create(h, ask_created, a);
+    else
+        ask_created(h->fs, a, 0);
+}
 
 static struct file_lock *lock_new(fuse_req_t req, const struct fuse_file_info *fi)
 {
@@ -312,7 +383,7 @@ static struct file_lock *lock_new(fuse_req_t req, const struct fuse_file_info *f
         fuse_reply_err(req, ENOMEM);
         return NULL;
     }
-    l->in = h->in;
+    l->in = locked_inode(h) ? locked_inode(h) : h->in;
     l->h = h;
     l->owner = fi->lock_owner;
     l->pid = fuse_req_ctx(req)->pid;
@@ -337,7 +408,7 @@ void flock_set(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi, int o
     }
     cut(l->h->fs, l); /* a conversion gives the old lock up first */
     wake_waiters(l->h->fs, l->in);
-    ask(l->h->fs, req, l, !(op & LOCK_NB));
+    ask_inode(req, l, !(op & LOCK_NB));
 }
 
 static void set_range(struct file_lock *l, const struct flock *want)
@@ -383,7 +454,7 @@ void flock_set_range(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi,
         free(l);
         return;
     }
-    ask(l->h->fs, req, l, wait);
+    ask_inode(req, l, wait);
 }
 
 /* ---- Upkeep ---- */

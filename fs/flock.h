@@ -13,11 +13,12 @@ void flock_get_range(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi,
 void flock_set_range(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi, const struct flock *want, bool wait);
 
 /* Whether closing a descriptor of `owner` (FLUSH) releases fcntl locks. */
-bool flock_has_ranges(const struct inode *in, uint64_t owner);
+bool flock_has_ranges(const struct handle *h, uint64_t owner);
+bool flock_any(const struct handle *h); /* somebody has a lock on its file */
 /* The fcntl locks of an owner end; or, when an open file goes, its flock and what fcntl locks were taken through it. Waiters go on.
  * The edits have been committed before. */
-void flock_drop_ranges(struct fs *fs, struct inode *in, uint64_t owner);
-void flock_drop_file(struct fs *fs, struct inode *in, const struct handle *h);
+void flock_drop_ranges(struct handle *h, uint64_t owner);
+void flock_drop_file(struct handle *h);
 
 void flock_look(struct fs *fs);    /* answers waiters that got a signal; after each request */
 /* Commits what was written through locked files and rested for a second: pid files are never closed. Returns the time in ms until

@@ -82,7 +82,7 @@ void inode_unused(struct fs *fs, struct inode *in)
         free(in->kept);
         in->kept = NULL;
     }
-    if (in->nlookup == 0 && !in->handles)
+    if (in->nlookup == 0 && !in->handles && !in->locks)
         inode_free(fs, in);
 }
 

@@ -170,7 +170,8 @@ static void pending_complete(struct replica_request *request, int err, int64_t r
         pending_invalidate(p, ino);
     if (mine)
         fuse_req_interrupt_func(call.req, NULL, NULL);
-    mailbox_push(q, p, p->reply_later || atomic_load(&q->wake_always));
+    /* A caller that is answered here brings the loop to settle by its next request; nobody else does. */
+    mailbox_push(q, p, !(mine && call.done) || atomic_load(&q->wake_always));
     if (mine && call.done)
         call.done(call.req, err, call.arg);
 }
