@@ -393,7 +393,8 @@ static int events(struct conn *c, int64_t after, store_event_cb cb, void *data)
         if (!more && e.rev != last)
             break;
         last = e.rev;
-        more = cb(data, &e);
+        if (!cb(data, &e))
+            more = false; /* after the rest of this revision */
     }
     conn_reset(q);
     return err;

@@ -214,10 +214,10 @@ static void make_tree_op(struct generator *g, struct model *m, struct store_op *
 {
     *op = (struct store_op){0};
     switch (generate_random(g, 20)) {
-    case 0: case 1: case 2: make_create(g, m, op, slot); break;
-    case 3: case 4: case 5: make_rename(g, m, op, slot); break;
-    case 6: case 7: case 8: make_attr(g, m, op, slot); break;
-    case 9: case 10: make_remove(g, m, op, slot); break;
+    case 0: case 1: make_create(g, m, op, slot); break;
+    case 2: case 3: case 4: make_rename(g, m, op, slot); break;
+    case 5: case 6: case 7: make_attr(g, m, op, slot); break;
+    case 8: case 9: case 10: case 11: case 12: make_remove(g, m, op, slot); break;
     default: make_commit(g, m, op, slot); break;
     }
 }

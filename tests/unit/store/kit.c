@@ -116,10 +116,11 @@ void kit_reopen(struct kit *k)
     assert_int_equal(kit_open(k), 0);
 }
 
-static void say(void *data, const char *line)
+void kit_say(void *data, const char *line)
 {
     (void)data;
-    print_message("%s\n", line);
+    if (!strncmp(line, "damage", 6))
+        print_message("%s\n", line);
 }
 
 void kit_check(struct kit *k)
@@ -128,7 +129,7 @@ void kit_check(struct kit *k)
     bool was_open = k->s != NULL;
 
     kit_close(k);
-    assert_int_equal(store_check(k->dir, say, NULL, &sum), 0);
+    assert_int_equal(store_check(k->dir, kit_say, NULL, &sum), 0);
     if (was_open)
         assert_int_equal(kit_open(k), 0);
 }
@@ -355,9 +356,14 @@ static bool on_dirent(void *data, const void *name, size_t len, uint64_t ino)
 
 void kit_assert_list(struct kit *k, int64_t at, uint64_t dir, const char *names)
 {
+    kit_assert_list_after(k, at, dir, "", names);
+}
+
+void kit_assert_list_after(struct kit *k, int64_t at, uint64_t dir, const char *after, const char *names)
+{
     struct buf b = {0};
 
-    assert_int_equal(store_list(k->r, at, dir, NULL, 0, on_dirent, &b), 0);
+    assert_int_equal(store_list(k->r, at, dir, after, strlen(after), on_dirent, &b), 0);
     assert_string_equal(buf_cstr(&b), names);
     buf_fini(&b);
 }
@@ -368,4 +374,21 @@ struct store_glance kit_glance(struct kit *k)
 
     store_glance(k->s, &g);
     return g;
+}
+
+int kit_setup(void **state)
+{
+    static struct kit kit;
+
+    memset(&kit, 0, sizeof kit);
+    kit_init(&kit);
+    *state = &kit;
+    return 0;
+}
+
+int kit_teardown(void **state)
+{
+    kit_check(*state);
+    kit_fini(*state);
+    return 0;
 }

@@ -70,6 +70,14 @@ uint64_t kit_lookup(struct kit *k, int64_t at, uint64_t parent, const char *name
 void kit_attr(struct kit *k, uint64_t ino, struct store_attr *out);
 void kit_assert_content(struct kit *k, int64_t at, uint64_t ino, const char *text);
 void kit_assert_list(struct kit *k, int64_t at, uint64_t dir, const char *names);     /* "a b c" */
+void kit_assert_list_after(struct kit *k, int64_t at, uint64_t dir, const char *after, const char *names);
 struct store_glance kit_glance(struct kit *k);
+
+void kit_say(void *data, const char *line); /* prints lines that tell of damage */
+
+/* A test with a fresh store, which is checked after it: whatever it did, the tables must be sound. */
+int kit_setup(void **state);
+int kit_teardown(void **state);
+#define KIT_TEST(f) cmocka_unit_test_setup_teardown(f, kit_setup, kit_teardown)
 
 #endif

@@ -1,0 +1,203 @@
+/* Sessions: a command takes effect once, in order, however often and from wherever it is sent. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "store/base/err.h"
+#include "tests/unit/store/kit.h"
+
+#define ROOT STORE_ROOT_INO
+
+/* ---- Helpers ------------------------------------------------------------------------------------------------------------- */
+
+static struct store_op mkdir_op(struct kit *k, const char *name)
+{
+    return (struct store_op){.kind = STORE_OP_MKDIR, .parent = ROOT, .name = kit_str(name), .new_ino = kit_ino(k, STORE_DIR), .mode = 0755};
+}
+
+/* Sends a command with these numbers. */
+static int send(struct kit *k, uint64_t session, uint64_t seq, uint64_t acked, const struct store_op *op)
+{
+    struct store_command cmd = kit_command(k, op, 1);
+
+    k->seq--;
+    cmd.session = session;
+    cmd.seq = seq;
+    cmd.acked = acked;
+    assert_int_equal(kit_apply(k, &cmd, 1), 0);
+    return k->res.err;
+}
+
+/* ---- Success ------------------------------------------------------------------------------------------------------------- */
+
+
+static void a_repeated_command_gets_its_first_answer(void **state)
+{
+    struct kit *k = *state;
+    struct store_op op = mkdir_op(k, "d");
+    uint64_t seq = k->seq + 1, ino;
+    int64_t rev;
+
+    assert_int_equal(send(k, k->session, seq, 0, &op), 0);
+    assert_false(k->res.kept);
+    ino = k->res.ino;
+    rev = k->res.rev;
+    assert_int_equal(kit_glance(k).rev, rev);
+    k->seq = seq;
+    assert_int_equal(kit_put(k, ROOT, "f", "v"), 0);
+    kit_reopen(k);
+    assert_int_equal(send(k, k->session, seq, 0, &op), 0); /* and not QE_EXIST */
+    assert_true(k->res.kept);
+    assert_true(k->res.ino == ino);
+    assert_int_equal(k->res.rev, rev);
+    assert_int_equal(kit_glance(k).rev, rev + 1);
+}
+
+static void a_repeated_failure_fails_again_even_if_it_could_succeed_now(void **state)
+{
+    struct kit *k = *state;
+    struct store_op op = {.kind = STORE_OP_UNLINK, .parent = ROOT, .name = B("f")};
+    uint64_t seq = k->seq + 1;
+
+    assert_int_equal(send(k, k->session, seq, 0, &op), QE_NOENT);
+    k->seq = seq;
+    assert_int_equal(kit_put(k, ROOT, "f", "v"), 0);
+    assert_int_equal(send(k, k->session, seq, 0, &op), QE_NOENT);
+    assert_true(k->res.kept);
+    assert_true(kit_lookup(k, STORE_HEAD, ROOT, "f") != 0);
+}
+
+static void numbers_may_be_left_out_but_not_made_up_for(void **state)
+{
+    struct kit *k = *state;
+    struct store_op a = mkdir_op(k, "a"), b = mkdir_op(k, "b");
+
+    assert_int_equal(send(k, k->session, k->seq + 10, 0, &a), 0);
+    assert_int_equal(send(k, k->session, k->seq + 9, 0, &b), QE_STALE);
+    assert_false(k->res.kept);
+    kit_assert_list(k, STORE_HEAD, ROOT, "a");
+    k->seq += 10;
+}
+
+static void acknowledged_results_are_forgotten(void **state)
+{
+    struct kit *k = *state;
+    struct store_op a = mkdir_op(k, "a"), b = mkdir_op(k, "b");
+    uint64_t seq = k->seq;
+
+    assert_int_equal(send(k, k->session, seq + 1, 0, &a), 0);
+    assert_int_equal(send(k, k->session, seq + 2, seq + 1, &b), 0);
+    assert_int_equal(send(k, k->session, seq + 1, 0, &a), QE_STALE);
+    assert_int_equal(send(k, k->session, seq + 2, 0, &b), 0);
+    assert_true(k->res.kept);
+    k->seq = seq + 2;
+    kit_reopen(k);
+    assert_int_equal(send(k, k->session, seq + 1, 0, &a), QE_STALE);
+}
+
+static void at_most_4096_results_are_kept(void **state)
+{
+    struct kit *k = *state;
+    struct store_op op = {.kind = STORE_OP_UNLINK, .parent = ROOT, .name = B("none")};
+    uint64_t first = k->seq + 1;
+    struct store_command cmds[250];
+
+    for (int i = 0; i < 17; i++) {
+        for (int c = 0; c < 250; c++)
+            cmds[c] = kit_command(k, &op, 1);
+        assert_int_equal(kit_apply(k, cmds, 250), 0);
+    }
+    assert_int_equal(send(k, k->session, first + 250 * 17 - 4096, 0, &op), QE_NOENT);
+    assert_int_equal(send(k, k->session, first + 250 * 17 - 4097, 0, &op), QE_STALE);
+    kit_reopen(k);
+    assert_int_equal(send(k, k->session, first + 250 * 17 - 4096, 0, &op), QE_NOENT);
+    assert_int_equal(send(k, k->session, first + 250 * 17 - 4097, 0, &op), QE_STALE);
+}
+
+static void a_session_is_named_by_the_index_of_its_entry(void **state)
+{
+    struct kit *k = *state;
+    uint64_t old = k->session;
+
+    kit_start(k);
+    assert_true(k->session == k->index - 1);
+    assert_true(k->session != old);
+    assert_int_equal(kit_mkdir(k, ROOT, "d"), 0);
+}
+
+static void of_two_sessions_in_an_entry_the_second_is_asked_to_try_again(void **state)
+{
+    struct kit *k = *state;
+    struct store_op op = {.kind = STORE_OP_SESSION};
+    struct store_command cmds[] = {{.seq = 1, .member = 1, .ops = &op, .n_ops = 1}, {.seq = 2, .member = 2, .ops = &op, .n_ops = 1}};
+
+    assert_int_equal(kit_apply(k, cmds, 2), 0);
+    assert_int_equal(k->res.seq, 2);
+    assert_int_equal(k->res.err, QE_BUSY);
+}
+
+static void inode_numbers_are_reserved_in_blocks_and_never_twice(void **state)
+{
+    struct kit *k = *state;
+    struct store_op op = {.kind = STORE_OP_RESERVE};
+    int64_t rev = kit_glance(k).rev;
+
+    assert_int_equal(kit_op(k, &op), 0);
+    assert_true(k->res.ino == k->end_n);
+    assert_int_equal(k->res.rev, rev);
+    kit_reopen(k);
+    assert_int_equal(kit_op(k, &op), 0);
+    assert_true(k->res.ino == k->end_n + STORE_INO_BLOCK);
+}
+
+/* ---- Failure ------------------------------------------------------------------------------------------------------------- */
+
+
+static void an_unknown_session_applies_nothing(void **state)
+{
+    struct kit *k = *state;
+    struct store_op op = mkdir_op(k, "d");
+
+    assert_int_equal(send(k, k->session + 1000, 1, 0, &op), QE_STALE);
+    assert_int_equal(send(k, 0, 1, 0, &op), QE_STALE);
+    assert_int_equal(send(k, k->session, 0, 0, &op), QE_STALE);
+    kit_assert_list(k, STORE_HEAD, ROOT, "");
+}
+
+static void an_ended_session_applies_nothing(void **state)
+{
+    struct kit *k = *state;
+    uint64_t old = k->session, seq = k->seq;
+    struct store_op op = mkdir_op(k, "d"), end = {.kind = STORE_OP_SESSION_END, .ino = old};
+
+    kit_start(k);
+    assert_int_equal(kit_op(k, &end), 0);
+    assert_int_equal(send(k, old, seq + 1, 0, &op), QE_STALE);
+    assert_int_equal(kit_op(k, &end), QE_NOENT);
+    kit_reopen(k);
+    assert_int_equal(send(k, old, seq + 1, 0, &op), QE_STALE);
+    end.ino = k->session;
+    assert_int_equal(kit_op(k, &end), 0); /* also the one that says it */
+    assert_int_equal(send(k, k->session, k->seq + 1, 0, &op), QE_STALE);
+    kit_start(k);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        KIT_TEST(a_repeated_command_gets_its_first_answer),
+        KIT_TEST(a_repeated_failure_fails_again_even_if_it_could_succeed_now),
+        KIT_TEST(numbers_may_be_left_out_but_not_made_up_for),
+        KIT_TEST(acknowledged_results_are_forgotten),
+        KIT_TEST(at_most_4096_results_are_kept),
+        KIT_TEST(a_session_is_named_by_the_index_of_its_entry),
+        KIT_TEST(of_two_sessions_in_an_entry_the_second_is_asked_to_try_again),
+        KIT_TEST(inode_numbers_are_reserved_in_blocks_and_never_twice),
+        KIT_TEST(an_unknown_session_applies_nothing),
+        KIT_TEST(an_ended_session_applies_nothing),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
