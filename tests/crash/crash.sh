@@ -104,7 +104,7 @@ root_file || exit 1
 trap 'cd /; cleanup "$QFS_ROOT"' EXIT
 trap 'exit 130' INT TERM
 echo "seed $SEED, $ROUNDS rounds"
-STATE=$((SEED % 0x7fffffff)) points= how= round=0
+STATE=$((SEED % 0x7fffffff)) points= how=random round=0
 daemon_start -o retain=revisions:2000 || exit 1
 for ((round = 1; round <= ROUNDS; round++)); do
     write_and_die

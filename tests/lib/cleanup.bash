@@ -13,7 +13,7 @@ force_unmount() {
         timeout 5 umount "$1" 2>/dev/null && continue
         n=$(connection_of "$1")
         [ -d "/sys/fs/fuse/connections/$n" ] || mount -t fusectl none /sys/fs/fuse/connections 2>/dev/null
-        { [ -z "$n" ] || echo 1 >"/sys/fs/fuse/connections/$n/abort"; } 2>/dev/null
+        { [ -z "$n" ] || echo 1 >"/sys/fs/fuse/connections/$n/abort"; } 2>/dev/null || true
         timeout 5 umount -l "$1" 2>/dev/null || break
     done
     return 0
