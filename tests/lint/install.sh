@@ -16,7 +16,7 @@ check() {
     done
     helper=$at/sbin/mount.fuse.quorumfs
     [ "$(readlink "$helper")" = ../bin/quorumfs ] || { echo "mount.fuse.quorumfs leads to $(readlink "$helper")"; exit 1; }
-    "$helper" --version | grep -q '^quorumfs [0-9]' || { echo "the installed program does not run"; exit 1; }
+    [[ $("$helper" --version) == 'quorumfs '[0-9]* ]] || { echo "the installed program does not run"; exit 1; }
 }
 
 check /usr "$tmp/dest"
