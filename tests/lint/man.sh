@@ -13,10 +13,10 @@ done
 
 # has PAGE WORD: the word stands in the source of the page, with the hyphens that man pages want
 has() {
-    local text
+    local text word
     text=$(sed 's/\\-/-/g' "$root/fs/$1")
-    grep -qE "(^|[^[:alnum:]-])$(sed 's/[.]/\\./g' <<<"$2")([^[:alnum:]-]|\$)" <<<"$text" || { echo "$1 does not mention \"$2\""; bad=1; }
-}
+    word=$(sed 's/[.]/\\./g' <<<"$2")
+    grep -qE "(^|[^[:alnum:]-])$word([^[:alnum:]-]|\$)" <<<"$text" || { echo "$1 does not mention \"$2\""; bad=1; }
 }
 
 settings=$("$quorumfs" --help | sed -nE 's/^  ([a-z-]+)  +.*/\1/p')
