@@ -135,6 +135,7 @@ daemon_launch() {
     mounted || mkdir -p "$MNT"
     rm -f "$MNT.exit"
     (
+        set +e
         umask 022
         # A background process of a script ignores Ctrl-C unless it is told not to.
         env --default-signal=INT,QUIT \
