@@ -119,9 +119,10 @@ refused() { # refused TEXT... -- ARG...: status 1 or 2, one line with all texts
 }
 
 @test "a start on a full disk fails with a sentence, or serves what is there" {
-    small_disk 96M
+    small_disk 128M
     daemon_start
     echo v >"$MNT/f"
+    sync "$MNT/f"
     daemon_kill
     fill_disk
     allow_log .
