@@ -320,7 +320,8 @@ static void propose_compaction(struct replica *r)
     struct store_command cmd = {.comm = "quorumfs", .ops = &op, .n_ops = 1};
 
     a->compact_asked_ns = clock_boottime_ns();
-    if (atomic_load(&r->role) != RAFT_LEADER || atomic_load(&a->compacting) || atomic_load(&r->stopping))
+    if (atomic_load(&r->role) != RAFT_LEADER || atomic_load(&a->compacting) || atomic_load(&r->stopping) ||
+        !submit_in_session(r))
         return;
     op.rev = store_compact_wanted(r->store, clock_realtime_ns());
     if (op.rev == 0)

@@ -364,6 +364,16 @@ void submit_refuse(struct replica *r, int refuse, int err_waiting, int err_propo
     submit_end(r, waiting.head, err_waiting);
 }
 
+bool submit_in_session(struct replica *r)
+{
+    bool open;
+
+    pthread_mutex_lock(&r->submit.lock);
+    open = r->submit.session != 0;
+    pthread_mutex_unlock(&r->submit.lock);
+    return open;
+}
+
 uint64_t submit_count(struct replica *r)
 {
     uint64_t n;

@@ -49,6 +49,7 @@ void submit_result(struct replica *r, const struct store_result *result); /* sto
 void submit_expire(struct replica *r, int64_t now_ns);  /* raft loop */
 /* Answers `waiting` with err_waiting and `proposed` with err_proposed (0: leaves them), and new ones with `refuse`. */
 void submit_refuse(struct replica *r, int refuse, int err_waiting, int err_proposed);
+bool submit_in_session(struct replica *r); /* any thread: commands can be numbered; before that they would get no answer */
 uint64_t submit_count(struct replica *r);               /* unanswered */
 bool submit_drain(struct replica *r, int64_t until_ns); /* waits until all are answered; false: clock_boottime_ns passed until_ns */
 void submit_end(struct replica *r, struct replica_request *list, int err); /* answers an unlinked list */
