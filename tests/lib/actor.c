@@ -342,6 +342,7 @@ int main(void)
     static char line[LINE_SIZE], nothing[1];
 
     signal(SIGPIPE, SIG_DFL);
+    signal(SIGSEGV, SIG_DFL); /* a sanitizer's handler would make an ordinary exit of it */
     /* Unbuffered, so that a forked child does not inherit commands that were meant for this process. */
     setvbuf(stdin, NULL, _IONBF, 0);
     while (fgets(line, sizeof line, stdin)) {

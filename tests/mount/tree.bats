@@ -335,7 +335,7 @@ needs_user_xattr() { # older tmpfs has none
     [[ $(syscall setxattr f user.3 "$v4096") =~ ^(E2BIG|ENOSPC)$ ]] || fail "16 KiB and more: $(syscall setxattr f user.3 "$v4096")"
     same trusted "$(syscall setxattr f trusted.a v)" EOPNOTSUPP
     # An access list for owner, group and others as it is stored, version first.
-    fails_with 'Operation not supported' setfattr -n system.posix_acl_access -v 0x0200000001000600ffffffff02000600010000000400040ffffffff10000600ffffffff20000400ffffffff f
+    fails_with 'Operation not supported' setfattr -n system.posix_acl_access -v 0x0200000001000600ffffffff020006000100000004000400ffffffff10000600ffffffff20000400ffffffff f
     fails_with 'No such attribute' getfattr -n security.capability f
 }
 
