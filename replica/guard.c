@@ -7,6 +7,7 @@
  *   guard_start     comparison of the log with the database; a sole voter begins a new term
  *   guard_append    the first failed write stops the member
  *   guard_truncate, guard_put, guard_set_term, guard_set_vote    likewise
+ *   guard_close     closed is closed once
  *   guard_tick      RAFT_UNAVAILABLE, libraft's silent end, stops the member
  *   guard_marker_*  marker snapshots are triggered by bytes, which libraft does not count
  */
@@ -438,6 +439,26 @@ static int guard_send(struct raft_io *io, struct raft_io_send *req, const struct
     return g->failed ? RAFT_IOERR : g->saved.send(io, req, message, cb);
 }
 
+/* raft_uv says that it is closed each time something of its own ends and nothing else is left, which can be twice, when the
+ * writer of a segment closes last. libraft would free its memory twice. */
+static void guard_close_cb(struct raft_io *io)
+{
+    struct guard *g = guard_of(io);
+
+    if (g->closed)
+        return;
+    g->closed = true;
+    g->close_cb(io);
+}
+
+static void guard_close(struct raft_io *io, raft_io_close_cb cb)
+{
+    struct guard *g = guard_of(io);
+
+    g->close_cb = cb;
+    g->saved.close(io, guard_close_cb);
+}
+
 /* ---- Markers ------------------------------------------------------------------------------------------------------------- */
 
 /* libraft counts entries, which may be 100 bytes or 16 MiB. So its threshold is either out of reach or reached. */
@@ -479,6 +500,7 @@ void guard_install(struct guard *g, struct raft *raft, struct raft_io *io, const
     io->set_term = guard_set_term;
     io->set_vote = guard_set_vote;
     io->send = guard_send;
+    io->close = guard_close;
 }
 
 void guard_configure(struct guard *g, unsigned election_ms, unsigned heartbeat_ms)

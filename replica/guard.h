@@ -39,6 +39,8 @@ struct guard {
     struct raft_io_snapshot_put *put;  /* libraft's request for it */
     raft_io_snapshot_put_cb put_cb;    /* and its callback */
     struct raft_io_snapshot_put own_put; /* ours, handed to raft_uv */
+    raft_io_close_cb close_cb;         /* libraft's */
+    bool closed;                       /* it has been called */
     uint64_t log_bytes;                /* payload bytes of entries since the last snapshot */
     uint64_t marker_bytes;             /* a marker snapshot is due above it */
     struct buf why;                    /* the sentence of a refused start */
