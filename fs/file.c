@@ -249,7 +249,8 @@ void file_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, struct f
 {
     const void *data;
     size_t len;
-    int err = handle_read(file_handle(fi), size, off, &data, &len);
+    bool paged = fi->lock_owner == 0; /* read(2) names the owner of the descriptor table, a page fault does not */
+    int err = (paged ? handle_read_page : handle_read)(file_handle(fi), size, off, &data, &len);
 
     (void)node;
     if (err)

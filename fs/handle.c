@@ -48,6 +48,7 @@ void handle_unref(struct handle *h)
         return;
     handle_drop_edits(h);
     content_unref(h->base);
+    content_unref(h->paged);
     buf_fini(&h->view);
     if (h->next)
         h->next->prev = h->prev;
@@ -272,10 +273,33 @@ static int handle_follow(struct handle *h)
     return 0;
 }
 
+static void handle_slice(const struct buf *b, size_t size, off_t off, const void **data, size_t *len)
+{
+    size_t have = (uint64_t)off < b->len ? b->len - (size_t)off : 0;
+
+    *len = have < size ? have : size;
+    *data = *len ? b->data + off : NULL;
+}
+
+int handle_read_page(struct handle *h, size_t size, off_t off, const void **data, size_t *len)
+{
+    struct content *c;
+    struct store_attr attr;
+    int err = QE_NOENT;
+
+    if (!h->dirty && !h->in->creation)
+        err = content_load(h->fs, h->in, &c, &attr);
+    if (err) /* its own edits, or deleted: what it had */
+        return err == QE_NOENT ? handle_read(h, size, off, data, len) : err;
+    content_unref(h->paged);
+    h->paged = c;
+    handle_slice(&c->bytes, size, off, data, len);
+    return 0;
+}
+
 int handle_read(struct handle *h, size_t size, off_t off, const void **data, size_t *len)
 {
     const struct buf *b;
-    size_t have;
     int err = 0;
 
     if (h->base_old && !h->dirty)
@@ -291,9 +315,7 @@ int handle_read(struct handle *h, size_t size, off_t off, const void **data, siz
             return err;
         b = h->has_view ? &h->view : &h->base->bytes;
     }
-    have = (uint64_t)off < b->len ? b->len - (size_t)off : 0;
-    *len = have < size ? have : size;
-    *data = *len ? b->data + off : NULL;
+    handle_slice(b, size, off, data, len);
     return 0;
 }
 

@@ -30,6 +30,7 @@ struct handle {
     /* What is read. */
     struct content *base; /* a reference; NULL for handles that cannot read */
     bool base_old;        /* a commit of its own is not in base yet */
+    struct content *paged; /* a reference: what a mapping was last given; NULL */
     struct buf view;      /* base with edits applied, if has_view */
     bool has_view;
 
@@ -57,6 +58,8 @@ int handle_write(struct handle *h, const void *data, size_t size, off_t off, boo
 int handle_truncate(struct handle *h, int64_t size);
 /* Bytes at `off`: borrowed until the next call. */
 int handle_read(struct handle *h, size_t size, off_t off, const void **data, size_t *len);
+/* The same for a page of a mapping. Pages belong to the inode and not to an open file: they show the newest content. */
+int handle_read_page(struct handle *h, size_t size, off_t off, const void **data, size_t *len);
 /* Moves a clean handle to the newest content. */
 int handle_advance(struct handle *h);
 /* After a write that failed: if the edits are a whole new content, they are dropped, and writing goes on failing until the file is

@@ -142,16 +142,17 @@ static void mailbox_push(struct pending_queue *q, struct pending *p, bool wake)
         eventfd_write(q->wake, 1); /* fails only when the counter is full, and then it is readable anyway */
 }
 
-/* The kernel drops what it keeps of the nodes; the pages of a mapping stay. Takes none of its locks that a request may hold. */
+/* The kernel drops what it keeps of the nodes, the pages of mappings too. It may ask the loop for dirty pages meanwhile, which never
+ * waits for this thread. */
 static void pending_invalidate(const struct pending *p, uint64_t ino)
 {
     const fuse_ino_t *changed = p->call.changed;
 
     for (int i = 0; i < 2; i++)
         if (changed[i])
-            fuse_lowlevel_notify_inval_inode(p->fs->se, changed[i], -1, 0);
+            fuse_lowlevel_notify_inval_inode(p->fs->se, changed[i], i == 0 ? 0 : -1, 0);
     if (changed[0] && ino && ino != changed[0]) /* the edits went to the file that took the name first */
-        fuse_lowlevel_notify_inval_inode(p->fs->se, ino, -1, 0);
+        fuse_lowlevel_notify_inval_inode(p->fs->se, ino, 0, 0);
 }
 
 /* Replica's thread. */
