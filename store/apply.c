@@ -203,6 +203,7 @@ int store_begin(struct store *s)
 {
     int err = s->broken ? store_reload(s) : 0;
 
+    s->before = s->st;
     return err ? err : conn_do(&s->conn, STMT_BEGIN_WRITE);
 }
 
@@ -230,6 +231,7 @@ void store_abort(struct store *s)
 
     conn_rollback(&s->conn);
     memcpy(keep, s->conn.msg, sizeof keep);
+    s->st = s->before; /* what the tables say, also while they cannot be read */
     s->broken = store_reload(s) != 0;
     memcpy(s->conn.msg, keep, sizeof keep);
 }

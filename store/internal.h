@@ -81,6 +81,7 @@ struct store {
     /* The thread that owns the store. */
     struct conn conn;
     struct state st;
+    struct state before;                       /* st when the transaction under way began */
     struct session_table sessions;
     struct changes changes;      /* of the batch under way */
     struct store_result *results; /* owned; of the batch under way */

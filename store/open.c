@@ -286,9 +286,12 @@ static int load_last_time(struct store *s)
 
 int store_reload(struct store *s)
 {
+    struct state st = s->st;
     int64_t format;
-    int err = meta_load(&s->conn, &s->st, s->cluster_id, &s->epoch, &format);
+    int err = meta_load(&s->conn, &st, s->cluster_id, &s->epoch, &format);
 
+    if (!err)
+        s->st = st;
     if (!err)
         err = settings_load(s);
     if (!err)

@@ -254,10 +254,10 @@ static void remember(const char *dir)
 
 static void restore(const char *dir)
 {
-    static const char *const gone[] = {"state-1.db-wal", "state-1.db-shm"};
+    static const char *const gone[] = {"state-1.db", "state-1.db-wal", "state-1.db-shm", "CURRENT"}; /* rewriting in place would flush */
     char path[128];
 
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 4; i++) {
         snprintf(path, sizeof path, "%s/%s", dir, gone[i]);
         unlink(path);
     }

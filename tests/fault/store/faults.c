@@ -136,9 +136,11 @@ static int file_Truncate(sqlite3_file *f, sqlite3_int64 size)
     return fails(FAULT_IO) ? SQLITE_IOERR_TRUNCATE : real_of(f)->pMethods->xTruncate(real_of(f), size);
 }
 
+/* Nothing here survives the machine, so nothing need reach the disk. */
 static int file_Sync(sqlite3_file *f, int flags)
 {
-    return fails(FAULT_IO) ? SQLITE_IOERR_FSYNC : real_of(f)->pMethods->xSync(real_of(f), flags);
+    (void)f, (void)flags;
+    return fails(FAULT_IO) ? SQLITE_IOERR_FSYNC : SQLITE_OK;
 }
 
 static const sqlite3_io_methods methods = {

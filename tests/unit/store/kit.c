@@ -25,7 +25,7 @@ void kit_make_dir(struct kit *k)
     k->gid = 100;
 }
 
-int kit_create(struct kit *k)
+static int create(struct kit *k, bool loud)
 {
     struct store_initial initial = {.epoch = 7, .root_uid = 11, .root_gid = 12, .time_ns = k->time_ns,
                                     .settings = (const char *const (*)[2])k->settings, .n_settings = k->n_settings};
@@ -34,10 +34,20 @@ int kit_create(struct kit *k)
 
     memcpy(initial.cluster_id, kit_cluster_id, sizeof kit_cluster_id);
     err = store_create(k->dir, &initial, &why);
-    if (err)
+    if (err && loud)
         print_message("store_create: %s\n", buf_cstr(&why));
     buf_fini(&why);
     return err;
+}
+
+int kit_create(struct kit *k)
+{
+    return create(k, true);
+}
+
+int kit_create_quietly(struct kit *k)
+{
+    return create(k, false);
 }
 
 int kit_open(struct kit *k)

@@ -30,7 +30,8 @@ extern const uint8_t kit_cluster_id[STORE_CLUSTER_ID_SIZE];
 void kit_init(struct kit *k);       /* makes, opens, starts a session, reserves inode numbers; fails the test if it cannot */
 void kit_fini(struct kit *k);
 void kit_make_dir(struct kit *k);   /* only the directory */
-int kit_create(struct kit *k);      /* store_create */
+int kit_create(struct kit *k);      /* store_create; prints why it failed */
+int kit_create_quietly(struct kit *k);
 int kit_open(struct kit *k);
 void kit_close(struct kit *k);
 void kit_start(struct kit *k);      /* session and inode numbers */
