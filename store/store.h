@@ -70,8 +70,8 @@ enum store_op_kind {
     STORE_OP_SETXATTR,     /* name, bytes on `ino`; `flags`: STORE_XATTR_* */
     STORE_OP_REMOVEXATTR,
     STORE_OP_SETTING,      /* cluster setting: name, bytes; validated by store_setting_check at apply too */
-    STORE_OP_COMPACT,      /* `rev`: forget what only earlier revisions need (ESTALE before it afterwards) */
-    STORE_OP_SESSION,      /* a new session: its id is the index of its entry; takes no revision */
+    STORE_OP_COMPACT,      /* `rev`: forget what only earlier revisions need (ESTALE before it afterwards); takes no revision */
+    STORE_OP_SESSION,      /* a new session: its id is the index of its entry (the second one of an entry: BUSY); takes no revision */
     STORE_OP_SESSION_END,  /* `ino` is the id of the session that ends; takes no revision */
     STORE_OP_RESERVE,      /* reserve STORE_INO_BLOCK inode numbers; result.ino is the first n (ino = n*4+kind); no revision */
 };
@@ -94,6 +94,8 @@ enum { /* bits of `valid` */
  *   The parent gone: NOENT. result.ino is the inode that got the edits.
  * CREATE, MKDIR, SYMLINK: parent, name, new_ino (kind bits must fit), mode, uid, gid; CREATE may carry xattrs.
  * Name rules (checked at apply): 1..255 bytes, no '/' or NUL, not "." or ".."; ".quorum" in the root: PERM.
+ * COMMIT, SETATTR, xattr on an inode that is gone: COMMIT succeeds and publishes nothing, the others are STALE. A commit without edits
+ *   and without `valid` to an existing file changes nothing and takes no revision. Content above max-value: FBIG, unless it does not grow.
  * ctime is the command's time, always. Entries added to or removed from a directory set its mtime and ctime. */
 struct store_op {
     enum store_op_kind kind;
@@ -113,7 +115,8 @@ struct store_op {
     size_t n_xattrs;
 };
 
-/* One command: at most one revision. All operations take effect or none; the first that fails gives the result.
+/* One command: at most one revision. All operations take effect or none; the first that fails gives the result. Operations from
+ * STORE_OP_SETTING on stand alone in their command (else INVAL).
  * session, seq, acked, member and time_ns are stamped by replica, the rest is the caller's. */
 struct store_command {
     uint64_t session;  /* 0 only for STORE_OP_SESSION */
@@ -241,7 +244,7 @@ int64_t store_compact_wanted(struct store *s, int64_t time_ns);
 struct store_glance {
     int64_t rev, compacted;
     int64_t live_bytes, quota, max_value, hist_bytes;
-    int64_t n_files, n_dirs, n_symlinks;
+    int64_t n_files, n_dirs, n_symlinks; /* n_dirs: with the root */
 };
 void store_glance(const struct store *s, struct store_glance *out);
 
@@ -259,7 +262,7 @@ void store_read_end(struct store_reader *r);
 struct store_attr {
     uint64_t ino, parent; /* parent: 0 when deleted */
     uint32_t mode;        /* with the S_IFMT bits */
-    uint32_t uid, gid, nlink; /* nlink: 0 when deleted */
+    uint32_t uid, gid, nlink; /* nlink: 0 when deleted; at an old revision 1, "not counted" */
     int64_t mtime_ns, ctime_ns, size;
     int64_t create_rev, mod_rev, version;
     int64_t content;      /* identity of the content: same inode and same number, same bytes */
@@ -292,7 +295,7 @@ struct store_event {
     uint64_t ino, parent, old_parent; /* the binding at that revision; old_*: RENAME */
     struct store_bytes name, old_name;
 };
-/* Events of revisions > after, in order, until the callback returns false (asked only between revisions). STALE: compacted. */
+/* Events of revisions > after, in order; when the callback has returned false, it still gets the rest of that revision. STALE: compacted. */
 typedef bool (*store_event_cb)(void *data, const struct store_event *e);
 int store_events(struct store_reader *r, int64_t after, store_event_cb cb, void *data);
 
