@@ -70,7 +70,7 @@ static int run_body(void *arg)
 {
     struct buf why = {0};
     char name[16], text[TEXT + 1];
-    int err, result = 0;
+    int err, put_err = 0, result = 0;
 
     (void)arg;
     alarm(SECONDS);
@@ -83,6 +83,7 @@ static int run_body(void *arg)
         err = member_put(&sh->m, name, text);
         if (!err)
             sh->acked = i + 1;
+        put_err = err;
         result = err ? 2 : 0;
     }
     if (sh->m.r)
@@ -90,12 +91,8 @@ static int run_body(void *arg)
     else
         result = why.len ? 1 : 3;
     shim_disarm();
-    if (result == 2) {
-        struct replica_status unused;
-
-        (void)unused;
-        buf_printf(&why, "%s", sh->m.fatal);
-    }
+    if (result == 2)
+        buf_printf(&why, "put %d: %s; %s", sh->acked, qfs_strerror(put_err), sh->m.fatal);
     note(&why);
     return result;
 }
