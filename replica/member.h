@@ -1,8 +1,8 @@
 /* The member: what the files of this room share. One `struct replica` is one member of a cluster and its data directory.
  *
  * Threads: callers (any), the raft loop, the store thread, and libuv's workers (marker snapshots only). Each module's struct says
- * who may touch which field. Locks, in the order in which they may be taken: `replica.lock`, `ino.lock`, `submit.lock`,
- * `applier.lock`, `mailbox.lock`; no callback of a caller runs under any of them. */
+ * who may touch which field. Lock order: `loop.lock`, then `replica.lock`; the others are never held together with another one, and
+ * no callback of a caller runs under any of them. */
 #ifndef QFS_REPLICA_MEMBER_H
 #define QFS_REPLICA_MEMBER_H
 
