@@ -107,7 +107,7 @@ static void maintain(struct kit *k)
 
 static void puts_of(struct kit *k, int files, int puts, int batch)
 {
-    static char value[VALUE];
+    static _Alignas(uint64_t) char value[VALUE];
     static struct store_edit edits[256][2];
     struct store_op ops[256];
     struct clocks from = now();
@@ -118,7 +118,7 @@ static void puts_of(struct kit *k, int files, int puts, int batch)
             edits[i][1] = (struct store_edit){STORE_EDIT_WRITE, 0, {value, VALUE}};
             ops[i] = (struct store_op){.kind = STORE_OP_COMMIT, .ino = inos[next_random() % (uint64_t)files], .edits = edits[i], .n_edits = 2};
         }
-        value[0]++;
+        *(uint64_t *)(void *)value = next_random();
         apply(k, ops, batch);
         maintain(k);
     }
@@ -177,11 +177,13 @@ static void exec(sqlite3 *db, const char *sql)
         die(sqlite3_errmsg(db));
 }
 
-static void raw_upsert(sqlite3 *db, sqlite3_stmt *q, int f, const char *value)
+static void raw_upsert(sqlite3 *db, sqlite3_stmt *q, int f, char *value)
 {
     char path[48];
     int len = snprintf(path, sizeof path, "d%d/k%07d", f / FANOUT, f);
+    uint64_t r = next_random();
 
+    memcpy(value, &r, sizeof r); /* SQLite writes no page for a value that is there already */
     sqlite3_bind_blob(q, 1, path, len, SQLITE_STATIC);
     sqlite3_bind_blob(q, 2, value, VALUE, SQLITE_STATIC);
     if (sqlite3_step(q) != SQLITE_DONE)
