@@ -76,7 +76,7 @@ static bool is_removal(uint64_t seq)
 static size_t content_of(bool big, int writer, int file, uint64_t seq, char *out)
 {
     uint64_t x = mix(seq * 1000003 + (uint64_t)writer * 101 + (uint64_t)file);
-    size_t len = (size_t)(x % (big && x % 5 == 0 ? BIG_MAX : SMALL_MAX)), n;
+    size_t len = (size_t)(x % (big && x % 3 == 0 ? BIG_MAX : SMALL_MAX)), n;
 
     n = (size_t)snprintf(out, HEADER_SIZE, "%d %d %llu %zu\n", writer, file, (unsigned long long)seq, len);
     for (size_t i = 0; i < len; i += 8) {

@@ -8,7 +8,7 @@ ROUNDS=${1:-200} SEED=${2:-$(date +%s%N | cut -c8-16)}
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/harness.bash"
 
 POINTS=(store.apply store.commit store.committed store.checkpoint store.compact replica.propose replica.committed replica.store
-    replica.applied replica.marker replica.marked)
+    replica.applied)
 declare -A DEATHS=()
 STARTED=$SECONDS
 
@@ -29,11 +29,11 @@ give_up() {
     exit 1
 }
 
-await_death() { # await_death SECONDS: not polled too eagerly, as there are two cores
-    local end=$((SECONDS + $1 * QFS_TIME_SCALE + 1))
+await_death() { # await_death MILLISECONDS: not polled too eagerly, as there are two cores
+    local end=$(($(date +%s%N) + $1 * QFS_TIME_SCALE * 1000000))
     until [ -s "$MNT.exit" ]; do
-        ((SECONDS <= end)) || return 1
-        sleep 0.01
+        (($(date +%s%N) <= end)) || return 1
+        sleep 0.02
     done
 }
 
@@ -43,7 +43,7 @@ start_again() {
     if [ -n "${1:-}" ]; then
         QUORUMFS_FAILPOINTS=$1 daemon_start 2>"$QFS_ROOT/start.err" && return
         DEATHS[starting]=$((${DEATHS[starting]:-0} + 1))
-        await_death 5 || give_up "did not start, and did not die: $(cat "$QFS_ROOT/start.err")"
+        await_death 5000 || give_up "did not start, and did not die: $(cat "$QFS_ROOT/start.err")"
         umount -l "$MNT" 2>/dev/null
     fi
     daemon_start || give_up "does not start again"
@@ -64,37 +64,48 @@ check() {
     "$QUORUMFS" check "$DIR" >"$QFS_ROOT/check" 2>&1 || { cat "$QFS_ROOT/check"; give_up "check found damage"; }
 }
 
-choose_death() { # sets points (for the next daemon) and how
+# choose_death: sets points, for the next daemon, and how. Marker snapshots are rare, so whatever else is drawn may meet one as well.
+choose_death() {
+    points= how=random
+    [ "${QFS_FAILPOINTS:-1}" = 1 ] || return 0
     draw 10
-    if ((DRAWN < 6)) || [ "${QFS_FAILPOINTS:-1}" != 1 ]; then
-        points= how=random
-        return
+    if ((DRAWN >= 6)); then
+        draw ${#POINTS[@]}
+        how=${POINTS[DRAWN]}
+        case $how in
+            store.checkpoint | store.compact) draw 3 ;;
+            *) draw 300 ;;
+        esac
+        points=$how=crash@$((DRAWN + 1)),
     fi
-    draw ${#POINTS[@]}
-    how=${POINTS[DRAWN]}
-    case $how in
-        *checkpoint | *marke? | *compact) draw 3 ;;
-        *) draw 400 ;;
+    draw 4
+    case $DRAWN in
+        0) points+=replica.marker=crash@1 how+=', or at a marker' ;;
+        1) points+=replica.marked=crash@1 how+=', or after a marker' ;;
     esac
-    points=$how=crash@$((DRAWN + 1))
 }
 
 write_and_die() {
     local big=0 writer rc=0
-    draw 4
+    draw 2
     ((DRAWN)) || big=1
     within 60 ackwriter write "$MNT" "$QFS_ROOT/state" "$SEED$round" 8 $big >"$QFS_ROOT/writer" 2>&1 &
     writer=$!
-    draw 350
+    draw 200
     sleep 0.$(printf %03d $((DRAWN + 30)))
     draw 3
     ((DRAWN)) || [ -s "$MNT.exit" ] || (timeout 5 bash -c "r=\$(cat $MNT/.quorum/revision) && echo \$((r - 50)) > $MNT/.quorum/compact") 2>/dev/null
-    [ -z "$points" ] || await_death 0 || how=random
-    [ -s "$MNT.exit" ] || kill -9 "$(daemon_pid)"
-    await_death 10 || give_up "kill -9 did not end it"
+    [[ $how == random* ]] || await_death 300 || how=random
+    if [ -s "$MNT.exit" ]; then
+        how=${how#random, or } # it met the other point
+    else
+        kill -9 "$(daemon_pid)" 2>/dev/null
+    fi
+    await_death 10000 || give_up "kill -9 did not end it"
     [ "$(cat "$MNT.exit")" = 137 ] || give_up "it ended by itself with status $(cat "$MNT.exit")"
     wait $writer || rc=$?
     ((rc == 0)) || { cat "$QFS_ROOT/writer"; give_up "a writer got an error that a death does not explain, or hung (status $rc)"; }
+    how=${how%%,*}
     DEATHS[$how]=$((${DEATHS[$how]:-0} + 1))
 }
 
@@ -121,7 +132,8 @@ start_again
 verify_or_again
 daemon_stop || give_up "no clean end"
 log_check || give_up "unexpected lines in the log"
+marker=$(cd "$DIR/raft" && ls snapshot-*.meta 2>/dev/null | tail -1)
 acknowledged=$(cut -d' ' -f2 "$QFS_ROOT/writer")
 nothing_left || exit 1
-echo "$ROUNDS deaths in $((SECONDS - STARTED)) s, $acknowledged commits acknowledged, none lost"
+echo "$ROUNDS deaths in $((SECONDS - STARTED)) s, $acknowledged commits acknowledged, none lost; last marker: ${marker:-none}"
 for how in "${!DEATHS[@]}"; do echo "  ${DEATHS[$how]} $how"; done | sort -rn
