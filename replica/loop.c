@@ -139,7 +139,6 @@ int loop_init(struct replica *r, struct buf *why)
 {
     struct loop *l = &r->loop;
 
-    pthread_mutex_init(&l->lock, NULL);
     if (uv_loop_init(&l->uv))
         goto err;
     if (uv_async_init(&l->uv, &l->wake, wake_cb)) {
@@ -147,10 +146,11 @@ int loop_init(struct replica *r, struct buf *why)
         goto err;
     }
     l->wake.data = r;
+    pthread_mutex_lock(&l->lock);
     l->open = l->wakeable = true;
+    pthread_mutex_unlock(&l->lock);
     return 0;
 err:
-    pthread_mutex_destroy(&l->lock);
     buf_printf(why, "cannot make the raft loop: out of memory or file descriptors");
     return QE_NOMEM;
 }
@@ -191,13 +191,19 @@ void loop_stop(struct replica *r)
         close_raft(r);
         uv_run(&l->uv, UV_RUN_DEFAULT);
     } else {
+        pthread_mutex_lock(&l->lock);
         l->wakeable = false;
+        pthread_mutex_unlock(&l->lock);
         uv_walk(&l->uv, close_handle_cb, NULL);
         uv_run(&l->uv, UV_RUN_DEFAULT);
     }
     if (!l->abandoned && uv_loop_close(&l->uv))
         log_warn("replica", "the raft loop still had handles when it was closed");
-    pthread_mutex_destroy(&l->lock);
+}
+
+void loop_fini(struct replica *r)
+{
+    pthread_mutex_destroy(&r->loop.lock);
 }
 
 void replica_barrier(struct replica *r, struct replica_request *req)

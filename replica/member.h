@@ -102,6 +102,7 @@ int loop_init(struct replica *r, struct buf *why);      /* the libuv loop, its m
 int loop_start(struct replica *r, struct buf *why);     /* the thread; raft must have been started */
 void loop_wake(struct replica *r);                      /* any thread: look at the mailbox and at what waits */
 void loop_stop(struct replica *r);                      /* ends the thread, or undoes loop_init */
+void loop_fini(struct replica *r);                      /* when no other thread is left that could wake it */
 void loop_tick(struct replica *r);                      /* the loop's: time passed (guard's tick) */
 void loop_publish(struct replica *r);                   /* the loop's: copies raft's state for other threads */
 

@@ -230,6 +230,7 @@ static struct replica *member_new(const struct replica_options *options)
         return NULL;
     r->opt = *options;
     pthread_mutex_init(&r->lock, NULL);
+    pthread_mutex_init(&r->loop.lock, NULL); /* there before the loop is: whoever fails wakes it */
     submit_init(r);
     ino_init(r);
     if (dir_init(&r->dir, options->dir) == 0 && applier_init(r) == 0)
@@ -263,6 +264,7 @@ static void member_close(struct replica *r, bool loop_made)
     applier_fini(r);
     ino_fini(r);
     submit_fini(r);
+    loop_fini(r);
     pthread_mutex_destroy(&r->lock);
     free(r);
 }

@@ -224,6 +224,45 @@ static void sound_directory_starts(void **state)
     assert_int_equal(sh->check, 0);
 }
 
+static int check_body(void *arg)
+{
+    struct buf report = {0};
+
+    (void)arg;
+    alarm(SECONDS);
+    return replica_check(sh->m.dir, say, &report) ? 1 : 0;
+}
+
+/* Names, sizes, times and contents of everything in DIR, as text; but for the -shm, which is SQLite's shared memory and not data. */
+static void describe(struct buf *out)
+{
+    char cmd[1500], line[1000];
+    FILE *f;
+
+    snprintf(cmd, sizeof cmd, "cd '%s' && find . ! -name '*-shm' -printf '%%p %%s %%T@ %%m\\n' | sort && find . -type f ! -name '*-shm' | sort | xargs cksum", sh->m.dir);
+    f = popen(cmd, "r");
+    assert_non_null(f);
+    while (fgets(line, sizeof line, f))
+        buf_printf(out, "%s", line);
+    assert_int_equal(pclose(f), 0);
+}
+
+static void check_changes_nothing(void **state)
+{
+    struct buf before = {0}, after = {0};
+
+    (void)state;
+    fresh_copy();
+    describe(&before);
+    assert_int_equal(member_child(NULL, check_body, NULL), 0);
+    describe(&after);
+    for (char *save, *x = strtok_r((char *)buf_cstr(&after), "\n", &save); x; x = strtok_r(NULL, "\n", &save))
+        if (!strstr(buf_cstr(&before), x))
+            fail_msg("check has changed it: %s", x);
+    buf_fini(&before);
+    buf_fini(&after);
+}
+
 static void flip_in_a_closed_segment(void **state) { (void)state; flip_files("raft", "0", NULL, false); }
 static void flip_in_an_open_segment(void **state) { (void)state; flip_files("raft", "open-", NULL, false); }
 static void flip_in_metadata(void **state) { (void)state; flip_files("raft", "metadata", NULL, false); }
@@ -241,6 +280,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test(name)
         TEST(sound_directory_starts),
+        TEST(check_changes_nothing),
         TEST(flip_in_a_closed_segment),
         TEST(flip_in_an_open_segment),
         TEST(flip_in_metadata),
