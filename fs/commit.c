@@ -112,7 +112,7 @@ void commit_close(struct fs *fs)
 /* The path of an inode or of a pending creation, for the log. */
 static void commit_path(struct fs *fs, const struct inode *in, const struct creation *c, struct buf *out)
 {
-    int err = store_path(fs->reader, c ? c->parent : in->ino, out);
+    int err = fs->reader ? store_path(fs->reader, c ? c->parent : in->ino, out) : QE_SHUTDOWN;
 
     if (err)
         buf_printf(out, "(inode %llu)", (unsigned long long)in->ino);
@@ -259,6 +259,7 @@ static void commit_submit(struct commit *k, struct store_op *ops, size_t n_ops)
 
     call.changed[0] = k->h->in->node;
     call.changed[1] = k->creation ? k->creation->parent : 0;
+    call.wake = k->creation != NULL; /* other commits of the inode may be waiting for this one */
     call.done = k->call.kind == COMMIT_WRITE ? pending_done_write : pending_done_err;
     pending_submit(fs, &cmd, &call);
 }

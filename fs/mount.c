@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,8 +21,11 @@
 #include "store/base/clock.h"
 
 #define SPIN_NS INT64_C(50000)
+#define SPIN_STOLEN_NS INT64_C(500000) /* a look that took this long was interrupted by somebody else's work */
+#define SPIN_REST_NS INT64_C(1000000000)
 enum {
     SPIN_MISSES = 3,
+    BURST_MAX = 64,       /* requests before signals and the rest are looked at */
     LOCK_WAIT_MS = 10000, /* for an old process that is about to let go of DIR */
     STOP_LOOK_MS = 100,   /* while stopping, how often the deadline is looked at */
     CACHE_S = 1,          /* names and attributes in the kernel, where it is told of all changes */
@@ -39,6 +41,7 @@ struct mount {
     int64_t stop_deadline_ns; /* while stopping */
     int64_t served_ns;       /* when the newest request was served */
     int spin_misses;         /* how often looking again was in vain, lately */
+    int64_t spin_after_ns;   /* not before this time */
 };
 
 /* Replica's thread. */
@@ -159,25 +162,36 @@ static enum served mount_serve(struct mount *m)
     return fuse_session_exited(fs->se) ? SERVED_GONE : SERVED_ONE;
 }
 
+static void spin_pause(void)
+{
+#if defined __x86_64__ || defined __i386__
+    __builtin_ia32_pause();
+#endif
+}
+
 /* Serves what is there. A program that opens, reads and closes sends the next request a few microseconds after each answer, while
  * putting this thread to sleep and waking it on an idle processor costs tens. So it looks again for a short while before it sleeps,
- * as long as that pays: after SPIN_MISSES in vain only once the requests come quickly again. */
+ * as long as that pays: not after SPIN_MISSES in vain until requests come quickly again, and not for a second after others have
+ * taken the processor from it: on a busy machine waking is cheap and spinning is not. */
 static bool mount_serve_burst(struct mount *m)
 {
     enum served got = mount_serve(m);
-    int64_t now = clock_boottime_ns(), last = now;
+    int64_t last = clock_boottime_ns(), before = last, now = last;
 
     if (now - m->served_ns < SPIN_NS * 4)
         m->spin_misses = 0;
-    while (got != SERVED_GONE) {
-        if (got == SERVED_ONE)
-            last = clock_boottime_ns();
-        else if (m->spin_misses >= SPIN_MISSES || now - last >= SPIN_NS)
+    for (int n = 1; got != SERVED_GONE && n < BURST_MAX; before = now) {
+        if (got == SERVED_NONE && (m->spin_misses >= SPIN_MISSES || now < m->spin_after_ns || now - last >= SPIN_NS))
             break;
-        else
-            sched_yield();
+        spin_pause();
         got = mount_serve(m);
         now = clock_boottime_ns();
+        if (got == SERVED_ONE) {
+            last = now;
+            n++;
+        } else if (now - before > SPIN_STOLEN_NS) {
+            m->spin_after_ns = now + SPIN_REST_NS;
+        }
     }
     if (got == SERVED_NONE && m->spin_misses < SPIN_MISSES)
         m->spin_misses++;
@@ -204,7 +218,7 @@ static int mount_loop(struct mount *m, void (*ready)(void *), void *data)
             return 1;
         }
         if (fds[1].revents)
-            pending_drain(fs);
+            pending_woken(fs);
         if (fds[2].revents && read(m->signals, &info, sizeof info) == sizeof info)
             mount_begin_stop(m);
         if (fds[0].revents && !mount_serve_burst(m)) {
@@ -224,14 +238,14 @@ static void mount_close_handles(struct fs *fs)
 {
     struct inode *in, *tmp;
 
-    commit_log_lost(fs);
     HASH_ITER(hh, fs->inodes->by_node, in, tmp) {
         struct handle *h = in->handles;
 
         while (h) {
             struct handle *next = h->next;
 
-            handle_unref(h);
+            if (!h->released)
+                handle_unref(h);
             h = next;
         }
     }
@@ -241,20 +255,24 @@ static void mount_close(struct mount *m)
 {
     struct fs *fs = &m->fs;
 
+    if (fs->inodes)
+        commit_log_lost(fs);
+    if (fs->reader)
+        store_reader_close(fs->reader);
+    fs->reader = NULL;
+    if (fs->replica)
+        replica_stop(fs->replica); /* answers what is on its way; afterwards no other thread uses the session */
+    fs->replica = NULL;
+    if (fs->pending) {
+        pending_end(fs);
+        pending_close(fs);
+    }
     if (fs->inodes) {
         flock_close(fs);
         mount_close_handles(fs);
     }
     if (fs->se)
         fuse_session_destroy(fs->se); /* closes /dev/fuse: what is still asked gets ENOTCONN */
-    if (fs->reader)
-        store_reader_close(fs->reader);
-    if (fs->replica)
-        replica_stop(fs->replica);
-    if (fs->pending) {
-        pending_drain(fs);
-        pending_close(fs);
-    }
     commit_close(fs);
     inode_close_table(fs);
     fuse_opt_free_args(&m->args);

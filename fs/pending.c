@@ -172,7 +172,7 @@ static void pending_complete(struct replica_request *request, int err, int64_t r
     if (mine)
         fuse_req_interrupt_func(call.req, NULL, NULL);
     /* A caller that is answered here brings the loop to settle by its next request; nobody else does. */
-    mailbox_push(q, p, !(mine && call.done) || atomic_load(&q->wake_always));
+    mailbox_push(q, p, !(mine && call.done) || call.wake || atomic_load(&q->wake_always));
     if (mine && call.done)
         call.done(call.req, err, call.arg);
 }
@@ -238,9 +238,6 @@ void pending_drain(struct fs *fs)
         q->look = true;
     }
     while (atomic_exchange(&q->has_done, false)) {
-        eventfd_t count;
-
-        eventfd_read(q->wake, &count);
         pthread_mutex_lock(&q->lock);
         p = q->done;
         q->done = NULL;
@@ -257,17 +254,37 @@ void pending_drain(struct fs *fs)
         pending_look(q);
 }
 
+void pending_woken(struct fs *fs)
+{
+    eventfd_t count;
+
+    eventfd_read(fs->pending->wake, &count); /* before the drain: what is pushed after it writes again */
+    pending_drain(fs);
+}
+
+void pending_end(struct fs *fs)
+{
+    for (struct pending *p = fs->pending->live; p; p = p->next) {
+        if (p->reply_later)
+            fuse_reply_err(p->call.req, ESHUTDOWN);
+        p->reply_later = false;
+    }
+    pending_drain(fs);
+}
+
 void pending_submit(struct fs *fs, struct store_command *cmd, const struct pending_call *call)
 {
     const struct fuse_ctx *ctx = call->req ? fuse_req_ctx(call->req) : NULL;
-    struct pending *p = calloc(1, sizeof *p);
+    struct pending *p = fs->replica ? calloc(1, sizeof *p) : NULL;
     char comm[16];
 
     if (!p) {
+        int err = fs->replica ? QE_NOMEM : QE_SHUTDOWN;
+
         if (call->req)
-            fuse_reply_err(call->req, ENOMEM);
+            fuse_reply_err(call->req, fs_errno(err));
         if (call->settle)
-            call->settle(fs, NULL, QE_NOMEM, 0, 0, call->data);
+            call->settle(fs, NULL, err, 0, 0, call->data);
         return;
     }
     if (ctx && !cmd->comm) {

@@ -19,6 +19,7 @@ struct pending_call {
     uint64_t arg;            /* for done */
     fuse_ino_t changed[2];   /* nodes whose attributes the kernel may have and that change without its knowing; 0: none */
     pending_settle_cb settle; /* may be NULL if there is a done */
+    bool wake;               /* settle has more to do than to put away: others wait for it */
     void *data;              /* for settle */
 };
 
@@ -33,7 +34,10 @@ int pending_open(struct fs *fs);       /* makes fs->pending; 0 or QE_* */
 void pending_close(struct fs *fs);     /* when nothing is pending */
 int pending_fd(struct fs *fs);         /* readable when pending_drain has work */
 void pending_drain(struct fs *fs);     /* settles; looks at the callers that got a signal */
+void pending_woken(struct fs *fs);     /* the same, when pending_fd is readable */
 bool pending_none(struct fs *fs);      /* no command is on its way */
 void pending_stopping(struct fs *fs);  /* from now on each completion wakes the loop, so that it sees pending_none */
+/* When the reader is closed and replica has stopped: replies ESHUTDOWN to whom settle would reply, and settles without. */
+void pending_end(struct fs *fs);
 
 #endif

@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 /* Bits of the kernel's task flags (include/linux/sched.h), field 9 of /proc/PID/stat. */
-enum { FLAG_EXITING = 0x4, FLAG_SIGNALED = 0x400 };
+enum { FLAG_EXITING = 0x4, FLAG_SIGNALED = 0x400, SIGNAL_MASK = 0x7f };
 enum { KNOWN_MOUNTS = 64 };
 
 static char our_dev[32];
@@ -36,10 +36,25 @@ static ssize_t read_text(int dirfd, const char *path, char *out, size_t size)
     return n;
 }
 
+/* Killed, or gone by itself? The last field of /proc/TID/stat is the exit code of the whole process once it exits: its low bits are
+ * the signal. FLAG_SIGNALED alone would not do: a process of several threads that calls exit() has it on all but one. Who may not
+ * look into a process reads 0 there; then the flag is all there is, for a process of one thread. */
+static bool was_killed(unsigned long flags, long n_threads, const char *text)
+{
+    const char *last = strrchr(text, ' ');
+    long exit_code = last ? atol(last) : 0;
+
+    if (!(flags & FLAG_EXITING) && !(flags & FLAG_SIGNALED))
+        return false;
+    if (exit_code != 0 || geteuid() == 0)
+        return (exit_code & SIGNAL_MASK) != 0;
+    return (flags & FLAG_SIGNALED) && n_threads == 1;
+}
+
 bool proc_info(pid_t tid, struct proc_info *out)
 {
     char path[64], text[512], *p;
-    long ppid, pgrp, session, tty, tpgid;
+    long ppid, pgrp, session, tty, tpgid, n_threads;
     unsigned long flags;
     char state;
 
@@ -49,11 +64,12 @@ bool proc_info(pid_t tid, struct proc_info *out)
     if (read_text(AT_FDCWD, path, text, sizeof text) <= 0)
         return false;
     p = strrchr(text, ')'); /* the command name may hold anything */
-    if (!p || sscanf(p + 1, " %c %ld %ld %ld %ld %ld %lu", &state, &ppid, &pgrp, &session, &tty, &tpgid, &flags) != 7)
+    if (!p || sscanf(p + 1, " %c %ld %ld %ld %ld %ld %lu %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %ld", &state, &ppid, &pgrp, &session,
+                     &tty, &tpgid, &flags, &n_threads) != 8)
         return false;
     out->session = (pid_t)session;
     out->exiting = flags & FLAG_EXITING;
-    out->signaled = flags & FLAG_SIGNALED;
+    out->signaled = was_killed(flags, n_threads, p);
     return true;
 }
 
