@@ -417,7 +417,7 @@ static void *applier_main(void *arg)
             more = maintain(r, idle);
             dirty = !idle || more;
         }
-        if (now - a->compact_asked_ns >= (n > 0 ? COMPACT_BUSY_NS : COMPACT_IDLE_NS))
+        if (now - a->compact_asked_ns >= (n > 0 ? COMPACT_BUSY_NS : COMPACT_IDLE_NS) || (idle && a->compact_asked_ns < worked))
             propose_compaction(r);
     }
     discard(r);
