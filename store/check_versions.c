@@ -18,8 +18,8 @@ struct chain {
 };
 
 enum { COL_INO, COL_OP, COL_PREV, COL_JUMP, COL_JVER, COL_PARENT, COL_NAME, COL_MODE, COL_UID, COL_GID, COL_MTIME, COL_CTIME, COL_SIZE,
-       COL_CREATE_REV, COL_VERSION, COL_VSEQ, COL_XATTR, COL_VALUE_LEN, COL_BIG_LEN };
-static const char sql_row[] = "SELECT ino, op, prev, jump, jver, parent, name, mode, uid, gid, mtime, ctime, size, create_rev, version, vseq, xattr, "
+       COL_CREATE_REV, COL_VERSION, COL_VSEQ, COL_CHASH, COL_XATTR, COL_VALUE_LEN, COL_BIG_LEN };
+static const char sql_row[] = "SELECT ino, op, prev, jump, jver, parent, name, mode, uid, gid, mtime, ctime, size, create_rev, version, vseq, chash, xattr, "
                               "coalesce(length(value), 0), (SELECT length(data) FROM big WHERE vid = vseq AND size > 4096) FROM ver WHERE seq = ?1";
 
 /* ---- One version --------------------------------------------------------------------------------------------------------- */
@@ -44,15 +44,28 @@ static void check_head(struct check *k, const struct node *n, sqlite3_stmt *q)
     if (n->live && (col_u(q, COL_PARENT) != n->parent || !same(col_b(q, COL_NAME), n->name, n->name_len)))
         check_damage(k, "inode %" PRIu64 " has another name in its newest version", n->ino);
     if (col_i(q, COL_MODE) != n->mode || col_i(q, COL_UID) != n->uid || col_i(q, COL_GID) != n->gid || col_i(q, COL_SIZE) != n->size ||
-        col_i(q, COL_CREATE_REV) != n->create_rev || col_i(q, COL_VERSION) != n->version || col_i(q, COL_VSEQ) != n->vseq ||
+        col_i(q, COL_CREATE_REV) != n->create_rev || col_i(q, COL_VERSION) != n->version || col_i(q, COL_VSEQ) != n->vseq || col_u(q, COL_CHASH) != n->chash ||
         !same(col_b(q, COL_XATTR), n->xattr.data, n->xattr.len))
         check_damage(k, "inode %" PRIu64 " has other attributes in its newest version", n->ino);
     if (!dir && n->live && (col_i(q, COL_MTIME) != n->mtime || col_i(q, COL_CTIME) != n->ctime))
         check_damage(k, "inode %" PRIu64 " has other times in its newest version", n->ino);
 }
 
+static int check_bytes(struct check *k, const struct chain *c, const struct node *n, int64_t seq)
+{
+    struct content_at where = {seq, col_i(c->q, COL_VSEQ), col_i(c->q, COL_SIZE), col_u(c->q, COL_CHASH)};
+    struct buf content = {0};
+    int err = content_of(&k->s->conn, &where, &content);
+
+    buf_fini(&content);
+    if (err != QE_CORRUPT)
+        return err;
+    check_damage(k, "the content of inode %" PRIu64 " at revision %" PRId64 " is not what was written", n->ino, rev_of(seq));
+    return 0;
+}
+
 /* `needed`: a revision that can be read has this version. */
-static void check_content(struct check *k, struct chain *c, const struct node *n, int64_t seq, bool needed)
+static int check_content(struct check *k, struct chain *c, const struct node *n, int64_t seq, bool needed)
 {
     int64_t size = col_i(c->q, COL_SIZE), vseq = col_i(c->q, COL_VSEQ), want_inline = size > STORE_INLINE_MAX ? 0 : size;
     bool has_big = !col_is_null(c->q, COL_BIG_LEN);
@@ -60,13 +73,15 @@ static void check_content(struct check *k, struct chain *c, const struct node *n
     if (col_i(c->q, COL_VALUE_LEN) != want_inline)
         check_damage(k, "the content of inode %" PRIu64 " at revision %" PRId64 " has not its size", n->ino, rev_of(seq));
     if (size <= STORE_INLINE_MAX)
-        return;
+        return needed ? check_bytes(k, c, n, seq) : 0;
     if (needed && (!has_big || col_i(c->q, COL_BIG_LEN) != size))
         check_damage(k, "the content of inode %" PRIu64 " at revision %" PRId64 " is missing or has not its size", n->ino, rev_of(seq));
     if (has_big && vseq != c->last_big) {
         k->n_big++;
         c->last_big = vseq;
+        return needed ? check_bytes(k, c, n, seq) : 0;
     }
+    return 0;
 }
 
 static int push(struct chain *c, int64_t seq)
@@ -113,8 +128,9 @@ static int walk(struct check *k, struct chain *c, const struct node *n)
         }
         if (newer == INT64_MAX)
             check_head(k, n, c->q);
-        check_content(k, c, n, seq, newer == INT64_MAX || rev_of(newer) > k->s->st.compacted);
-        err = push(c, seq);
+        err = check_content(k, c, n, seq, newer == INT64_MAX || rev_of(newer) > k->s->st.compacted);
+        if (!err)
+            err = push(c, seq);
         newer = seq;
         seq = col_i(c->q, COL_PREV);
         conn_reset(c->q);
@@ -147,19 +163,6 @@ static void check_jumps(struct check *k, const struct chain *c, const struct nod
         check_damage(k, "inode %" PRIu64 " and its newest version have different jump pointers", n->ino);
 }
 
-static int check_hash(struct check *k, const struct node *n)
-{
-    struct buf content = {0};
-    int err = n->live ? node_content(k->s, n, &content) : 0;
-
-    if (err == QE_CORRUPT) /* was reported by its size */
-        err = 0;
-    else if (!err && n->live && hash_content(content.data, content.len) != n->chash)
-        check_damage(k, "the content of inode %" PRIu64 " is not what was written", n->ino);
-    buf_fini(&content);
-    return err;
-}
-
 static int check_inode(struct check *k, struct chain *c, uint64_t ino)
 {
     struct node n;
@@ -170,7 +173,6 @@ static int check_inode(struct check *k, struct chain *c, uint64_t ino)
     if (!err) {
         check_jumps(k, c, &n);
         k->n_versions += (int64_t)c->n;
-        err = check_hash(k, &n);
     }
     node_fini(&n);
     return err;

@@ -104,6 +104,8 @@ void arena_free(struct arena *a)
     free(a);
 }
 
+static const uint32_t KNOWN_VALID = STORE_ATTR_MODE | STORE_ATTR_UID | STORE_ATTR_GID | STORE_ATTR_MTIME | STORE_ATTR_KILLPRIV;
+
 /* ---- Decoding ------------------------------------------------------------------------------------------------------------ */
 
 static struct store_bytes bytes_of(const ProtobufCBinaryData *b)
@@ -144,7 +146,7 @@ static bool decode_xattrs(struct arena *a, const Qfs__Op *in, struct store_op *o
 static bool decode_op(struct arena *a, const Qfs__Op *in, struct store_op *out)
 {
     if (in->base.n_unknown_fields || in->kind < STORE_OP_COMMIT || in->kind > STORE_OP_RESERVE || in->n_edits > STORE_EDITS_MAX ||
-        in->n_xattrs > STORE_XATTR_TOTAL_MAX)
+        in->n_xattrs > STORE_XATTR_TOTAL_MAX || in->valid & ~KNOWN_VALID)
         return false;
     *out = (struct store_op){.kind = (enum store_op_kind)in->kind, .ino = in->ino, .parent = in->parent, .parent2 = in->parent2,
                              .name = bytes_of(&in->name), .name2 = bytes_of(&in->name2), .new_ino = in->new_ino, .mode = in->mode,

@@ -76,6 +76,8 @@ static int configure(struct conn *c, enum conn_kind kind, size_t cache_bytes)
     err = conn_exec(c, sql);
     if (!err)
         err = conn_exec(c, "PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF; PRAGMA wal_autocheckpoint = 0;");
+    if (kind == CONN_READER) /* while the writer recovers or starts the WAL over */
+        (void)sqlite3_busy_timeout(c->db, 1000);
     if (!err && kind == CONN_READER)
         err = conn_exec(c, "PRAGMA query_only = ON; PRAGMA mmap_size = 1073741824;");
     if (!err && kind == CONN_WRITER) /* Debian compiles secure_delete on: deleting 1 MiB would write it once more */

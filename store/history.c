@@ -66,7 +66,12 @@ static void attr_from_row(sqlite3_stmt *q, struct store_attr *out)
     out->content = col_i(q, 11);
 }
 
-static int attr_now(struct conn *c, uint64_t ino, struct store_attr *out, int64_t *seq)
+static struct content_at where_from_row(sqlite3_stmt *q)
+{
+    return (struct content_at){.seq = col_i(q, 10), .vseq = col_i(q, 11), .size = col_i(q, 7), .chash = col_u(q, 12)};
+}
+
+static int attr_now(struct conn *c, uint64_t ino, struct store_attr *out, struct content_at *where)
 {
     sqlite3_stmt *q = conn_stmt(c, STMT_NODE_ATTR);
     bool found, live;
@@ -78,31 +83,33 @@ static int attr_now(struct conn *c, uint64_t ino, struct store_attr *out, int64_
         return err ? err : QE_NOENT;
     live = !col_is_null(q, 1);
     attr_from_row(q, out);
-    out->nlink = (uint32_t)col_i(q, 12);
-    *seq = col_i(q, 10);
+    out->nlink = (uint32_t)col_i(q, 13);
+    *where = where_from_row(q);
     conn_reset(q);
     return live ? 0 : QE_NOENT;
 }
 
-int attr_at(struct conn *c, int64_t at, uint64_t ino, struct store_attr *out, int64_t *seq)
+int attr_at(struct conn *c, int64_t at, uint64_t ino, struct store_attr *out, struct content_at *where)
 {
     sqlite3_stmt *q = conn_stmt(c, STMT_VER_ATTR);
     bool found, gone;
+    int64_t seq;
     int err;
 
     if (at == STORE_HEAD)
-        return attr_now(c, ino, out, seq);
-    err = version_at(c, ino, at, seq);
-    if (err || *seq == 0)
+        return attr_now(c, ino, out, where);
+    err = version_at(c, ino, at, &seq);
+    if (err || seq == 0)
         return err ? err : QE_NOENT;
-    bind_i(q, 1, *seq);
+    bind_i(q, 1, seq);
     err = conn_row(c, q, &found);
     if (err || !found)
         return err ? err : QE_NOENT; /* compacted together with the end of the inode */
     attr_from_row(q, out);
     /* How many subdirectories there were is not kept; 1 is what tools take for "not counted". */
     out->nlink = 1;
-    gone = col_i(q, 12) == STORE_EV_DELETE || col_i(q, 12) == STORE_EV_RMDIR;
+    *where = where_from_row(q);
+    gone = col_i(q, 13) == STORE_EV_DELETE || col_i(q, 13) == STORE_EV_RMDIR;
     conn_reset(q);
     return gone ? QE_NOENT : 0;
 }
@@ -134,24 +141,25 @@ int lookup_at(struct conn *c, int64_t at, uint64_t parent, struct store_bytes na
     return err == QE_NOENT ? lookup_in(c, conn_stmt(c, STMT_NAMEH_GET), parent, name, at, ino) : err;
 }
 
-int content_of(struct conn *c, int64_t seq, int64_t vseq, int64_t size, struct buf *out)
+int content_of(struct conn *c, const struct content_at *where, struct buf *out)
 {
-    sqlite3_stmt *q = conn_stmt(c, size > STORE_INLINE_MAX ? STMT_BIG_GET : STMT_VER_VALUE);
+    bool large = where->size > STORE_INLINE_MAX;
+    sqlite3_stmt *q = conn_stmt(c, large ? STMT_BIG_GET : STMT_VER_VALUE);
     struct store_bytes content;
     bool found;
     int err;
 
-    if (size == 0)
+    if (where->size == 0)
         return 0;
-    bind_i(q, 1, size > STORE_INLINE_MAX ? vseq : seq);
+    bind_i(q, 1, large ? where->vseq : where->seq);
     err = conn_row(c, q, &found);
     if (err || !found)
         return err ? err : QE_CORRUPT;
     content = col_b(q, 0);
     if (!content.data && sqlite3_errcode(c->db) == SQLITE_NOMEM)
         err = QE_NOMEM;
-    else if (content.len != (size_t)size)
-        err = QE_CORRUPT;
+    else if (content.len != (size_t)where->size || hash_content(content.data, content.len) != where->chash)
+        err = QE_CORRUPT; /* SQLite has no checksums of its own: damage on the disk shows here */
     else
         err = buf_append(out, content.data, content.len);
     conn_reset(q);

@@ -225,11 +225,16 @@ int change_add(struct store *s, struct txn *t, int op, const struct node *n);
 
 /* ---- Old versions (history.c) -------------------------------------------------------------------------------------------- */
 
+struct content_at { /* a version and where its content is */
+    int64_t seq, vseq, size; /* as in table ver */
+    uint64_t chash;
+};
+
 /* The newest version of `ino` at or before `rev`, 0 when it had none. The caller has checked that rev is not compacted. */
 int version_at(struct conn *c, uint64_t ino, int64_t rev, int64_t *seq);
-int attr_at(struct conn *c, int64_t at, uint64_t ino, struct store_attr *out, int64_t *seq);
+int attr_at(struct conn *c, int64_t at, uint64_t ino, struct store_attr *out, struct content_at *where);
 int lookup_at(struct conn *c, int64_t at, uint64_t parent, struct store_bytes name, uint64_t *ino);
-int content_of(struct conn *c, int64_t seq, int64_t vseq, int64_t size, struct buf *out);
+int content_of(struct conn *c, const struct content_at *where, struct buf *out); /* QE_CORRUPT when it is not what was written */
 
 /* ---- Commands (codec.c, crc32c.c) ---------------------------------------------------------------------------------------- */
 

@@ -244,11 +244,12 @@ static void bind_version(struct store *s, sqlite3_stmt *q, const struct node *n,
     bind_i(q, 17, n->create_rev);
     bind_i(q, 18, n->version);
     bind_i(q, 19, n->vseq);
-    bind_i(q, 20, s->st.hist_total);
+    bind_u(q, 20, n->chash);
+    bind_i(q, 21, s->st.hist_total);
     if (n->xattr.len)
-        bind_b(q, 21, n->xattr.data, n->xattr.len);
+        bind_b(q, 22, n->xattr.data, n->xattr.len);
     else
-        bind_null(q, 21);
+        bind_null(q, 22);
 }
 
 static int put_version(struct store *s, struct txn *t, struct node *n, int64_t prev, int op, const struct store_bytes *content)
@@ -259,15 +260,15 @@ static int put_version(struct store *s, struct txn *t, struct node *n, int64_t p
 
     bind_version(s, q, n, prev, op);
     if (content) {
-        bind_i(q, 22, cmd->member);
-        bind_i(q, 23, cmd->uid);
-        bind_i(q, 24, cmd->pid);
-        bind_b(q, 25, cmd->comm, strlen(cmd->comm));
-        bind_null(q, 26);
+        bind_i(q, 23, cmd->member);
+        bind_i(q, 24, cmd->uid);
+        bind_i(q, 25, cmd->pid);
+        bind_b(q, 26, cmd->comm, strlen(cmd->comm));
+        bind_null(q, 27);
         if (content->len > STORE_INLINE_MAX)
             err = put_big(s, n->vseq, content);
         else if (content->len)
-            bind_b(q, 26, content->data, content->len);
+            bind_b(q, 27, content->data, content->len);
     }
     if (!err)
         err = conn_run(&s->conn, q);

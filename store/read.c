@@ -7,6 +7,7 @@
 struct store_reader {
     struct conn conn;       /* the reader's thread only */
     bool begun;             /* between store_read_begin and store_read_end */
+    int depth;              /* functions at work: a callback may read, too */
     int64_t rev, compacted; /* of the transaction begun */
 };
 
@@ -83,14 +84,21 @@ void store_read_end(struct store_reader *r)
     end(r);
 }
 
+static void close_at(struct store_reader *r)
+{
+    if (--r->depth == 0 && !r->begun)
+        end(r);
+}
+
 /* Each function below is open_at ... close_at: within the transaction begun, or one of its own. `at` becomes STORE_HEAD when it names
  * the newest revision. */
 static int open_at(struct store_reader *r, int64_t *at)
 {
-    int err = r->begun ? 0 : begin(r);
+    int err = r->begun || r->depth ? 0 : begin(r);
 
     if (err)
         return err;
+    r->depth++;
     if (*at != STORE_HEAD && *at < r->compacted)
         err = QE_STALE;
     else if (*at != STORE_HEAD && *at < 1)
@@ -99,15 +107,9 @@ static int open_at(struct store_reader *r, int64_t *at)
         err = QE_RANGE;
     else if (*at == r->rev)
         *at = STORE_HEAD;
-    if (err && !r->begun)
-        end(r);
+    if (err)
+        close_at(r);
     return err;
-}
-
-static void close_at(struct store_reader *r)
-{
-    if (!r->begun)
-        end(r);
 }
 
 /* ---- Entries ------------------------------------------------------------------------------------------------------------- */
@@ -116,14 +118,14 @@ int store_lookup(struct store_reader *r, int64_t at, uint64_t parent, const void
 {
     struct store_attr attr;
     uint64_t ino;
-    int64_t seq;
+    struct content_at where;
     int err = open_at(r, &at);
 
     if (err)
         return err;
     err = lookup_at(&r->conn, at, parent, (struct store_bytes){name, len}, &ino);
     if (!err)
-        err = attr_at(&r->conn, at, ino, &attr, &seq);
+        err = attr_at(&r->conn, at, ino, &attr, &where);
     if (!err)
         *out = attr;
     close_at(r);
@@ -133,12 +135,12 @@ int store_lookup(struct store_reader *r, int64_t at, uint64_t parent, const void
 int store_getattr(struct store_reader *r, int64_t at, uint64_t ino, struct store_attr *out)
 {
     struct store_attr attr;
-    int64_t seq;
+    struct content_at where;
     int err = open_at(r, &at);
 
     if (err)
         return err;
-    err = attr_at(&r->conn, at, ino, &attr, &seq);
+    err = attr_at(&r->conn, at, ino, &attr, &where);
     if (!err)
         *out = attr;
     close_at(r);
@@ -148,16 +150,16 @@ int store_getattr(struct store_reader *r, int64_t at, uint64_t ino, struct store
 int store_content(struct store_reader *r, int64_t at, uint64_t ino, struct buf *out, struct store_attr *attr)
 {
     struct store_attr a;
-    int64_t seq;
+    struct content_at where;
     int err = open_at(r, &at);
 
     if (err)
         return err;
-    err = attr_at(&r->conn, at, ino, &a, &seq);
+    err = attr_at(&r->conn, at, ino, &a, &where);
     if (!err && store_ino_kind(ino) == STORE_DIR)
         err = QE_ISDIR;
     if (!err)
-        err = content_of(&r->conn, seq, a.content, a.size, out);
+        err = content_of(&r->conn, &where, out);
     if (!err && attr)
         *attr = a;
     close_at(r);
@@ -186,12 +188,12 @@ static int list(struct conn *c, int64_t at, uint64_t dir, struct store_bytes aft
 int store_list(struct store_reader *r, int64_t at, uint64_t dir, const void *after, size_t after_len, store_dirent_cb cb, void *data)
 {
     struct store_attr attr;
-    int64_t seq;
+    struct content_at where;
     int err = open_at(r, &at);
 
     if (err)
         return err;
-    err = attr_at(&r->conn, at, dir, &attr, &seq);
+    err = attr_at(&r->conn, at, dir, &attr, &where);
     if (!err && store_ino_kind(dir) != STORE_DIR)
         err = QE_NOTDIR;
     if (!err)
@@ -208,13 +210,13 @@ static int xattrs_at(struct conn *c, int64_t at, uint64_t ino, struct buf *out)
     sqlite3_stmt *q = conn_stmt(c, STMT_VER_XATTR);
     struct store_attr attr;
     struct store_bytes blob;
-    int64_t seq;
+    struct content_at where;
     bool found;
-    int err = attr_at(c, at, ino, &attr, &seq);
+    int err = attr_at(c, at, ino, &attr, &where);
 
     if (err)
         return err;
-    bind_i(q, 1, seq);
+    bind_i(q, 1, where.seq);
     err = conn_row(c, q, &found);
     if (err || !found)
         return err ? err : QE_CORRUPT;
@@ -333,14 +335,14 @@ static int writer_of(struct conn *c, int64_t seq, struct store_writer *out)
 int store_writer(struct store_reader *r, int64_t at, uint64_t ino, struct store_writer *out)
 {
     struct store_attr attr;
-    int64_t seq;
+    struct content_at where;
     int err = open_at(r, &at);
 
     if (err)
         return err;
-    err = attr_at(&r->conn, at, ino, &attr, &seq);
+    err = attr_at(&r->conn, at, ino, &attr, &where);
     if (!err)
-        err = writer_of(&r->conn, seq, out);
+        err = writer_of(&r->conn, where.seq, out);
     close_at(r);
     return err;
 }

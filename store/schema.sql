@@ -80,6 +80,7 @@ CREATE TABLE ver(
   version INTEGER NOT NULL,
   lease INTEGER,
   vseq INTEGER NOT NULL,          -- replicated: content is in big(vid = vseq) when size > 4096, else in `value` of this very row
+  chash INTEGER NOT NULL,         -- replicated: XXH3 of the content; a reader compares
   hist INTEGER NOT NULL,          -- replicated: meta.hist_total after this row; finds what a compaction frees
   w_member INTEGER NOT NULL,      -- replicated: who made the last commit: member,
   w_uid INTEGER NOT NULL,         --   user,

@@ -1,11 +1,11 @@
 #include "store/stmt.h"
 
 /* The columns of a state, in the order of node__attr_from_row. */
-#define ATTR_COLUMNS "ino, parent, mode, uid, gid, mtime, ctime, size, create_rev, version, seq, vseq"
+#define ATTR_COLUMNS "ino, parent, mode, uid, gid, mtime, ctime, size, create_rev, version, seq, vseq, chash"
 #define VER_COLUMNS \
     "seq, ino, op, prev, jump, jver, parent, name, old_parent, old_name, mode, uid, gid, mtime, ctime, size, create_rev, version, " \
-    "vseq, hist, xattr, w_member, w_uid, w_pid, w_comm, value"
-#define VER_VALUES "?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21"
+    "vseq, chash, hist, xattr, w_member, w_uid, w_pid, w_comm, value"
+#define VER_VALUES "?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22"
 
 enum { READ = 0, WRITE = 1 };
 
@@ -44,7 +44,7 @@ const struct stmt_def stmt_defs[STMT_N] = {
     [STMT_NODE_TOUCH] = {"UPDATE node SET mtime = ?2, ctime = ?3, nlink = ?4 WHERE ino = ?1", WRITE},
     [STMT_NODE_DELETE] = {"DELETE FROM node WHERE ino = ?1 AND parent IS NULL", WRITE},
 
-    [STMT_VER_INSERT] = {"INSERT INTO ver(" VER_COLUMNS ") VALUES(" VER_VALUES ", ?22, ?23, ?24, ?25, ?26)", WRITE},
+    [STMT_VER_INSERT] = {"INSERT INTO ver(" VER_COLUMNS ") VALUES(" VER_VALUES ", ?23, ?24, ?25, ?26, ?27)", WRITE},
     /* The new row keeps content and writer of the row before. */
     [STMT_VER_CARRY] = {"INSERT INTO ver(" VER_COLUMNS ") SELECT " VER_VALUES ", w_member, w_uid, w_pid, w_comm, value FROM ver "
                         "WHERE seq = ?4", WRITE},

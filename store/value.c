@@ -3,7 +3,7 @@
 
 int node_content(struct store *s, const struct node *n, struct buf *out)
 {
-    return n->size ? content_of(&s->conn, n->seq, n->vseq, n->size, out) : 0;
+    return content_of(&s->conn, &(struct content_at){n->seq, n->vseq, n->size, n->chash}, out);
 }
 
 /* Sizes in between count as well, so that no edit can ask for more memory than a content may have. */

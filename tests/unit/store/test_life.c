@@ -292,7 +292,7 @@ static void check_finds_damage_and_names_it(void **state)
     assert_found("UPDATE ver SET jump = jump + 1 WHERE jump > 0", "leads nowhere");
     assert_found("UPDATE ver SET hist = 0 WHERE hist > 9000", "goes back");
     assert_found("INSERT INTO ver SELECT seq + 1, 44, op, 0, 0, 0, parent, name, old_parent, old_name, mode, uid, gid, mtime, ctime, 0, create_rev, "
-                 "version, lease, vseq, hist, w_member, w_uid, w_pid, w_comm, cause, xattr, NULL FROM ver ORDER BY seq DESC LIMIT 1", "belong to no inode");
+                 "version, lease, vseq, chash, hist, w_member, w_uid, w_pid, w_comm, cause, xattr, NULL FROM ver ORDER BY seq DESC LIMIT 1", "belong to no inode");
     assert_found("UPDATE name_h SET to_rev = 99", "said to have lasted");
     assert_found("UPDATE name_h SET ino = 400", "of which nothing is left");
     assert_found("INSERT INTO name_h SELECT parent, name, 1, 90000, ino FROM node WHERE name = CAST('d' AS BLOB)", "two inodes");
