@@ -215,6 +215,7 @@ int64_t setting_size(const char *text); /* of a canonical value */
 /* ---- State, changes, meta (apply.c, open.c) --------------------------------------------------------------------------------- */
 
 int meta_load(struct conn *c, struct state *st, uint8_t cluster_id[STORE_CLUSTER_ID_SIZE], uint64_t *epoch, int64_t *format);
+int store_verify(struct store *s); /* verify.c: QE_CORRUPT when a small database is damaged */
 int meta_save(struct store *s);
 void glance_publish(struct store *s);
 int store_reload(struct store *s); /* st and sessions from the tables, after a rollback */

@@ -334,6 +334,8 @@ static int open_database(struct store *s, const struct store_options *o, const s
         err = conn_prepare(&s->conn, CONN_WRITER);
     if (!err)
         err = store_reload(s);
+    if (!err)
+        err = store_verify(s);
     if (err)
         return why_set(why, err, "cannot open \"%s\": %s", s->path, s->conn.msg[0] ? s->conn.msg : qfs_strerror(err));
     if (s->epoch != cur->epoch)

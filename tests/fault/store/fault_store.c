@@ -3,6 +3,7 @@
  * then lead to the same hash.
  *
  *     fault_store alloc|io|full [retry] [lasting]
+ *     fault_store crash                 (kill -9 at each hit of each failpoint, instead)
  *
  * With `retry` the call that failed is made again on the same store; without, the store is closed and opened. */
 #include <fcntl.h>
@@ -12,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -45,7 +47,8 @@ static char big[9000];
 
 static void add_entry(const struct store_op *ops, size_t n, bool session)
 {
-    struct store_command cmd = {.session = session ? 0 : 1, .seq = ++n_seq, .acked = n_seq > 3 ? n_seq - 3 : 0, .member = 1, .time_ns = 5000 + (int64_t)n_seq,
+    const uint64_t seq = ++n_seq;
+    struct store_command cmd = {.session = session ? 0 : 1, .seq = seq, .acked = seq > 3 ? seq - 3 : 0, .member = 1, .time_ns = 5000 + (int64_t)seq,
                                 .comm = "fault", .ops = ops, .n_ops = n};
     struct store_bytes bytes;
     struct buf b = {0};
@@ -205,6 +208,7 @@ static int day_go_on(struct day *d)
         if (!err && i % 8 == 7)
             err = store_maintain(d->s, 5, true, &more);
     }
+    more = true;
     for (int i = 0; !err && more && i < 100; i++)
         err = store_maintain(d->s, 5, true, &more);
     return err ? err : store_sync(d->s, &index);
@@ -270,6 +274,33 @@ static void restore(const char *dir)
             FAIL("cannot write %s", path);
         close(fd);
     }
+}
+
+/* What a crash left, under other names, for later. */
+static void move_crashed(const char *dir, long n, bool back)
+{
+    static const char *const names[] = {"state-1.db", "state-1.db-wal", "state-1.db-shm"};
+
+    for (int i = 0; i < 3; i++) {
+        char here[128], there[128];
+
+        snprintf(here, sizeof here, "%s/%s", dir, names[i]);
+        snprintf(there, sizeof there, "%s/crash-%ld-%d", dir, n, i);
+        if (back)
+            unlink(here);
+        if (rename(back ? there : here, back ? here : there) && i == 0)
+            FAIL("rename");
+    }
+}
+
+static void keep_crashed(const char *dir, long n)
+{
+    move_crashed(dir, n, false);
+}
+
+static void use_crashed(const char *dir, long n)
+{
+    move_crashed(dir, n, true);
 }
 
 /* ---- All faults ----------------------------------------------------------------------------------------------------------- */
@@ -344,6 +375,68 @@ static bool one_create(struct kit *k, enum fault_kind kind, long n)
     return fired;
 }
 
+/* ---- All crashes ---------------------------------------------------------------------------------------------------------- */
+
+/* False: the child was not killed, it saw the point fewer times. */
+static bool child_dies(const char *dir, const char *point, long hit)
+{
+    struct day d = {.dir = dir};
+    char env[64];
+    int status;
+    pid_t pid;
+
+    fflush(stdout);
+    pid = fork();
+    if (pid == 0) {
+        snprintf(env, sizeof env, "%s=crash@%ld", point, hit);
+        setenv("QUORUMFS_FAILPOINTS", env, 1);
+        _exit(day_open(&d) || day_go_on(&d) ? 1 : 0);
+    }
+    if (pid < 0 || waitpid(pid, &status, 0) != pid)
+        FAIL("fork");
+    if (WIFEXITED(status) && WEXITSTATUS(status) != 0)
+        FAIL("the child failed instead of dying at %s", point);
+    return WIFSIGNALED(status);
+}
+
+static int crashes(const char *dir)
+{
+    static const char *const points[] = {"store.apply", "store.commit", "store.committed", "store.checkpoint", "store.compact"};
+    struct day d = {.dir = dir};
+    uint64_t want;
+    long total = 0;
+
+    /* No failpoint has been met before a child is made: a process reads its list once. */
+    restore(dir);
+    for (int p = 0; p < 5; p++) {
+        for (at_fault = 1;; at_fault++, total++) {
+            restore(dir);
+            if (!child_dies(dir, points[p], at_fault))
+                break;
+            if (store_check(dir, kit_say, NULL, NULL))
+                FAIL("damage after a crash at %s", points[p]);
+            keep_crashed(dir, total);
+        }
+        if (at_fault == 1)
+            FAIL("nothing died at %s", points[p]);
+    }
+    restore(dir);
+    want = reference(dir);
+    for (long i = 0; i < total; i++) {
+        at_fault = i;
+        use_crashed(dir, i);
+        if (day_open(&d) || day_go_on(&d))
+            FAIL("cannot go on after crash %ld", i);
+        if (hash_of(&d) != want)
+            FAIL("another hash after crash %ld", i);
+        day_close(&d);
+        if (store_check(dir, kit_say, NULL, NULL))
+            FAIL("damage in the end, after crash %ld", i);
+    }
+    printf("fault_store: %ld crashes\n", total);
+    return total > 20 ? 0 : 1;
+}
+
 int main(int argc, char **argv)
 {
     enum fault_kind kind = argc > 1 && !strcmp(argv[1], "io") ? FAULT_IO : argc > 1 && !strcmp(argv[1], "full") ? FAULT_FULL : FAULT_ALLOC;
@@ -362,6 +455,12 @@ int main(int argc, char **argv)
     if (kit_create(&kit))
         FAIL("create");
     remember(kit.dir);
+    if (argc > 1 && !strcmp(argv[1], "crash")) {
+        int status = crashes(kit.dir);
+
+        kit_fini(&kit);
+        return status;
+    }
     want = reference(kit.dir);
     for (at_fault = n; one_day(kit.dir, kind, n, lasting, retry, want); at_fault = ++n)
         ;

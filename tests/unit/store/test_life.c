@@ -306,6 +306,69 @@ static void check_finds_damage_and_names_it(void **state)
                  "name = CAST('f' AS BLOB)", "damage");
 }
 
+static void a_damaged_content_is_an_error_and_not_other_bytes(void **state)
+{
+    struct kit *k = *state;
+    struct buf b = {0};
+    uint64_t ino;
+
+    assert_int_equal(kit_put(k, ROOT, "f", "one"), 0);
+    ino = k->res.ino;
+    kit_close(k);
+    sql(k, "UPDATE ver SET value = CAST('owe' AS BLOB) WHERE value = CAST('one' AS BLOB)");
+    assert_int_equal(kit_open(k), 0);
+    assert_int_equal(store_content(k->r, STORE_HEAD, ino, &b, NULL), QE_CORRUPT);
+    assert_int_equal(b.len, 0);
+    kit_close(k);
+    sql(k, "UPDATE ver SET value = CAST('one' AS BLOB) WHERE value = CAST('owe' AS BLOB)");
+    assert_int_equal(kit_open(k), 0);
+    kit_assert_content(k, STORE_HEAD, ino, "one");
+}
+
+static void a_flipped_byte_of_the_database_is_refused_or_harmless(void **state)
+{
+    struct kit *k = *state;
+    struct said said = {{0}};
+    char path[256];
+    struct stat st;
+    int fd, refused = 0;
+
+    for (int i = 0; i < 40; i++)
+        assert_int_equal(kit_put(k, ROOT, i % 2 ? "f" : "g", "some text"), 0);
+    kit_close(k);
+    in_dir(k, "state-1.db", path);
+    fd = open(path, O_RDWR);
+    assert_int_equal(fstat(fd, &st), 0);
+    for (off_t at = 13; at < st.st_size; at += 97) {
+        uint8_t was, now;
+        struct store *s = NULL;
+        struct store_reader *r = NULL;
+        struct buf content = {0};
+        struct store_attr a;
+
+        assert_int_equal(pread(fd, &was, 1, at), 1);
+        now = was ^ 0x10;
+        assert_int_equal(pwrite(fd, &now, 1, at), 1);
+        if (store_open(&(struct store_options){.dir = k->dir}, &s, NULL)) {
+            refused++;
+        } else { /* then the present is what it was */
+            assert_int_equal(store_reader_open(s, &r), 0);
+            if (store_lookup(r, STORE_HEAD, ROOT, "f", 1, &a) == 0 && store_content(r, STORE_HEAD, a.ino, &content, NULL) == 0)
+                assert_string_equal(buf_cstr(&content), "some text");
+            else
+                refused++;
+            store_reader_close(r);
+            store_close(s);
+        }
+        buf_fini(&content);
+        assert_int_equal(pwrite(fd, &was, 1, at), 1);
+    }
+    close(fd);
+    assert_true(refused > 10);
+    assert_int_equal(store_check(k->dir, keep_line, &said, NULL), 0);
+    assert_int_equal(kit_open(k), 0);
+}
+
 static void check_finds_damaged_pages(void **state)
 {
     struct kit *k = *state;
@@ -343,6 +406,8 @@ int main(void)
         KIT_TEST(open_says_what_is_wrong),
         KIT_TEST(a_flipped_byte_of_current_is_noticed),
         KIT_TEST(check_finds_damage_and_names_it),
+        KIT_TEST(a_damaged_content_is_an_error_and_not_other_bytes),
+        KIT_TEST(a_flipped_byte_of_the_database_is_refused_or_harmless),
         KIT_TEST(check_finds_damaged_pages),
     };
 

@@ -1,0 +1,99 @@
+/* Looking a small database over when it is opened: SQLite has no checksums in its file, so a byte that the disk changed would be
+ * served as if somebody had written it. Pages and index are checked by SQLite, and the state hash is computed once more from the rows;
+ * contents are compared with their hashes when they are read. Large databases are left to `store_check`. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "store/internal.h"
+
+#define VERIFY_BYTES_MAX (INT64_C(64) << 20) /* about 0.2 s */
+
+static int verify_pages(struct store *s)
+{
+    sqlite3_stmt *q = NULL;
+    int rc = sqlite3_prepare_v2(s->conn.db, "PRAGMA integrity_check(1)", -1, &q, NULL), err = 0;
+
+    if (rc == SQLITE_OK)
+        rc = sqlite3_step(q);
+    if (rc != SQLITE_ROW) {
+        err = rc == SQLITE_DONE ? QE_CORRUPT : conn_error(&s->conn, rc);
+    } else if (strcmp((const char *)sqlite3_column_text(q, 0) ? (const char *)sqlite3_column_text(q, 0) : "", "ok")) {
+        snprintf(s->conn.msg, sizeof s->conn.msg, "it is damaged: %s", (const char *)sqlite3_column_text(q, 0));
+        err = QE_CORRUPT;
+    }
+    sqlite3_finalize(q);
+    return err;
+}
+
+static int sum_nodes(struct store *s, uint64_t *sum)
+{
+    sqlite3_stmt *q = NULL;
+    int rc = sqlite3_prepare_v2(s->conn.db, "SELECT ino FROM node WHERE parent IS NOT NULL", -1, &q, NULL), err;
+    bool found;
+
+    if (rc)
+        return conn_error(&s->conn, rc);
+    while (!(err = conn_row(&s->conn, q, &found)) && found) {
+        struct node n;
+
+        err = node_load(s, col_u(q, 0), &n);
+        if (!err)
+            *sum += n.was.hash;
+        node_fini(&n);
+        if (err)
+            break;
+    }
+    sqlite3_finalize(q);
+    return err == QE_NOENT ? QE_CORRUPT : err;
+}
+
+static void sum_sessions(const struct store *s, uint64_t *sum)
+{
+    for (size_t i = 0; i < s->sessions.n; i++) {
+        const struct session *ss = &s->sessions.list[i];
+
+        *sum += hash_session(ss->id, ss->member, ss->last_seq, ss->acked);
+        for (size_t r = 0; r < ss->n_results; r++)
+            *sum += hash_result(ss->id, &ss->results[r]);
+    }
+}
+
+static int sum_settings(struct store *s, uint64_t *sum)
+{
+    size_t n;
+    const struct store_setting_def *defs = store_setting_defs(&n);
+    int err = 0;
+
+    for (size_t i = 0; !err && i < n; i++) {
+        struct buf value = {0};
+
+        err = setting_get(&s->conn, defs[i].name, &value);
+        if (!err)
+            *sum += hash_setting(defs[i].name, buf_cstr(&value));
+        buf_fini(&value);
+    }
+    return err == QE_NOENT ? QE_CORRUPT : err;
+}
+
+int store_verify(struct store *s)
+{
+    int64_t pages = 0;
+    uint64_t sum = 0;
+    int err = conn_pragma(&s->conn, "PRAGMA page_count", &pages);
+
+    if (err || pages > VERIFY_BYTES_MAX / 4096)
+        return err;
+    err = verify_pages(s);
+    if (!err)
+        err = sum_nodes(s, &sum);
+    if (!err)
+        err = sum_settings(s, &sum);
+    if (err)
+        return err;
+    sum_sessions(s, &sum);
+    if (sum == s->st.hash)
+        return 0;
+    snprintf(s->conn.msg, sizeof s->conn.msg, "it is damaged: its rows do not have the hash %016" PRIx64 " that was recorded", s->st.hash);
+    return QE_CORRUPT;
+}
