@@ -65,7 +65,7 @@ int segment_metadata(const char *raft_dir, struct segment_metadata m[2], struct 
 struct marker;
 int segment_snapshot(const char *raft_dir, const struct segment_file *meta, struct marker *out, struct buf *why);
 
-/* Before libraft opens the directory: repairs what a crash in the middle of a truncation leaves, and refuses, with a sentence, what
+/* examine.c. Before libraft opens the directory: repairs what a crash in the middle of a truncation leaves, and refuses, with a sentence, what
  * libraft would drop or misread without a word. */
 int segment_examine(const char *raft_dir, const uint8_t *cluster_id, struct buf *why);
 
