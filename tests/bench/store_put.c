@@ -152,6 +152,14 @@ static void reads_of(struct kit *k, int files, int n)
     buf_fini(&content);
 }
 
+static void open_of(struct kit *k)
+{
+    struct clocks from = now();
+
+    kit_reopen(k);
+    row("close and open", 1, 1, from, now());
+}
+
 static void history_of(struct kit *k, int files, int n)
 {
     int64_t rev = kit_glance(k).rev;
@@ -159,7 +167,7 @@ static void history_of(struct kit *k, int files, int n)
     struct clocks from = now();
 
     for (int i = 0; i < n; i++)
-        if (store_getattr(k->r, rev - (int64_t)(next_random() % (uint64_t)(rev / 2)), inos[next_random() % (uint64_t)files], &attr))
+        if (store_getattr(k->r, rev - (int64_t)(next_random() % (uint64_t)n), inos[next_random() % (uint64_t)files], &attr))
             die("old getattr failed");
     row("getattr at an old revision", 1, n, from, now());
     from = now();
@@ -245,6 +253,7 @@ int main(int argc, char **argv)
     puts_of(&kit, files, puts, 256);
     reads_of(&kit, files, puts);
     history_of(&kit, files, puts);
+    open_of(&kit);
     kit_fini(&kit);
     free(inos);
     return 0;
