@@ -157,11 +157,22 @@ daemon_start() {
         mkdir -p "$MNT" && mount -t tmpfs -o mode=755 none "$MNT" && return
     fi
     daemon_launch "$@" && wait_until 20 daemon_ready_or_dead
+    [ -e "$MNT.exit" ] || mounted || daemon_threads >&2
     [ ! -e "$MNT.exit" ] && mounted || { cat "$MNT.log" >&2; fail "the daemon did not start: exit status $(cat "$MNT.exit" 2>/dev/null)"; return 1; }
 }
 
+# daemon_threads: what each thread of the daemon is doing, for a failure that may not come again.
+daemon_threads() {
+    local pid task
+    pid=$(daemon_pid) || return 0
+    for task in "/proc/$pid/task"/*; do
+        echo "thread $(cat "$task/comm" 2>/dev/null): $(cat "$task/wchan" 2>/dev/null) $(grep State "$task/status" 2>/dev/null)"
+    done
+    ! command -v gdb >/dev/null || timeout 30 gdb -p "$pid" -batch -ex 'thread apply all bt 12' 2>/dev/null | grep -E '^(#|Thread)' | cut -c 1-160
+}
+
 daemon_gone() { # daemon_gone [STATUS]: waits for the end of the process and checks its exit status
-    wait_until 20 test -s "$MNT.exit" || return 1
+    wait_until 20 test -s "$MNT.exit" || { daemon_threads >&2; return 1; }
     same "exit status of the daemon" "$(cat "$MNT.exit")" "${1:-0}"
 }
 
