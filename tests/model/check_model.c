@@ -356,9 +356,9 @@ static void compare_all(struct run *run, bool deep)
     compare_revision(&run->a, m, m->rev, 1, &run->g);
     compare_revision(&run->a, m, low, 1, &run->g);
     if (deep)
-        for (int64_t at = low; at <= m->rev; at += 1 + span / 1500)
+        for (int64_t at = low; at <= m->rev; at += 1 + span / 800)
             compare_revision(&run->a, m, at, 6, &run->g);
-    for (int i = 0; i < 10; i++)
+    for (int i = 0; i < 6; i++)
         compare_revision(&run->a, m, low + (int64_t)generate_random(&run->g, (uint64_t)span), 1, &run->g);
     compare_events(&run->a, m, low - 1);
     compare_events(&run->a, m, low + (int64_t)generate_random(&run->g, (uint64_t)span));
