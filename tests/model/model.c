@@ -226,6 +226,15 @@ static struct model_inode *add_inode(struct model *m, uint64_t ino)
     return in;
 }
 
+static void note_hist(struct model *m)
+{
+    while (m->cap_hist <= m->rev) {
+        m->cap_hist = m->cap_hist ? m->cap_hist * 2 : 1024;
+        m->hist_at = need(realloc(m->hist_at, (size_t)m->cap_hist * sizeof *m->hist_at));
+    }
+    m->hist_at[m->rev] = m->hist_total;
+}
+
 void model_init(struct model *m, int64_t time_ns, uint32_t uid, uint32_t gid)
 {
     struct store_command cmd = {.time_ns = time_ns};
@@ -240,6 +249,7 @@ void model_init(struct model *m, int64_t time_ns, uint32_t uid, uint32_t gid)
     m->quota = INT64_C(2) << 30;
     m->max_value = 1 << 20;
     set_state(m, &t, add_inode(m, ROOT), s, STORE_EV_MKDIR);
+    note_hist(m);
     m->n_events = 0;
     m->n_undo = 0;
 }
@@ -645,6 +655,7 @@ static int do_compact(struct model *m, const struct store_op *op)
     if (op->rev <= m->compacted)
         return QE_STALE;
     m->compacted = op->rev;
+    m->hist_base = m->hist_at[op->rev];
     return 0;
 }
 
@@ -750,8 +761,10 @@ struct store_result model_apply(struct model *m, uint64_t index, const struct st
     if (r.err) {
         undo_all(m);
     } else {
-        if (t.changed)
+        if (t.changed) {
             m->rev = t.rev;
+            note_hist(m);
+        }
         r.ino = ino;
     }
     r.rev = m->rev;

@@ -81,7 +81,9 @@ struct model {
     struct model_session sessions[MODEL_SESSIONS_MAX];
     int n_sessions;
     int64_t live_bytes;
-    int64_t hist_total;
+    int64_t hist_total, hist_base; /* bytes superseded ever, and up to `compacted` */
+    int64_t *hist_at;              /* hist_total at each revision */
+    int cap_hist;
 
     /* Undo of the command under way: memory as it was. */
     struct undo { void *at; size_t len; uint8_t was[sizeof(struct model_state)]; } *undo;
