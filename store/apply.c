@@ -12,6 +12,8 @@
 #include "store/base/failpoint.h"
 #include "store/internal.h"
 
+enum { SCRATCH_KEPT = 256 << 10 };
+
 typedef int (*op_fn)(struct store *s, struct txn *t, const struct store_op *op, uint64_t *ino);
 
 static const op_fn handlers[] = {
@@ -187,6 +189,10 @@ static int apply_entry(struct store *s, const struct store_entry *e)
         else
             err = apply_command(s, e->index, &cmd);
     }
+    if (!err && v.pos != v.end) {
+        snprintf(s->conn.msg, sizeof s->conn.msg, "log entry %" PRIu64 " has more in it than its commands", e->index);
+        err = QE_CORRUPT;
+    }
     if (!err)
         err = keep_time(s, rev_before);
     if (!err) {
@@ -257,6 +263,13 @@ static void tell(struct store *s, const struct store_sink *sink)
         sink->result(sink->data, &s->results[i]);
 }
 
+/* A large content should not stay in memory until the next one. */
+static void let_go(struct buf *b)
+{
+    if (b->cap > SCRATCH_KEPT)
+        buf_fini(b);
+}
+
 int store_apply(struct store *s, const struct store_entry *entries, size_t n, const struct store_sink *sink)
 {
     int err = FAILPOINT("store.apply") ? QE_IO : 0;
@@ -273,6 +286,7 @@ int store_apply(struct store *s, const struct store_entry *entries, size_t n, co
         err = apply_all(s, entries, n);
     if (!err)
         err = store_commit(s);
+    let_go(&s->scratch);
     if (err) {
         store_abort(s);
         return err;

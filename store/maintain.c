@@ -69,8 +69,8 @@ int store_sync(struct store *s, uint64_t *index)
     sqlite3_file *wal = NULL;
     int rc = sqlite3_file_control(s->conn.db, "main", SQLITE_FCNTL_JOURNAL_POINTER, &wal);
 
-    if (rc == SQLITE_OK && wal && wal->pMethods)
-        rc = wal->pMethods->xSync(wal, SQLITE_SYNC_NORMAL | SQLITE_SYNC_DATAONLY);
+    if (rc == SQLITE_OK) /* open since the first read; else nothing can be said about what is durable */
+        rc = wal && wal->pMethods ? wal->pMethods->xSync(wal, SQLITE_SYNC_NORMAL | SQLITE_SYNC_DATAONLY) : SQLITE_MISUSE;
     if (rc)
         return conn_error(&s->conn, rc);
     *index = s->st.applied;

@@ -193,6 +193,35 @@ static void an_entry_of_another_cluster_is_refused(void **state)
     buf_fini(&b);
 }
 
+static void bytes_behind_the_last_command_are_refused(void **state)
+{
+    struct kit *k = *state;
+    struct store_bytes cmds[2];
+    struct store_entry e = {.index = k->index + 1, .term = 1};
+    struct buf cmd = {0}, b = {0};
+    uint32_t crc = ~0u;
+
+    encode(k, &cmd);
+    cmds[0] = cmds[1] = (struct store_bytes){cmd.data, cmd.len};
+    assert_int_equal(store_entry_build(kit_cluster_id, 1, 1, cmds, 2, &b), 0);
+    b.data[40] = 1; /* says one command, with a CRC that agrees */
+    for (size_t i = 0; i < 56 + 2 * (4 + cmd.len); i++) {
+        if (i >= 48 && i < 56)
+            continue;
+        crc ^= b.data[i];
+        for (int bit = 0; bit < 8; bit++)
+            crc = crc & 1 ? crc >> 1 ^ 0x82f63b78u : crc >> 1;
+    }
+    for (int i = 0; i < 4; i++)
+        b.data[48 + i] = (uint8_t)(~crc >> (8 * i));
+    e.data = (struct store_bytes){b.data, b.len};
+    assert_int_equal(store_entry_check(b.data, b.len, NULL, NULL), 0);
+    assert_int_equal(store_apply(k->s, &e, 1, NULL), QE_CORRUPT);
+    assert_int_equal(kit_glance(k).rev, 1);
+    buf_fini(&cmd);
+    buf_fini(&b);
+}
+
 static void an_unknown_field_stops_the_member(void **state)
 {
     struct kit *k = *state;
@@ -268,6 +297,7 @@ int main(void)
         KIT_TEST(applied_entries_are_skipped),
         KIT_TEST(every_flipped_bit_of_an_entry_is_noticed),
         KIT_TEST(an_entry_of_another_cluster_is_refused),
+        KIT_TEST(bytes_behind_the_last_command_are_refused),
         KIT_TEST(an_unknown_field_stops_the_member),
         KIT_TEST(an_unknown_operation_stops_the_member),
         KIT_TEST(many_empty_operations_are_bounded),
