@@ -131,6 +131,26 @@ static void attr_set_creation(struct creation *c, const struct store_op *op)
     }
 }
 
+/* Attributes of a file that is deleted but open: nobody else sees them. */
+static void attr_set_deleted(struct store_attr *kept, const struct store_op *op)
+{
+    if (op->valid & STORE_ATTR_MODE)
+        kept->mode = (kept->mode & S_IFMT) | op->mode;
+    if (op->valid & STORE_ATTR_UID)
+        kept->uid = op->uid;
+    if (op->valid & STORE_ATTR_GID)
+        kept->gid = op->gid;
+    if (op->valid & STORE_ATTR_MTIME)
+        kept->mtime_ns = op->mtime_ns;
+}
+
+static bool attr_is_deleted(struct fs *fs, const struct inode *in)
+{
+    struct store_attr attr;
+
+    return in && in->kept && (in->gone || (in->handles && store_getattr(fs->reader, STORE_HEAD, in->ino, &attr) == QE_NOENT));
+}
+
 /* Attributes of an inode of the store, with a truncation by path: one command, at once. */
 static void attr_set_live(fuse_req_t req, fuse_ino_t node, const struct store_op *set, int64_t truncate_to)
 {
@@ -148,6 +168,10 @@ static void attr_set_live(fuse_req_t req, fuse_ino_t node, const struct store_op
         return;
     }
     *data = node;
+    if (set->ino != node) { /* a creation that was led to another inode: the kernel may have both */
+        call.changed[0] = node;
+        call.changed[1] = set->ino;
+    }
     if (truncate_to >= 0)
         ops[cmd.n_ops++] = (struct store_op){.kind = STORE_OP_COMMIT, .ino = set->ino, .edits = &edit, .n_edits = 1,
                                              .valid = fuse_req_ctx(req)->uid ? STORE_ATTR_KILLPRIV : 0};
@@ -185,6 +209,10 @@ void attr_set(fuse_req_t req, fuse_ino_t node, struct stat *attr, int valid, str
     if (in && in->creation && !in->creating) {
         attr_set_creation(in->creation, &op);
         op.valid = 0;
+    } else if (attr_is_deleted(fs, in)) {
+        attr_set_deleted(in->kept, &op);
+        op.valid = 0;
+        truncate_to = -1;
     }
     if ((in && in->gone) || (op.valid == 0 && truncate_to < 0))
         attr_reply(req, node);

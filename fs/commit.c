@@ -212,6 +212,7 @@ static void commit_settle(struct fs *fs, fuse_req_t req, int err, int64_t rev, u
     if (err)
         h->has_view = false;
     h->base_old = true;
+    h->in_flight--;
     if (!in->creating)
         waiters_run(in);
     if (k->call.then)
@@ -306,6 +307,7 @@ static void commit_start(struct handle *h, const struct commit_call *call)
     }
     commit_op(h, list, &op);
     handle_ref(h);
+    h->in_flight++;
     in->creating = in->creation != NULL;
     commit_submit(k, &op, 1);
     handle_drop_edits(h); /* they are in the command now */
@@ -333,16 +335,18 @@ static void commit_abandon(struct handle *h)
 /* ---- When ---- */
 
 /* Whether no descriptor of the file with write access is left to the process that opened it. The one that is being closed is out
- * of the table already, and at exit the table is gone. Two files of one process on one inode cannot be told apart by that: then
- * each close after a write counts. */
+ * of the table already, and at exit the table is gone. A descriptor that is left may be of another open file of the same inode (the
+ * process's own, or inherited), which cannot be told apart: then each close after a write counts. */
 static bool commit_is_last_close(const struct handle *h, pid_t tid)
 {
     const struct inode *in = h->in;
 
+    if (!proc_has_writer(tid, in->node, in->ino))
+        return true;
     for (const struct handle *o = in->handles; o; o = o->next)
-        if (o != h && o->writable && !o->released && o->tgid == h->tgid)
+        if (o != h && o->writable && !o->released)
             return h->wrote;
-    return !proc_has_writer(tid, in->node, in->ino);
+    return false;
 }
 
 /* Whether this FLUSH commits. */
@@ -361,6 +365,45 @@ static bool commit_is_due(struct handle *h, pid_t tid)
     return true;
 }
 
+/* Commits of several open files, of which somebody waits for the last. */
+struct commit_group {
+    size_t left;
+    int err; /* the first one */
+    commit_then_cb then;
+    void *data;
+};
+
+static void commit_group_settled(struct fs *fs, void *data, int err)
+{
+    struct commit_group *g = data;
+
+    if (!g->err)
+        g->err = err;
+    if (--g->left)
+        return;
+    g->then(fs, g->data, g->err);
+    free(g);
+}
+
+void commit_process(struct handle *h, commit_then_cb then, void *data)
+{
+    struct commit_group *g = malloc(sizeof *g);
+    const struct commit_call call = {.kind = COMMIT_FSYNC, .then = commit_group_settled, .data = g};
+
+    if (!g) {
+        then(h->fs, data, QE_NOMEM);
+        return;
+    }
+    *g = (struct commit_group){.left = 1, .then = then, .data = data};
+    for (struct handle *o = h->in->handles; o; o = o->next) {
+        if (o->dirty && (o == h || (h->tgid && o->tgid == h->tgid))) {
+            g->left++;
+            commit_start(o, &call);
+        }
+    }
+    commit_group_settled(h->fs, g, 0);
+}
+
 /* A close that ends fcntl locks: they go when the commit is settled. */
 struct commit_unlock {
     fuse_req_t req;
@@ -374,7 +417,7 @@ static void commit_unlock(struct fs *fs, void *data, int err)
 
     (void)fs;
     flock_drop_ranges(u->h, u->owner);
-    fuse_reply_err(u->req, fs_errno(err));
+    fuse_reply_err(u->req, fs_errno(err ? err : u->h->failed));
     handle_unref(u->h);
     free(u);
 }
@@ -382,7 +425,6 @@ static void commit_unlock(struct fs *fs, void *data, int err)
 static void commit_flush_locked(fuse_req_t req, struct handle *h, uint64_t owner)
 {
     struct commit_unlock *u = malloc(sizeof *u);
-    const struct commit_call call = {.kind = COMMIT_CLOSE, .then = commit_unlock, .data = u};
 
     if (!u) {
         fuse_reply_err(req, fs_errno(QE_NOMEM));
@@ -390,7 +432,7 @@ static void commit_flush_locked(fuse_req_t req, struct handle *h, uint64_t owner
     }
     *u = (struct commit_unlock){req, h, owner};
     handle_ref(h);
-    commit_start(h, &call);
+    commit_process(h, commit_unlock, u);
 }
 
 void commit_flush(fuse_req_t req, struct handle *h, uint64_t owner)
@@ -427,20 +469,14 @@ void commit_write(fuse_req_t req, struct handle *h, size_t size)
     commit_start(h, &call);
 }
 
-void commit_then(struct handle *h, commit_then_cb then, void *data)
-{
-    const struct commit_call call = {.kind = COMMIT_FSYNC, .then = then, .data = data};
-
-    commit_start(h, &call);
-}
-
 void commit_create(struct handle *h, commit_then_cb then, void *data)
 {
+    const struct commit_call call = {.kind = COMMIT_FSYNC, .then = then, .data = data};
     struct handle *maker = h->in->handles;
 
     while (maker && !maker->dirty)
         maker = maker->next;
-    commit_then(maker ? maker : h, then, data);
+    commit_start(maker ? maker : h, &call);
 }
 
 void commit_idle(struct handle *h)
@@ -469,18 +505,21 @@ void commit_release(struct handle *h)
     commit_start(h, &call);
 }
 
-void commit_rename(fuse_req_t req, struct creation *c, uint64_t parent, const char *name, unsigned flags)
+void commit_rename(fuse_req_t req, struct creation *c, uint64_t parent, const char *name, unsigned flags, commit_then_cb then, void *data)
 {
     struct handle *h = c->in->handles;
     struct store_edit *list;
     struct store_op ops[2];
-    const struct commit_call call = {.req = req, .kind = COMMIT_FSYNC};
+    const struct commit_call call = {.req = req, .kind = COMMIT_FSYNC, .then = then, .data = data};
     struct commit *k;
 
     while (h && !h->dirty)
         h = h->next;
     if (!h) {
+        struct fs *fs = fs_of(req);
+
         fuse_reply_err(req, fs_errno(QE_NOENT));
+        then(fs, data, QE_NOENT);
         return;
     }
     k = commit_new(h, &call);
@@ -488,13 +527,14 @@ void commit_rename(fuse_req_t req, struct creation *c, uint64_t parent, const ch
     if (!k || !list) {
         free(k);
         free(list);
-        fuse_reply_err(req, fs_errno(QE_NOMEM));
+        commit_answer(h, &call, QE_NOMEM);
         return;
     }
     commit_op(h, list, &ops[0]);
     ops[1] = (struct store_op){.kind = STORE_OP_RENAME, .parent = c->parent, .name = {c->name, c->name_len},
                                .parent2 = parent, .name2 = {name, strlen(name)}, .flags = flags};
     handle_ref(h);
+    h->in_flight++;
     c->in->creating = true;
     commit_submit(k, ops, 2);
     handle_drop_edits(h);

@@ -10,14 +10,16 @@ void commit_fsync(fuse_req_t req, struct handle *h);  /* FSYNC; replies */
 void commit_write(fuse_req_t req, struct handle *h, size_t size);
 /* RELEASE: what a process that outlived the opener wrote; then the flock goes, and the open file's reference with it. */
 void commit_release(struct handle *h);
-/* The handle's edits, if there are any; then calls `then` on the loop, at once or later. */
+/* Called on the loop when commits are settled, at once if there is nothing to commit. */
 typedef void (*commit_then_cb)(struct fs *fs, void *data, int err);
-void commit_then(struct handle *h, commit_then_cb then, void *data);
+/* The edits of the handle, and of all open files of its inode that its process has edited: fcntl locks belong to the process. */
+void commit_process(struct handle *h, commit_then_cb then, void *data);
 /* The pending creation of the handle's inode, by whichever handle has its edits; then calls `then`. */
 void commit_create(struct handle *h, commit_then_cb then, void *data);
 void commit_idle(struct handle *h);                   /* the edits of a locked file that rested; nobody waits */
-/* Commits a pending creation, whose commit is not on its way yet, as it is, and renames it, in one revision; replies. */
-void commit_rename(fuse_req_t req, struct creation *c, uint64_t parent, const char *name, unsigned flags);
+/* Commits a pending creation, whose commit is not on its way yet, as it is, and renames it, in one revision; replies, then calls
+ * `then`. */
+void commit_rename(fuse_req_t req, struct creation *c, uint64_t parent, const char *name, unsigned flags, commit_then_cb then, void *data);
 /* Logs the handles whose edits are lost because the member stops. */
 void commit_log_lost(struct fs *fs);
 void commit_close(struct fs *fs); /* frees the records of failures */

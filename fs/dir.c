@@ -19,7 +19,7 @@ struct dir {
     struct buf names;
     struct buf list; /* of struct dir_name */
     int err;         /* while listing */
-    bool fresh;      /* nothing was read of this listing but its beginning */
+    bool fresh;      /* nothing of this listing was read yet */
 };
 
 static bool dir_add(void *data, const void *name, size_t len, uint64_t ino)
@@ -124,8 +124,7 @@ void dir_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, struct fu
     (void)node;
     if (off == 0 && !d->fresh)
         err = dir_list(fs_of(req), d, fuse_req_ctx(req)->pid); /* rewinddir shows what is there now */
-    if (off > 0)
-        d->fresh = false;
+    d->fresh = false;
     out = err ? NULL : malloc(size);
     if (!out) {
         fuse_reply_err(req, fs_errno(err ? err : QE_NOMEM));

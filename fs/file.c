@@ -30,6 +30,18 @@ static void file_drop(struct handle *h)
     commit_release(h);
 }
 
+/* A handle without write access that has something to commit all the same. */
+static void file_make_writer(struct handle *h, const struct fuse_ctx *ctx)
+{
+    struct proc_info info;
+
+    if (h->writable)
+        return;
+    h->writable = true;
+    h->tgid = proc_tgid(ctx->pid);
+    h->session = proc_info(ctx->pid, &info) ? info.session : 0;
+}
+
 /* A handle on an existing inode or a pending creation. 0 or QE_*. */
 static int file_open_handle(struct fs *fs, struct inode *in, int flags, const struct fuse_ctx *ctx, struct handle **out)
 {
@@ -38,12 +50,14 @@ static int file_open_handle(struct fs *fs, struct inode *in, int flags, const st
 
     if (!err && in->gone)
         err = QE_STALE;
-    if (!err && h->writable)
+    if (!err && (h->writable || (flags & O_TRUNC)))
         err = fs->stopping ? QE_SHUTDOWN : replica_writable(fs->replica);
     if (!err && !in->creation)
         err = handle_load(h);
-    if (!err && (flags & O_TRUNC) && h->writable && h->size > 0)
+    if (!err && (flags & O_TRUNC) && h->size > 0) {
+        file_make_writer(h, ctx); /* O_RDONLY | O_TRUNC truncates too */
         err = handle_truncate(h, 0);
+    }
     if (err && h) {
         h->released = true;
         handle_unref(h);
@@ -156,15 +170,8 @@ static int file_create_pending(fuse_req_t req, const struct store_op *op, const 
     c->mode = op->mode;
     c->uid = op->uid;
     c->gid = op->gid;
+    file_make_writer(h, fuse_req_ctx(req)); /* O_RDONLY | O_CREAT creates too */
     c->session = h->session;
-    if (!h->writable) { /* open(O_RDONLY | O_CREAT): still the one who creates */
-        struct proc_info info;
-
-        h->tid = fuse_req_ctx(req)->pid;
-        h->tgid = proc_tgid(h->tid);
-        c->session = h->session = proc_info(h->tid, &info) ? info.session : 0;
-        h->writable = true;
-    }
     h->dirty = true;
     handle_count(h, 0, false);
     *out = h;

@@ -186,6 +186,7 @@ static void wake_waiters(struct fs *fs, const struct inode *in)
             free(l);
         fuse_req_interrupt_func(req, NULL, NULL);
         fuse_reply_err(req, fs_errno(err));
+        p = &fs->locks->waiting; /* what it held before may have been in the way of earlier ones */
     }
 }
 
@@ -231,10 +232,13 @@ static void ask(struct fs *fs, fuse_req_t req, struct file_lock *want, bool wait
     int err = 0;
 
     if (!other) {
+        struct inode *in = want->in;
+
         err = grant(fs, want);
         if (err)
             free(want);
         fuse_reply_err(req, fs_errno(err));
+        wake_waiters(fs, in); /* it may have given up more than it took */
         return;
     }
     if (!wait || (!want->whole && waits_for(fs, other->owner, want->owner, CHAIN_MAX))) {
@@ -284,7 +288,7 @@ static void release(fuse_req_t req, const struct file_lock *what)
     r->what = *what;
     r->req = req;
     handle_ref(what->h);
-    commit_then(what->h, release_now, r);
+    commit_process(what->h, release_now, r);
 }
 
 bool flock_any(const struct handle *h)
@@ -346,6 +350,10 @@ static void ask_created(struct fs *fs, void *data, int err)
 
     a->want->in = err ? NULL : inode_add(fs, h->in->ino);
     if (a->want->in) {
+        if (a->want->whole) {
+            cut(fs, a->want);
+            wake_waiters(fs, a->want->in);
+        }
         ask(fs, a->req, a->want, a->wait);
     } else {
         fuse_reply_err(a->req, fs_errno(err ? err : QE_NOMEM));
@@ -353,6 +361,14 @@ static void ask_created(struct fs *fs, void *data, int err)
     }
     handle_unref(h);
     free(a);
+}
+
+static bool holds_exclusive(const struct file_lock *want)
+{
+    for (const struct file_lock *l = want->in->locks; l; l = l->next)
+        if (l->whole == want->whole && l->owner == want->owner && l->exclusive && overlaps(l, want))
+            return true;
+    return false;
 }
 
 /* Two members, or sessions, that lock a new file must lock the same inode: so the name is committed first. */
@@ -370,6 +386,8 @@ static void ask_inode(fuse_req_t req, struct file_lock *want, bool wait)
     handle_ref(h);
     if (h->in->creation)
         commit_create(h, ask_created, a);
+    else if (!want->exclusive && holds_exclusive(want))
+        commit_process(h, ask_created, a); /* others may read from here on */
     else
         ask_created(h->fs, a, 0);
 }
@@ -390,10 +408,21 @@ static struct file_lock *lock_new(fuse_req_t req, const struct fuse_file_info *f
     return l;
 }
 
-/* The open file is the owner, however many descriptors it has: so its handle stands for it, as its release tells. */
+/* What the open file holds by flock(2), or NULL. */
+static const struct file_lock *find_whole(const struct file_lock *want)
+{
+    for (const struct file_lock *l = want->in->locks; l; l = l->next)
+        if (l->whole && l->owner == want->owner)
+            return l;
+    return NULL;
+}
+
+/* The open file is the owner, however many descriptors it has: so its handle stands for it, as its release tells. A conversion gives
+ * the old lock up first, as flock(2) says; asking again for what one has changes nothing. */
 void flock_set(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi, int op)
 {
     struct file_lock *l = lock_new(req, fi);
+    const struct file_lock *held;
 
     (void)node;
     if (!l)
@@ -401,14 +430,16 @@ void flock_set(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi, int o
     l->whole = true;
     l->owner = fi->fh;
     l->exclusive = (op & ~LOCK_NB) == LOCK_EX;
+    held = find_whole(l);
     if ((op & ~LOCK_NB) == LOCK_UN) {
         release(req, l);
         free(l);
-        return;
+    } else if (held && held->exclusive == l->exclusive) {
+        fuse_reply_err(req, 0);
+        free(l);
+    } else {
+        ask_inode(req, l, !(op & LOCK_NB));
     }
-    cut(l->h->fs, l); /* a conversion gives the old lock up first */
-    wake_waiters(l->h->fs, l->in);
-    ask_inode(req, l, !(op & LOCK_NB));
 }
 
 static void set_range(struct file_lock *l, const struct flock *want)

@@ -140,9 +140,10 @@ int handle_advance(struct handle *h)
     struct store_attr attr;
     int err;
 
-    if (h->in->creation)
+    if (h->in->creation || h->in->gone)
         return 0;
-    err = content_load(h->fs, h->in, &c, &attr);
+    c = NULL;
+    err = h->readable ? content_load(h->fs, h->in, &c, &attr) : store_getattr(h->fs->reader, STORE_HEAD, h->in->ino, &attr);
     if (err == QE_NOENT) { /* deleted: what it had is all there is */
         h->base_old = false;
         return 0;
@@ -172,6 +173,14 @@ static int handle_make_view(struct handle *h)
     return err;
 }
 
+/* Before a clean handle gets edits: it begins with the newest content if it was to be moved there. */
+static int handle_first_edit(struct handle *h)
+{
+    int err = handle_admit(h->fs, h->uid);
+
+    return !err && h->base_old && !h->in_flight ? handle_advance(h) : err;
+}
+
 /* The growth that the coming commit brings must fit the quota, and the size max-value: shells hide errors of close. */
 static int handle_check_size(struct handle *h, int64_t size)
 {
@@ -192,14 +201,15 @@ int handle_write(struct handle *h, const void *data, size_t size, off_t off, boo
     bool append = h->append && !paged;
     size_t bytes = h->edits.bytes;
     bool dirty = h->dirty;
-    int64_t end = append ? h->size + (int64_t)size : (int64_t)off + (int64_t)size;
+    int64_t end;
     int err;
 
     if (size == 0)
         return 0;
+    err = h->dirty ? 0 : handle_first_edit(h);
+    end = append ? h->size + (int64_t)size : (int64_t)off + (int64_t)size;
     if (end < h->size)
         end = h->size;
-    err = h->dirty ? 0 : handle_admit(h->fs, h->uid);
     if (!err && atomic_load(&h->fs->dirty_bytes) + (int64_t)size > HANDLE_DIRTY_BYTES_MAX)
         err = QE_NOMEM;
     if (!err)
@@ -212,6 +222,11 @@ int handle_write(struct handle *h, const void *data, size_t size, off_t off, boo
         return err;
     if (h->has_view && (append ? buf_append(&h->view, data, size) : buf_write_at(&h->view, (size_t)off, data, size)))
         h->has_view = false; /* out of memory: made again when it is needed */
+    if (!paged) { /* an explicit time that was set before is overtaken */
+        h->has_mtime = false;
+        if (h->in->creation)
+            h->in->creation->has_mtime = false;
+    }
     h->size = end;
     h->dirty = h->wrote = true;
     h->written_ns = clock_boottime_ns();
@@ -223,7 +238,7 @@ int handle_truncate(struct handle *h, int64_t size)
 {
     size_t bytes = h->edits.bytes;
     bool dirty = h->dirty;
-    int err = h->dirty ? 0 : handle_admit(h->fs, h->uid);
+    int err = h->dirty ? 0 : handle_first_edit(h);
 
     if (!err)
         err = handle_check_size(h, size);
@@ -302,8 +317,8 @@ int handle_read(struct handle *h, size_t size, off_t off, const void **data, siz
     const struct buf *b;
     int err = 0;
 
-    if (h->base_old && !h->dirty)
-        err = handle_advance(h);
+    if (!h->dirty && (h->base_old || (!h->base && h->readable && !h->has_view)))
+        err = handle_advance(h); /* moved; or opened before its creation was committed */
     if (!err && (h->edits.n || !h->base))
         err = handle_make_view(h);
     if (err)
@@ -325,7 +340,7 @@ struct handle *handle_dirty_of(struct inode *in, pid_t tid)
     bool known = false;
 
     for (struct handle *h = in->handles; h; h = h->next) {
-        if (!h->dirty || h->released)
+        if ((!h->dirty && !h->in_flight) || h->released)
             continue;
         if (!known && !proc_info(tid, &info))
             return NULL;

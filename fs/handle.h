@@ -39,6 +39,7 @@ struct handle {
     int64_t size;       /* of the file as this handle sees it */
     int64_t store_size; /* of the file when last looked at: what growth is counted from */
     bool dirty;         /* there is something to commit */
+    size_t in_flight;   /* commits on their way: until they are settled, the session goes on seeing `size` */
     bool wrote;         /* a WRITE since the last FLUSH */
     int failed;         /* QE_* of a write that failed in the middle of a new content: no part of it is ever published */
     int64_t written_ns; /* when it was last made dirty */
@@ -72,7 +73,7 @@ int handle_admit(struct fs *fs, uid_t uid);
 /* Called by whatever changes edits or dirty: keeps the mount's counters right. */
 void handle_count(struct handle *h, size_t bytes_before, bool dirty_before);
 
-/* The dirty handle of the inode that belongs to the session of `tid`, or NULL. */
+/* The handle of the inode with edits, or a commit on its way, that belongs to the session of `tid`, or NULL. */
 struct handle *handle_dirty_of(struct inode *in, pid_t tid);
 
 #endif

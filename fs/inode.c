@@ -101,7 +101,7 @@ double inode_cache_s(const struct fs *fs, const struct inode *in)
     if (in->creation || in->gone || in->ino != in->node)
         return 0;
     for (const struct handle *h = in->handles; h; h = h->next)
-        if (h->dirty)
+        if (h->dirty || h->in_flight)
             return 0;
     return fs->cache_s;
 }

@@ -203,19 +203,25 @@ static struct creation *name_pending(fuse_req_t req, fuse_ino_t parent, const ch
     return store_lookup(fs->reader, STORE_HEAD, inode_ino(fs, parent), name, strlen(name), &attr) == QE_NOENT ? c : NULL;
 }
 
+/* A pending creation is unlinked: open files of it go on in private. */
+static void name_drop_pending(struct fs *fs, struct creation *c)
+{
+    struct store_attr attr;
+
+    creation_attr(c, 0, &attr);
+    inode_keep(c->in, &attr);
+    c->in->gone = true;
+    creation_free(fs, c);
+}
+
 void name_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
     struct fs *fs = fs_of(req);
     struct store_op op = {.kind = STORE_OP_UNLINK, .parent = inode_ino(fs, parent), .name = {name, strlen(name)}};
     struct creation *c = name_pending(req, parent, name);
 
-    if (c) { /* open files of it go on in private */
-        struct store_attr attr;
-
-        creation_attr(c, 0, &attr);
-        inode_keep(c->in, &attr);
-        c->in->gone = true;
-        creation_free(fs, c);
+    if (c) {
+        name_drop_pending(fs, c);
         fuse_reply_err(req, 0);
         return;
     }
@@ -236,10 +242,45 @@ void name_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
     name_submit(req, &op);
 }
 
+/* A rename took the place of a pending creation of the same session: as on any disk, that file has no name any more. */
+static void name_renamed(struct fs *fs, void *data, int err)
+{
+    const uint64_t *replaced = data;
+    struct inode *in = inode_find(fs, *replaced);
+
+    if (!err && in && in->creation && !in->creating)
+        name_drop_pending(fs, in->creation);
+    free(data);
+}
+
+static void name_settle_rename(struct fs *fs, fuse_req_t req, int err, int64_t rev, uint64_t ino, void *data)
+{
+    (void)req;
+    (void)rev;
+    (void)ino;
+    name_renamed(fs, data, err);
+}
+
+static void name_submit_rename(fuse_req_t req, struct store_op *op, uint64_t *replaced)
+{
+    struct fs *fs = fs_of(req);
+    struct store_command cmd = {.ops = op, .n_ops = 1};
+    struct pending_call call = {.req = req, .done = pending_done_err, .settle = name_settle_rename, .data = replaced};
+    int err = replica_writable(fs->replica);
+
+    if (err) {
+        fuse_reply_err(req, fs_errno(err));
+        free(replaced);
+    } else {
+        pending_submit(fs, &cmd, &call);
+    }
+}
+
 void name_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t parent2, const char *name2, unsigned flags)
 {
     struct fs *fs = fs_of(req);
-    struct creation *c = name_pending(req, parent, name);
+    struct creation *c = name_pending(req, parent, name), *target = name_pending(req, parent2, name2);
+    uint64_t *replaced = calloc(1, sizeof *replaced);
     int err = name_refused(parent2, name2);
     struct store_op op = {.kind = STORE_OP_RENAME, .parent = inode_ino(fs, parent), .name = {name, strlen(name)},
                           .parent2 = inode_ino(fs, parent2), .name2 = {name2, strlen(name2)}};
@@ -250,12 +291,20 @@ void name_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t
         op.flags |= STORE_RENAME_EXCHANGE;
     if (!err && (flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE)))
         err = QE_INVAL;
-    if (err)
+    if (!err && target && (flags & RENAME_NOREPLACE))
+        err = QE_EXIST;
+    if (!err && !replaced)
+        err = QE_NOMEM;
+    if (err) {
         fuse_reply_err(req, fs_errno(err));
-    else if (c)
-        commit_rename(req, c, op.parent2, name2, op.flags);
+        free(replaced);
+        return;
+    }
+    *replaced = target ? target->in->node : 0;
+    if (c)
+        commit_rename(req, c, op.parent2, name2, op.flags, name_renamed, replaced);
     else
-        name_submit(req, &op);
+        name_submit_rename(req, &op, replaced);
 }
 
 void name_readlink(fuse_req_t req, fuse_ino_t node)
