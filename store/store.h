@@ -273,7 +273,8 @@ int store_lookup(struct store_reader *r, int64_t at, uint64_t parent, const void
 int store_getattr(struct store_reader *r, int64_t at, uint64_t ino, struct store_attr *out); /* NOENT for a deleted one */
 /* The whole content of a file or target of a symlink, appended to `out`; `attr` (may be NULL) of the same moment. */
 int store_content(struct store_reader *r, int64_t at, uint64_t ino, struct buf *out, struct store_attr *attr);
-/* Names in byte order, those after `after` (len 0: from the start). The callback returns false to stop. Page long lists. */
+/* Names in byte order, those after `after` (len 0: from the start). The callback returns false to stop;
+ * it may use the reader, but not list again. Page long lists. */
 typedef bool (*store_dirent_cb)(void *data, const void *name, size_t len, uint64_t ino);
 int store_list(struct store_reader *r, int64_t at, uint64_t dir, const void *after, size_t after_len, store_dirent_cb cb, void *data);
 int store_getxattr(struct store_reader *r, int64_t at, uint64_t ino, const void *name, size_t len, struct buf *out);
