@@ -18,6 +18,7 @@
 #include "fs/flock.h"
 #include "fs/pending.h"
 #include "fs/proc.h"
+#include "fs/scan.h"
 
 enum commit_kind { COMMIT_CLOSE, COMMIT_FSYNC, COMMIT_WRITE, COMMIT_RELEASE };
 
@@ -337,11 +338,11 @@ static void commit_abandon(struct handle *h)
 /* Whether no descriptor of the file with write access is left to the process that opened it. The one that is being closed is out
  * of the table already, and at exit the table is gone. A descriptor that is left may be of another open file of the same inode (the
  * process's own, or inherited), which cannot be told apart: then each close after a write counts. */
-static bool commit_is_last_close(const struct handle *h, pid_t tid)
+static bool commit_is_last_close(const struct handle *h, bool has_writer)
 {
     const struct inode *in = h->in;
 
-    if (!proc_has_writer(tid, in->node, in->ino))
+    if (!has_writer)
         return true;
     for (const struct handle *o = in->handles; o; o = o->next)
         if (o != h && o->writable && !o->released)
@@ -349,14 +350,18 @@ static bool commit_is_last_close(const struct handle *h, pid_t tid)
     return false;
 }
 
-/* Whether this FLUSH commits. */
-static bool commit_is_due(struct handle *h, pid_t tid)
+/* Whether it may be the opener who closes. */
+static bool commit_is_opener(const struct handle *h, pid_t tid)
+{
+    return tid <= 0 || tid == h->tid || proc_tgid(tid) == h->tgid;
+}
+
+/* Whether a FLUSH by the opener commits: `has_writer` is what its descriptor table says. */
+static bool commit_is_due(struct handle *h, pid_t tid, bool has_writer)
 {
     struct proc_info info;
 
-    if (!h->dirty || (tid > 0 && tid != h->tid && proc_tgid(tid) != h->tgid))
-        return false; /* nothing to commit, or closed by a process that inherited it */
-    if (tid > 0 ? !commit_is_last_close(h, tid) : !h->wrote)
+    if (!h->dirty || (tid > 0 ? !commit_is_last_close(h, has_writer) : !h->wrote))
         return false;
     if (proc_info(tid, &info) && info.signaled) {
         commit_abandon(h); /* killed before it closed: it publishes nothing */
@@ -435,10 +440,9 @@ static void commit_flush_locked(fuse_req_t req, struct handle *h, uint64_t owner
     commit_process(h, commit_unlock, u);
 }
 
-void commit_flush(fuse_req_t req, struct handle *h, uint64_t owner)
+static void commit_flush_decided(fuse_req_t req, struct handle *h, uint64_t owner, bool due)
 {
     const struct commit_call call = {.req = req, .kind = COMMIT_CLOSE};
-    bool due = commit_is_due(h, fuse_req_ctx(req)->pid);
 
     if (flock_has_ranges(h, owner)) {
         commit_flush_locked(req, h, owner);
@@ -448,6 +452,49 @@ void commit_flush(fuse_req_t req, struct handle *h, uint64_t owner)
     } else {
         fuse_reply_err(req, fs_errno(h->failed));
     }
+}
+
+/* A FLUSH whose caller has a long descriptor table. */
+struct commit_scan {
+    fuse_req_t req;
+    struct handle *h; /* a reference */
+    uint64_t owner;
+};
+
+static void commit_scanned(struct fs *fs, bool found, void *data)
+{
+    struct commit_scan *s = data;
+
+    (void)fs;
+    commit_flush_decided(s->req, s->h, s->owner, commit_is_due(s->h, fuse_req_ctx(s->req)->pid, found));
+    handle_unref(s->h);
+    free(s);
+}
+
+static bool commit_scan_aside(fuse_req_t req, struct handle *h, uint64_t owner)
+{
+    pid_t tid = fuse_req_ctx(req)->pid;
+    struct commit_scan *s = scan_is_long(tid) ? malloc(sizeof *s) : NULL;
+
+    if (!s)
+        return false;
+    *s = (struct commit_scan){req, h, owner};
+    handle_ref(h);
+    if (scan_start(h->fs, tid, h->in->node, h->in->ino, commit_scanned, s) == 0)
+        return true;
+    handle_unref(h);
+    free(s);
+    return false;
+}
+
+void commit_flush(fuse_req_t req, struct handle *h, uint64_t owner)
+{
+    pid_t tid = fuse_req_ctx(req)->pid;
+
+    if (!h->dirty || !commit_is_opener(h, tid)) /* nothing to commit, or closed by a process that inherited it */
+        commit_flush_decided(req, h, owner, false);
+    else if (tid <= 0 || !commit_scan_aside(req, h, owner))
+        commit_flush_decided(req, h, owner, commit_is_due(h, tid, tid > 0 && proc_has_writer(tid, h->in->node, h->in->ino)));
 }
 
 void commit_fsync(fuse_req_t req, struct handle *h)

@@ -20,7 +20,7 @@ static void file_info(struct handle *h, struct fuse_file_info *fi)
 {
     fi->fh = (uint64_t)(uintptr_t)h;
     fi->direct_io = 1;            /* reads come to us: each handle has its own snapshot */
-    fi->noflush = !h->writable && !flock_any(h); /* a reader's close has nothing to commit, but it ends its process's fcntl locks */
+    fi->noflush = !h->writable && !flock_wants_flush(h->fs); /* a reader's close has nothing to commit, but it ends its process's fcntl locks */
 }
 
 /* The open file is given up: the caller died before it was told. */

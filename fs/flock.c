@@ -32,6 +32,7 @@ struct lock_table {
     bool look;                 /* a waiter was interrupted */
     size_t n_held;
     int64_t ticked_ns;         /* when flock_tick last looked */
+    bool ranges_used;          /* somebody has taken an fcntl lock on this mount */
 };
 
 static struct lock_table *table_of(struct fs *fs)
@@ -291,11 +292,9 @@ static void release(fuse_req_t req, const struct file_lock *what)
     commit_process(what->h, release_now, r);
 }
 
-bool flock_any(const struct handle *h)
+bool flock_wants_flush(const struct fs *fs)
 {
-    const struct inode *in = locked_inode(h);
-
-    return in && in->locks;
+    return fs->locks && fs->locks->ranges_used;
 }
 
 bool flock_has_ranges(const struct handle *h, uint64_t owner)
@@ -480,6 +479,7 @@ void flock_set_range(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi,
     if (!l)
         return;
     set_range(l, want);
+    l->h->fs->locks->ranges_used = true;
     if (want->l_type == F_UNLCK) {
         release(req, l);
         free(l);

@@ -14,7 +14,8 @@ void flock_set_range(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi,
 
 /* Whether closing a descriptor of `owner` (FLUSH) releases fcntl locks. */
 bool flock_has_ranges(const struct handle *h, uint64_t owner);
-bool flock_any(const struct handle *h); /* somebody has a lock on its file */
+/* Whether closes of readers have to be told: they end the fcntl locks of their process. Not before there are any. */
+bool flock_wants_flush(const struct fs *fs);
 /* The fcntl locks of an owner end; or, when an open file goes, its flock and what fcntl locks were taken through it. Waiters go on.
  * The edits have been committed before. */
 void flock_drop_ranges(struct handle *h, uint64_t owner);

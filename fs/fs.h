@@ -28,6 +28,7 @@ struct inode_table;
 struct pending_queue;
 struct commit_failure;
 struct lock_table;
+struct scanner;
 
 struct fs {
     /* Set once before the loop starts. */
@@ -45,6 +46,7 @@ struct fs {
     struct inode_table *inodes;
     struct pending_queue *pending;
     struct commit_failure *failures; /* commits that failed at close and were not told by fsync yet */
+    struct scanner *scanner;         /* scan.c; made with the first long descriptor table */
     struct lock_table *locks;        /* flock.c; made with the first lock */
     bool init_answered; /* the reply to the kernel's hello was sent */
     bool mounted;     /* and to be unmounted by us */

@@ -18,6 +18,7 @@
 #include "fs/flock.h"
 #include "fs/ops.h"
 #include "fs/pending.h"
+#include "fs/scan.h"
 #include "store/base/clock.h"
 
 #define SPIN_NS INT64_C(50000)
@@ -255,6 +256,7 @@ static void mount_close(struct mount *m)
 {
     struct fs *fs = &m->fs;
 
+    scan_close(fs);
     if (fs->inodes)
         commit_log_lost(fs);
     if (fs->reader)

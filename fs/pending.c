@@ -25,6 +25,7 @@ struct pending {
     struct fs *fs;
     struct pending_call call;
     pid_t tid; /* the caller's thread */
+    bool posted; /* by pending_post: there is no command, and it is not on `live` */
 
     atomic_bool claimed; /* somebody answers call.req */
 
@@ -183,9 +184,23 @@ static void pending_free(struct pending *p)
         p->next->prev = p->prev;
     if (p->prev)
         p->prev->next = p->next;
-    else
+    else if (!p->posted)
         p->fs->pending->live = p->next;
     free(p);
+}
+
+int pending_post(struct fs *fs, pending_settle_cb settle, void *data)
+{
+    struct pending *p = calloc(1, sizeof *p);
+
+    if (!p)
+        return QE_NOMEM;
+    p->fs = fs;
+    p->posted = true;
+    p->call.settle = settle;
+    p->call.data = data;
+    mailbox_push(fs->pending, p, true);
+    return 0;
 }
 
 static void pending_settle(struct pending *p)

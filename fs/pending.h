@@ -30,6 +30,9 @@ void pending_submit(struct fs *fs, struct store_command *cmd, const struct pendi
 void pending_done_err(fuse_req_t req, int err, uint64_t arg);
 void pending_done_write(fuse_req_t req, int err, uint64_t arg);
 
+/* Calls settle(fs, NULL, 0, 0, 0, data) on the FUSE loop soon. 0 or QE_NOMEM. Any thread. */
+int pending_post(struct fs *fs, pending_settle_cb settle, void *data);
+
 int pending_open(struct fs *fs);       /* makes fs->pending; 0 or QE_* */
 void pending_close(struct fs *fs);     /* when nothing is pending */
 int pending_fd(struct fs *fs);         /* readable when pending_drain has work */

@@ -4,9 +4,11 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* Bits of the kernel's task flags (include/linux/sched.h), field 9 of /proc/PID/stat. */
@@ -20,6 +22,7 @@ static struct {
     bool ours;
 } known[KNOWN_MOUNTS];
 static int n_known;
+static pthread_mutex_t known_lock = PTHREAD_MUTEX_INITIALIZER; /* of known, n_known */
 
 /* Reads a small file of /proc into a string. Returns its length or -1. */
 static ssize_t read_text(int dirfd, const char *path, char *out, size_t size)
@@ -200,27 +203,40 @@ static bool lookup_mount(pid_t tid, int id)
     return ours;
 }
 
+/* Any thread. */
 static bool is_our_mount(pid_t tid, int id)
 {
-    bool ours;
+    bool ours, hit = false;
 
-    for (int i = 0; i < n_known; i++)
-        if (known[i].id == id)
-            return known[i].ours;
+    pthread_mutex_lock(&known_lock);
+    for (int i = 0; i < n_known && !hit; i++) {
+        hit = known[i].id == id;
+        ours = known[i].ours;
+    }
+    pthread_mutex_unlock(&known_lock);
+    if (hit)
+        return ours;
     ours = lookup_mount(tid, id);
+    pthread_mutex_lock(&known_lock);
     if (n_known == KNOWN_MOUNTS)
         n_known = 0;
     known[n_known].id = id;
     known[n_known++].ours = ours;
+    pthread_mutex_unlock(&known_lock);
     return ours;
 }
 
-/* Descriptors that are no files of a mount need no look at their fdinfo. */
-static bool is_plain_file(int fd_dir, const char *fd)
+/* What needs no look at its fdinfo: descriptors without write access, which the mode of the link tells, and those that are no files
+ * of a mount. */
+static bool may_be_writer(int fd_dir, const char *fd)
 {
     char target[16];
-    ssize_t n = readlinkat(fd_dir, fd, target, sizeof target);
+    struct stat st;
+    ssize_t n;
 
+    if (fstatat(fd_dir, fd, &st, AT_SYMLINK_NOFOLLOW) || !(st.st_mode & S_IWUSR))
+        return false;
+    n = readlinkat(fd_dir, fd, target, sizeof target);
     if (n < 5)
         return n > 0 && target[0] == '/';
     return target[0] == '/' && strncmp(target, "/dev/", 5);
@@ -257,7 +273,7 @@ bool proc_has_writer(pid_t tid, uint64_t ino, uint64_t ino2)
     if (fd_dir >= 0)
         d = fdopendir(fd_dir);
     while (d && !found && (e = readdir(d)))
-        found = isdigit((unsigned char)e->d_name[0]) && is_plain_file(fd_dir, e->d_name) &&
+        found = isdigit((unsigned char)e->d_name[0]) && may_be_writer(fd_dir, e->d_name) &&
                 is_writer(tid, info_dir, e->d_name, ino, ino2);
     if (d)
         closedir(d);

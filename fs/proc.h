@@ -25,7 +25,7 @@ void proc_set_device(const char *dev);
 /* "MAJOR:MINOR" of the newest mount on `mountpoint`, from /proc/self/mountinfo. False: nothing is mounted there. `type` gets the
  * file system type. */
 bool proc_find_mount(const char *mountpoint, char dev[32], char type[64]);
-/* Whether the thread's descriptor table has a descriptor with write access to inode number `ino` (or `ino2`) of our file system.
+/* Any thread. Whether the thread's descriptor table has a descriptor with write access to inode number `ino` (or `ino2`) of our file system.
  * A descriptor that is being closed is already out of the table. */
 bool proc_has_writer(pid_t tid, uint64_t ino, uint64_t ino2);
 
