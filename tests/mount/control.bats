@@ -336,7 +336,7 @@ E
 }
 
 @test "settings of the member are shown" {
-    same "settings" "$(cd "$Q/config" && cat id timeout reads insecure | paste -sd' ')" '1 5s linearizable no'
+    same "settings" "$(cd "$Q/config" && cat id timeout reads insecure | paste -sd' ')" "1 $((5 * QFS_TIME_SCALE))s linearizable no"
 }
 
 # ---- compact -----------------------------------------------------------------------------------------------------------------------

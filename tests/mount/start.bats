@@ -5,6 +5,7 @@ teardown_file() { nothing_left; }
 # A directory and a mount point of its own for each test.
 setup() {
     needs_quorumfs
+    unset QUORUMFS_TIMEOUT
     S=$QFS_ROOT/s$BATS_TEST_NUMBER
     DIR=$S/data MNT=$S/mnt
     mkdir -p "$MNT"
