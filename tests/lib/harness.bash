@@ -51,6 +51,17 @@ holds() { # holds FILE TEXT: the file's content is exactly that (printf escapes;
     cmp -s "$1" <(printf "$2") || fail "$1: expected $(printf "$2" | od -An -c | head -3), seen $(od -An -c "$1" | head -3)"
 }
 
+# What a process of another session sees, to whom pending files and edits are hidden.
+others_see() { # others_see FILE TEXT: a process of another session reads exactly that
+    local seen
+    seen=$(setsid -w cat "$1" && echo .) || { fail "$1 cannot be read in another session"; return 1; }
+    [ "$seen" = "$(printf "$2"; echo .)" ] || fail "$1 in another session: expected '$2', seen '${seen%.}'"
+}
+
+others_miss() { # the name does not exist for a process of another session
+    ! setsid -w test -e "$1" || fail "$1 exists in another session"
+}
+
 absent() {
     [ ! -e "$1" ] && [ ! -L "$1" ] || fail "$1 is there"
 }

@@ -1,0 +1,157 @@
+# Commits that fail: told as early as it is known, by close, and by sync; and never taking effect later.
+load ../lib/harness
+setup_file() { mount_file; }
+teardown_file() { unmount_file; }
+setup() { enter_test; }
+teardown() {
+    restore_settings
+    leave_test
+}
+
+# ---- Helpers --------------------------------------------------------------------------------------------------------------------
+
+configure() { echo "$2" >"$MNT/.quorum/config/$1"; }
+
+restore_settings() { # what a failed test may have left
+    [ "$QFS_TEST_ON" = quorumfs ] || return 0
+    configure quota 2G && configure max-value 1M && rm -f "$MNT/filler"
+}
+
+leave_room() { # leave_room SIZE: the quota is that much above what is used; it cannot be below 1 MiB, so that much is used first
+    [ -e "$MNT/filler" ] || head -c 1M /dev/zero >"$MNT/filler"
+    configure quota $(($(setting_of "$MNT/.quorum/status" bytes) + $1))
+}
+
+# ---- Failures -------------------------------------------------------------------------------------------------------------------------------
+
+@test "a write above max-value fails at once with EFBIG and the old content stays" {
+    needs_quorumfs
+    put f 'old\n'
+    actor_start A
+    A open 3 f wt
+    A fill 3 x 1048576
+    A fails EFBIG write 3 y
+    actor_signal A KILL
+    holds f 'old\n'
+    actor_start B
+    B open 3 f w
+    B fails EFBIG pwrite 3 1048576 y
+    B fails EFBIG ftruncate 3 1048577
+    B close 3
+    holds f 'old\n'
+    fails_with 'File too large' truncate -s 2M f
+}
+
+@test "content of exactly max-value is kept" {
+    head -c 1048576 /dev/urandom >"$S/source"
+    cp "$S/source" f
+    cmp "$S/source" f
+}
+
+@test "a shell learns of a value too large from the write" {
+    needs_quorumfs
+    fails_with 'File too large' x 'head -c 2000000 /dev/zero > f'
+}
+
+@test "a write beyond the quota fails at once with ENOSPC, and deleting frees it" {
+    needs_quorumfs
+    put f 'old\n'
+    leave_room 1000000
+    x 'head -c 600K /dev/zero > big'
+    actor_start A
+    A open 3 f wt
+    A fails ENOSPC fill 3 x 700000
+    A _exit
+    fails_with 'No space left' x 'head -c 700000 /dev/zero > g'
+    rm -f g big
+    x 'head -c 700000 /dev/zero > f'
+    same size "$(stat -c %s f)" 700000
+}
+
+@test "a commit that fails is returned by close, counted, logged, and told once more by sync" {
+    needs_quorumfs
+    local before=$(setting_of "$MNT/.quorum/status" failed_commits)
+    put f 'old\n'
+    actor_start A
+    A open 3 f wt
+    A fill 3 x 600000
+    configure max-value 512K
+    A fails EFBIG close 3
+    configure max-value 1M
+    holds f 'old\n'
+    same failed_commits "$(setting_of "$MNT/.quorum/status" failed_commits)" $((before + 1))
+    expect_log "commit.*/f.*uid.*$QFS_TEST_UID.*pid.*${ACTOR_PID[A]}.*actor"
+    fails_with 'File too large' x 'sync f'
+    x 'sync f'
+}
+
+@test "the user of a shell learns by sync what the shell could not tell" {
+    needs_quorumfs
+    allow_log 'commit'
+    put f 'old\n'
+    x "exec 3> f; head -c 600000 /dev/zero >&3; touch $S/written; while [ ! -e $S/lowered ]; do sleep 0.02; done; exec 3>&-; sync f" 2>"$S/err" &
+    local shell=$!
+    wait_until 5 test -e "$S/written"
+    configure max-value 512K
+    touch "$S/lowered"
+    ! wait $shell
+    grep -q 'File too large' "$S/err"
+    holds f 'old\n'
+}
+
+@test "a failed commit never takes effect later" {
+    needs_quorumfs
+    allow_log 'commit'
+    put f 'old\n'
+    actor_start A
+    A open 3 f wt
+    A dup 3 4
+    A fill 3 x 600000
+    configure max-value 512K
+    A fails EFBIG fsync 3
+    configure max-value 1M
+    A close 3
+    A close 4
+    A _exit
+    holds f 'old\n'
+}
+
+@test "writing after a failed commit commits only what came after it" {
+    needs_quorumfs
+    allow_log 'commit'
+    put f 'old\n'
+    actor_start A
+    A open 3 f wa
+    A fill 3 x 600000
+    configure max-value 512K
+    A fails EFBIG fsync 3
+    configure max-value 1M
+    A write 3 $'later\n'
+    A close 3
+    holds f 'old\nlater\n'
+}
+
+@test "only whoever made the failed commit is told by sync" {
+    needs_quorumfs
+    allow_log 'commit'
+    put f 'old\n'
+    chmod 666 f
+    actor_start A as 65534
+    A open 3 f wt
+    A fill 3 x 600000
+    configure max-value 512K
+    A fails EFBIG close 3
+    configure max-value 1M
+    sync f
+    fails_with 'File too large' setpriv --reuid=65534 --regid=65534 --clear-groups sync f
+    setpriv --reuid=65534 --regid=65534 --clear-groups sync f
+}
+
+@test "a failing write leaves the shell's own exit status right" {
+    needs_quorumfs
+    leave_room 200000
+    fails_with 'No space left' x 'head -c 300K /dev/zero | cat > g'
+    fails_with 'No space left' x 'dd if=/dev/zero of=g bs=300K count=1 status=none'
+    fails_with 'No space left' x 'head -c 300K /dev/zero | tee g >/dev/null'
+    (($(stat -c %s g 2>/dev/null || echo 0) <= 200000))
+}
