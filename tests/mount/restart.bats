@@ -89,7 +89,7 @@ daemon_with() {
     daemon_with store.commit=stall:2000
     dd if=/dev/zero of=f bs=10 count=1 conv=fsync 2>/dev/null 3>&- &
     local writer=$! start
-    wait_until 5 grep -qs fuse_simple_request "/proc/$writer/stack" || true
+    wait_until 5 grep -q request_wait "/proc/$writer/wchan"
     start=$(date +%s%N)
     kill -9 $writer
     wait $writer 2>/dev/null || true
