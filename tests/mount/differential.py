@@ -238,6 +238,12 @@ class Driver:
             if f.owner != who:
                 self.settle(f)
 
+    def meet_at(self, who, path):
+        """What others have not committed there; its own session may name a file that is not committed yet."""
+        for f in self.open_on(path) or []:
+            if f.owner != who:
+                self.settle(f)
+
     def open_on(self, path):
         answer = self.actors[0].ask("ino", path)[0]
         if answer[0] != "ok":
@@ -249,24 +255,21 @@ class Driver:
     def call_name(self, who):
         r, p = self.random, self.path()
         name = r.choice(("mkdir", "mkdir", "rmdir", "unlink", "unlink", "rename", "rename", "rename", "symlink", "readlink"))
-        for f in self.open_on(p) or []:
-            self.settle(f)  # a pending creation that is renamed or removed is tested by the shell's tests
+        self.meet_at(who, p)
         if name == "mkdir":
             self.do(who, name, p, self.mode() | 0o700)
         elif name == "symlink":
             self.do(who, name, p, r.choice((b"a", b"sub", b"nowhere", b"../a")))
         elif name == "rename":
             q = self.path()
-            for f in self.open_on(q) or []:
-                self.settle(f)
+            self.meet_at(who, q)
             self.do(who, name, p, q, r.choice((0, 0, 0, NOREPLACE, EXCHANGE)))
         else:
             self.do(who, name, p)
 
     def call_attr(self, who):
         r, p = self.random, self.path()
-        for f in self.open_on(p) or []:
-            self.settle(f)
+        self.meet_at(who, p)
         what = r.randrange(6)
         if what == 0:
             self.do(who, "chmod", p, self.mode())
