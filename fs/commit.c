@@ -197,6 +197,18 @@ static void commit_settle_creation(struct fs *fs, struct inode *in, int err, uin
     creation_free(fs, in->creation);
 }
 
+/* What fstat will say if the file is deleted while it is open. */
+static void commit_keep(struct fs *fs, const struct commit *k)
+{
+    struct inode *in = k->h->in;
+    struct store_attr attr;
+
+    if (in->kept && !k->creation)
+        in->kept->size = k->h->size;
+    else if (in->handles && fs->reader && !store_getattr(fs->reader, STORE_HEAD, in->ino, &attr))
+        inode_keep(in, &attr);
+}
+
 static void commit_settle(struct fs *fs, fuse_req_t req, int err, int64_t rev, uint64_t ino, void *data)
 {
     struct commit *k = data;
@@ -214,6 +226,8 @@ static void commit_settle(struct fs *fs, fuse_req_t req, int err, int64_t rev, u
         h->has_view = false;
     h->base_old = true;
     h->in_flight--;
+    if (!err)
+        commit_keep(fs, k);
     if (!in->creating)
         waiters_run(in);
     if (k->call.then)
@@ -259,8 +273,11 @@ static void commit_submit(struct commit *k, struct store_op *ops, size_t n_ops)
     struct store_command cmd = {.ops = ops, .n_ops = n_ops, .uid = k->uid, .gid = 0, .pid = k->pid, .comm = k->comm};
     struct pending_call call = {.req = k->call.req, .arg = k->call.size, .settle = commit_settle, .data = k};
 
-    call.changed[0] = k->h->in->node;
+    /* Attributes of a file with edits are not kept, so there is nothing to drop but the pages of a mapping; a new name is in its
+     * directory, whose times are. */
+    call.changed[0] = k->h->in->mapped || k->h->in->ino != k->h->in->node ? k->h->in->node : 0;
     call.changed[1] = k->creation ? k->creation->parent : 0;
+    call.expected = k->creation || k->h->in->ino != k->h->in->node ? k->h->in->node : 0;
     call.wake = k->creation != NULL; /* other commits of the inode may be waiting for this one */
     call.done = k->call.kind == COMMIT_WRITE ? pending_done_write : pending_done_err;
     pending_submit(fs, &cmd, &call);
@@ -277,7 +294,7 @@ static struct commit *commit_new(struct handle *h, const struct commit_call *cal
     k->call = *call;
     k->uid = ctx ? ctx->uid : h->uid;
     k->pid = h->tgid ? h->tgid : ctx ? ctx->pid : 0;
-    proc_comm(ctx && ctx->pid > 0 ? ctx->pid : h->tgid, k->comm);
+    proc_comm(ctx && ctx->pid > 0 ? ctx->pid : h->tgid, k->comm); /* not the opener's: a shell has become another program */
     k->creation = h->in->creation;
     return k;
 }
@@ -338,11 +355,11 @@ static void commit_abandon(struct handle *h)
 /* Whether no descriptor of the file with write access is left to the process that opened it. The one that is being closed is out
  * of the table already, and at exit the table is gone. A descriptor that is left may be of another open file of the same inode (the
  * process's own, or inherited), which cannot be told apart: then each close after a write counts. */
-static bool commit_is_last_close(const struct handle *h, bool has_writer)
+static bool commit_is_last_close(const struct handle *h, enum proc_table table)
 {
     const struct inode *in = h->in;
 
-    if (!has_writer)
+    if (table != PROC_WRITER)
         return true;
     for (const struct handle *o = in->handles; o; o = o->next)
         if (o != h && o->writable && !o->released)
@@ -356,14 +373,14 @@ static bool commit_is_opener(const struct handle *h, pid_t tid)
     return tid <= 0 || tid == h->tid || proc_tgid(tid) == h->tgid;
 }
 
-/* Whether a FLUSH by the opener commits: `has_writer` is what its descriptor table says. */
-static bool commit_is_due(struct handle *h, pid_t tid, bool has_writer)
+/* Whether a FLUSH by the opener commits: `table` is what its descriptor table says. */
+static bool commit_is_due(struct handle *h, pid_t tid, enum proc_table table)
 {
     struct proc_info info;
 
-    if (!h->dirty || (tid > 0 ? !commit_is_last_close(h, has_writer) : !h->wrote))
+    if (!h->dirty || (tid > 0 ? !commit_is_last_close(h, table) : !h->wrote))
         return false;
-    if (proc_info(tid, &info) && info.signaled) {
+    if (table == PROC_GONE && proc_info(tid, &info) && info.signaled) {
         commit_abandon(h); /* killed before it closed: it publishes nothing */
         return false;
     }
@@ -461,12 +478,12 @@ struct commit_scan {
     uint64_t owner;
 };
 
-static void commit_scanned(struct fs *fs, bool found, void *data)
+static void commit_scanned(struct fs *fs, enum proc_table table, void *data)
 {
     struct commit_scan *s = data;
 
     (void)fs;
-    commit_flush_decided(s->req, s->h, s->owner, commit_is_due(s->h, fuse_req_ctx(s->req)->pid, found));
+    commit_flush_decided(s->req, s->h, s->owner, commit_is_due(s->h, fuse_req_ctx(s->req)->pid, table));
     handle_unref(s->h);
     free(s);
 }
@@ -494,7 +511,7 @@ void commit_flush(fuse_req_t req, struct handle *h, uint64_t owner)
     if (!h->dirty || !commit_is_opener(h, tid)) /* nothing to commit, or closed by a process that inherited it */
         commit_flush_decided(req, h, owner, false);
     else if (tid <= 0 || !commit_scan_aside(req, h, owner))
-        commit_flush_decided(req, h, owner, commit_is_due(h, tid, tid > 0 && proc_has_writer(tid, h->in->node, h->in->ino)));
+        commit_flush_decided(req, h, owner, commit_is_due(h, tid, proc_look_for_writer(tid, h->in->node, h->in->ino)));
 }
 
 void commit_fsync(fuse_req_t req, struct handle *h)
@@ -550,42 +567,6 @@ void commit_release(struct handle *h)
 
     h->released = true;
     commit_start(h, &call);
-}
-
-void commit_rename(fuse_req_t req, struct creation *c, uint64_t parent, const char *name, unsigned flags, commit_then_cb then, void *data)
-{
-    struct handle *h = c->in->handles;
-    struct store_edit *list;
-    struct store_op ops[2];
-    const struct commit_call call = {.req = req, .kind = COMMIT_FSYNC, .then = then, .data = data};
-    struct commit *k;
-
-    while (h && !h->dirty)
-        h = h->next;
-    if (!h) {
-        struct fs *fs = fs_of(req);
-
-        fuse_reply_err(req, fs_errno(QE_NOENT));
-        then(fs, data, QE_NOENT);
-        return;
-    }
-    k = commit_new(h, &call);
-    list = calloc(h->edits.n + 1, sizeof *list);
-    if (!k || !list) {
-        free(k);
-        free(list);
-        commit_answer(h, &call, QE_NOMEM);
-        return;
-    }
-    commit_op(h, list, &ops[0]);
-    ops[1] = (struct store_op){.kind = STORE_OP_RENAME, .parent = c->parent, .name = {c->name, c->name_len},
-                               .parent2 = parent, .name2 = {name, strlen(name)}, .flags = flags};
-    handle_ref(h);
-    h->in_flight++;
-    c->in->creating = true;
-    commit_submit(k, ops, 2);
-    handle_drop_edits(h);
-    free(list);
 }
 
 void commit_log_lost(struct fs *fs)

@@ -17,9 +17,6 @@ void commit_process(struct handle *h, commit_then_cb then, void *data);
 /* The pending creation of the handle's inode, by whichever handle has its edits; then calls `then`. */
 void commit_create(struct handle *h, commit_then_cb then, void *data);
 void commit_idle(struct handle *h);                   /* the edits of a locked file that rested; nobody waits */
-/* Commits a pending creation, whose commit is not on its way yet, as it is, and renames it, in one revision; replies, then calls
- * `then`. */
-void commit_rename(fuse_req_t req, struct creation *c, uint64_t parent, const char *name, unsigned flags, commit_then_cb then, void *data);
 /* Logs the handles whose edits are lost because the member stops. */
 void commit_log_lost(struct fs *fs);
 void commit_close(struct fs *fs); /* frees the records of failures */

@@ -38,13 +38,14 @@ static bool dir_add(void *data, const void *name, size_t len, uint64_t ino)
 /* The names that the caller's session is about to make. */
 static void dir_add_pending(struct fs *fs, struct dir *d, pid_t tid)
 {
-    struct proc_info info;
     struct store_attr attr;
+    pid_t session;
 
-    if (!fs->inodes->creations || !proc_info(tid, &info))
+    if (!fs->inodes->creations)
         return;
+    session = proc_session(tid);
     for (struct creation *c = fs->inodes->creations; c; c = c->next)
-        if (c->parent == d->node && c->session == info.session &&
+        if (c->parent == d->node && c->session == session &&
             store_lookup(fs->reader, STORE_HEAD, d->node, c->name, c->name_len, &attr) == QE_NOENT)
             dir_add(d, c->name, c->name_len, c->in->node);
 }

@@ -33,13 +33,10 @@ static void file_drop(struct handle *h)
 /* A handle without write access that has something to commit all the same. */
 static void file_make_writer(struct handle *h, const struct fuse_ctx *ctx)
 {
-    struct proc_info info;
-
     if (h->writable)
         return;
     h->writable = true;
-    h->tgid = proc_tgid(ctx->pid);
-    h->session = proc_info(ctx->pid, &info) ? info.session : 0;
+    handle_opener(h, ctx->pid);
 }
 
 /* A handle on an existing inode or a pending creation. 0 or QE_*. */
@@ -198,7 +195,6 @@ static int file_create_look(fuse_req_t req, uint64_t parent, const char *name, i
 {
     struct fs *fs = fs_of(req);
     struct store_attr attr;
-    struct proc_info info;
     struct creation *c;
     int err = store_lookup(fs->reader, STORE_HEAD, parent, name, strlen(name), &attr);
 
@@ -207,8 +203,8 @@ static int file_create_look(fuse_req_t req, uint64_t parent, const char *name, i
     if (!err && S_ISLNK(attr.mode))
         return QE_LOOP;
     *node = attr.ino;
-    if (err == QE_NOENT && proc_info(fuse_req_ctx(req)->pid, &info)) {
-        c = creation_find(fs, parent, name, info.session);
+    if (err == QE_NOENT) {
+        c = creation_find(fs, parent, name, proc_session(fuse_req_ctx(req)->pid));
         if (c) {
             *node = c->in->node;
             err = 0;
@@ -257,7 +253,11 @@ void file_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, struct f
     const void *data;
     size_t len;
     bool paged = fi->lock_owner == 0; /* read(2) names the owner of the descriptor table, a page fault does not */
-    int err = (paged ? handle_read_page : handle_read)(file_handle(fi), size, off, &data, &len);
+    int err;
+
+    if (paged)
+        file_handle(fi)->in->mapped = true;
+    err = (paged ? handle_read_page : handle_read)(file_handle(fi), size, off, &data, &len);
 
     (void)node;
     if (err)
@@ -272,6 +272,7 @@ void file_write(fuse_req_t req, fuse_ino_t node, const char *data, size_t size, 
     int err = h->failed ? h->failed : replica_writable(h->fs->replica);
 
     (void)node;
+    h->in->mapped = h->in->mapped || fi->writepage;
     if (!err)
         err = handle_write(h, data, size, off, fi->writepage);
     if (err)

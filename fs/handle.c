@@ -10,7 +10,6 @@
 struct handle *handle_new(struct fs *fs, struct inode *in, int flags, const struct fuse_ctx *ctx)
 {
     struct handle *h = calloc(1, sizeof *h);
-    struct proc_info info;
 
     if (!h)
         return NULL;
@@ -23,16 +22,23 @@ struct handle *handle_new(struct fs *fs, struct inode *in, int flags, const stru
     h->sync = flags & O_DSYNC; /* a bit of O_SYNC */
     h->uid = ctx->uid;
     h->tid = ctx->pid;
-    if (h->writable && ctx->pid > 0) {
-        h->tgid = proc_tgid(ctx->pid);
-        h->session = proc_info(ctx->pid, &info) ? info.session : 0;
-    }
+    if (h->writable)
+        handle_opener(h, ctx->pid);
     h->next = in->handles;
     if (h->next)
         h->next->prev = h;
     in->handles = h;
     atomic_fetch_add(&fs->n_open, 1);
     return h;
+}
+
+void handle_opener(struct handle *h, pid_t tid)
+{
+    struct proc_info info = {.tgid = tid > 0 ? tid : 0, .session = PROC_NO_SESSION};
+
+    proc_info(tid, &info);
+    h->tgid = info.tgid;
+    h->session = info.session;
 }
 
 void handle_ref(struct handle *h)
@@ -317,7 +323,7 @@ int handle_read(struct handle *h, size_t size, off_t off, const void **data, siz
     const struct buf *b;
     int err = 0;
 
-    if (!h->dirty && (h->base_old || (!h->base && h->readable && !h->has_view)))
+    if (!h->dirty && (h->base_old || (!h->base && h->readable)))
         err = handle_advance(h); /* moved; or opened before its creation was committed */
     if (!err && (h->edits.n || !h->base))
         err = handle_make_view(h);
@@ -336,16 +342,14 @@ int handle_read(struct handle *h, size_t size, off_t off, const void **data, siz
 
 struct handle *handle_dirty_of(struct inode *in, pid_t tid)
 {
-    struct proc_info info;
-    bool known = false;
+    pid_t session = 0;
 
     for (struct handle *h = in->handles; h; h = h->next) {
         if ((!h->dirty && !h->in_flight) || h->released)
             continue;
-        if (!known && !proc_info(tid, &info))
-            return NULL;
-        known = true;
-        if (h->tid == tid || (h->session && h->session == info.session))
+        if (session == 0)
+            session = proc_session(tid);
+        if (h->session == session)
             return h;
     }
     return NULL;

@@ -73,6 +73,9 @@ int handle_admit(struct fs *fs, uid_t uid);
 /* Called by whatever changes edits or dirty: keeps the mount's counters right. */
 void handle_count(struct handle *h, size_t bytes_before, bool dirty_before);
 
+/* Looks up who opens: for handles that have something to commit. */
+void handle_opener(struct handle *h, pid_t tid);
+
 /* The handle of the inode with edits, or a commit on its way, that belongs to the session of `tid`, or NULL. */
 struct handle *handle_dirty_of(struct inode *in, pid_t tid);
 

@@ -37,6 +37,7 @@ struct inode {
     uint64_t nlookup;    /* the kernel's lookup count */
     struct handle *handles;     /* open files of this node */
     struct creation *creation;  /* not committed yet; owned */
+    bool mapped;                /* pages were read or written: the kernel may have some */
     bool creating;              /* the commit of the creation is on its way */
     bool gone;                  /* a creation that failed or was unlinked: it has no inode in the store */
     int gone_err;               /* why it failed; 0: unlinked */

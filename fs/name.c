@@ -13,13 +13,6 @@
 #include "fs/proc.h"
 #include "fs/view.h"
 
-static pid_t session_of(pid_t tid)
-{
-    struct proc_info info;
-
-    return proc_info(tid, &info) ? info.session : -1;
-}
-
 int name_refused(fuse_ino_t parent, const char *name)
 {
     if (strlen(name) > STORE_NAME_MAX)
@@ -63,7 +56,7 @@ static bool name_lookup_pending(fuse_req_t req, fuse_ino_t parent, const char *n
     struct store_attr attr;
 
     if (c)
-        c = creation_find(fs, parent, name, session_of(fuse_req_ctx(req)->pid));
+        c = creation_find(fs, parent, name, proc_session(fuse_req_ctx(req)->pid));
     if (!c || attr_of(fs, c->in->node, fuse_req_ctx(req)->pid, &attr))
         return false;
     e.ino = c->in->node;
@@ -197,7 +190,7 @@ static struct creation *name_pending(fuse_req_t req, fuse_ino_t parent, const ch
     struct creation *c = creation_find(fs, parent, name, 0);
 
     if (c)
-        c = creation_find(fs, parent, name, session_of(fuse_req_ctx(req)->pid));
+        c = creation_find(fs, parent, name, proc_session(fuse_req_ctx(req)->pid));
     if (!c || c->in->creating)
         return NULL;
     return store_lookup(fs->reader, STORE_HEAD, inode_ino(fs, parent), name, strlen(name), &attr) == QE_NOENT ? c : NULL;
@@ -235,7 +228,7 @@ void name_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
     struct store_attr attr;
 
     if (fs->inodes->creations && !store_lookup(fs->reader, STORE_HEAD, op.parent, name, strlen(name), &attr) &&
-        creation_any_below(fs, attr.ino, session_of(fuse_req_ctx(req)->pid))) {
+        creation_any_below(fs, attr.ino, proc_session(fuse_req_ctx(req)->pid))) {
         fuse_reply_err(req, ENOTEMPTY); /* the caller itself is making a file there */
         return;
     }
@@ -261,50 +254,95 @@ static void name_settle_rename(struct fs *fs, fuse_req_t req, int err, int64_t r
     name_renamed(fs, data, err);
 }
 
-static void name_submit_rename(fuse_req_t req, struct store_op *op, uint64_t *replaced)
+/* The target of an exchange is committed, or the exchange will say that it is not there. */
+static void name_created(struct fs *fs, void *data, int err)
 {
-    struct fs *fs = fs_of(req);
-    struct store_command cmd = {.ops = op, .n_ops = 1};
-    struct pending_call call = {.req = req, .done = pending_done_err, .settle = name_settle_rename, .data = replaced};
-    int err = replica_writable(fs->replica);
+    (void)fs;
+    (void)data;
+    (void)err;
+}
 
+/* A rename that waits for the creations of its names. */
+struct renaming {
+    fuse_req_t req;
+    struct store_op op;
+    char name[STORE_NAME_MAX + 1], name2[STORE_NAME_MAX + 1];
+    uint64_t replaced; /* node of a pending creation that has the new name; 0: none */
+};
+
+static void name_submit_rename(struct fs *fs, void *data, int err)
+{
+    struct renaming *r = data;
+    struct store_command cmd = {.ops = &r->op, .n_ops = 1};
+    uint64_t *replaced = malloc(sizeof *replaced);
+    struct pending_call call = {.req = r->req, .done = pending_done_err, .settle = name_settle_rename, .data = replaced};
+
+    if (!err)
+        err = replaced ? replica_writable(fs->replica) : QE_NOMEM;
     if (err) {
-        fuse_reply_err(req, fs_errno(err));
+        fuse_reply_err(r->req, fs_errno(err));
         free(replaced);
     } else {
+        *replaced = r->replaced;
         pending_submit(fs, &cmd, &call);
     }
+    free(r);
+}
+
+/* The source is pending: as on any disk, the file gets its name in the new place with what it holds now. */
+static void name_create_first(struct fs *fs, struct creation *c, struct renaming *r)
+{
+    if (c && c->in->handles)
+        commit_create(c->in->handles, name_submit_rename, r);
+    else
+        name_submit_rename(fs, r, 0);
+}
+
+/* Whether a directory that would be replaced holds a file that the caller is making. */
+static bool name_holds_pending(fuse_req_t req, uint64_t parent, const char *name)
+{
+    struct fs *fs = fs_of(req);
+    struct store_attr attr;
+
+    return fs->inodes->creations && !store_lookup(fs->reader, STORE_HEAD, parent, name, strlen(name), &attr) &&
+           creation_any_below(fs, attr.ino, proc_session(fuse_req_ctx(req)->pid));
+}
+
+static int name_rename_refused(fuse_req_t req, fuse_ino_t parent2, const char *name2, unsigned flags, const struct creation *target)
+{
+    int err = name_refused(parent2, name2);
+
+    if (!err && (flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE)))
+        err = QE_INVAL;
+    if (!err && target && (flags & RENAME_NOREPLACE))
+        err = QE_EXIST;
+    if (!err && !(flags & RENAME_EXCHANGE) && name_holds_pending(req, inode_ino(fs_of(req), parent2), name2))
+        err = QE_NOTEMPTY;
+    return err;
 }
 
 void name_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t parent2, const char *name2, unsigned flags)
 {
     struct fs *fs = fs_of(req);
     struct creation *c = name_pending(req, parent, name), *target = name_pending(req, parent2, name2);
-    uint64_t *replaced = calloc(1, sizeof *replaced);
-    int err = name_refused(parent2, name2);
-    struct store_op op = {.kind = STORE_OP_RENAME, .parent = inode_ino(fs, parent), .name = {name, strlen(name)},
-                          .parent2 = inode_ino(fs, parent2), .name2 = {name2, strlen(name2)}};
+    int err = strlen(name) > STORE_NAME_MAX ? QE_NAMETOOLONG : name_rename_refused(req, parent2, name2, flags, target);
+    struct renaming *r = err ? NULL : calloc(1, sizeof *r);
 
-    if (flags & RENAME_NOREPLACE)
-        op.flags |= STORE_RENAME_NOREPLACE;
-    if (flags & RENAME_EXCHANGE)
-        op.flags |= STORE_RENAME_EXCHANGE;
-    if (!err && (flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE)))
-        err = QE_INVAL;
-    if (!err && target && (flags & RENAME_NOREPLACE))
-        err = QE_EXIST;
-    if (!err && !replaced)
-        err = QE_NOMEM;
-    if (err) {
-        fuse_reply_err(req, fs_errno(err));
-        free(replaced);
+    if (!r) {
+        fuse_reply_err(req, fs_errno(err ? err : QE_NOMEM));
         return;
     }
-    *replaced = target ? target->in->node : 0;
-    if (c)
-        commit_rename(req, c, op.parent2, name2, op.flags, name_renamed, replaced);
-    else
-        name_submit_rename(req, &op, replaced);
+    r->req = req;
+    strcpy(r->name, name);
+    strcpy(r->name2, name2);
+    r->op = (struct store_op){.kind = STORE_OP_RENAME, .parent = inode_ino(fs, parent), .name = {r->name, strlen(name)},
+                              .parent2 = inode_ino(fs, parent2), .name2 = {r->name2, strlen(name2)}};
+    r->op.flags = (flags & RENAME_NOREPLACE ? STORE_RENAME_NOREPLACE : 0) | (flags & RENAME_EXCHANGE ? STORE_RENAME_EXCHANGE : 0);
+    if (target && (flags & RENAME_EXCHANGE) && target->in->handles)
+        commit_create(target->in->handles, name_created, NULL); /* commands are applied in order */
+    else if (target)
+        r->replaced = target->in->node;
+    name_create_first(fs, c, r);
 }
 
 void name_readlink(fuse_req_t req, fuse_ino_t node)

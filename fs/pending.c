@@ -151,8 +151,8 @@ static void pending_invalidate(const struct pending *p, uint64_t ino)
 
     for (int i = 0; i < 2; i++)
         if (changed[i])
-            fuse_lowlevel_notify_inval_inode(p->fs->se, changed[i], i == 0 ? 0 : -1, 0);
-    if (changed[0] && ino && ino != changed[0]) /* the edits went to the file that took the name first */
+            fuse_lowlevel_notify_inval_inode(p->fs->se, changed[i], 0, 0);
+    if (p->call.expected && ino && ino != p->call.expected)
         fuse_lowlevel_notify_inval_inode(p->fs->se, ino, 0, 0);
 }
 

@@ -17,7 +17,8 @@ struct pending_call {
     fuse_req_t req;          /* NULL: nobody waits */
     pending_done_cb done;    /* NULL: settle replies */
     uint64_t arg;            /* for done */
-    fuse_ino_t changed[2];   /* nodes whose attributes the kernel may have and that change without its knowing; 0: none */
+    fuse_ino_t changed[2];   /* nodes of which the kernel may keep what changes without its knowing; 0: none */
+    uint64_t expected;       /* the inode that the command should meet, if it met another one, that has changed too; 0: no matter */
     pending_settle_cb settle; /* may be NULL if there is a done */
     bool wake;               /* settle has more to do than to put away: others wait for it */
     void *data;              /* for settle */

@@ -54,10 +54,28 @@ static bool was_killed(unsigned long flags, long n_threads, const char *text)
     return (flags & FLAG_SIGNALED) && n_threads == 1;
 }
 
+/* Threads whose process is known. A number that is used again has another start time. */
+struct known_thread {
+    pid_t tid, tgid;
+    unsigned long long start; /* field 22 of /proc/TID/stat */
+};
+enum { KNOWN_THREADS = 512 };
+static struct known_thread known_threads[KNOWN_THREADS];
+
+static pid_t cached_tgid(pid_t tid, unsigned long long start)
+{
+    struct known_thread *k = &known_threads[(unsigned)tid % KNOWN_THREADS];
+
+    if (k->tid != tid || k->start != start)
+        *k = (struct known_thread){tid, proc_tgid(tid), start};
+    return k->tgid;
+}
+
 bool proc_info(pid_t tid, struct proc_info *out)
 {
     char path[64], text[512], *p;
     long ppid, pgrp, session, tty, tpgid, n_threads;
+    unsigned long long start;
     unsigned long flags;
     char state;
 
@@ -67,13 +85,20 @@ bool proc_info(pid_t tid, struct proc_info *out)
     if (read_text(AT_FDCWD, path, text, sizeof text) <= 0)
         return false;
     p = strrchr(text, ')'); /* the command name may hold anything */
-    if (!p || sscanf(p + 1, " %c %ld %ld %ld %ld %ld %lu %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %ld", &state, &ppid, &pgrp, &session,
-                     &tty, &tpgid, &flags, &n_threads) != 8)
+    if (!p || sscanf(p + 1, " %c %ld %ld %ld %ld %ld %lu %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %ld %*d %llu", &state, &ppid,
+                              &pgrp, &session, &tty, &tpgid, &flags, &n_threads, &start) != 9)
         return false;
     out->session = (pid_t)session;
-    out->exiting = flags & FLAG_EXITING;
     out->signaled = was_killed(flags, n_threads, p);
+    out->tgid = cached_tgid(tid, start);
     return true;
+}
+
+pid_t proc_session(pid_t tid)
+{
+    struct proc_info info;
+
+    return proc_info(tid, &info) ? info.session : PROC_NO_SESSION;
 }
 
 /* The number behind "KEY:" in a status-like text; false if there is no such line. */
@@ -230,16 +255,12 @@ static bool is_our_mount(pid_t tid, int id)
  * of a mount. */
 static bool may_be_writer(int fd_dir, const char *fd)
 {
-    char target[16];
     struct stat st;
-    ssize_t n;
+    char first;
 
     if (fstatat(fd_dir, fd, &st, AT_SYMLINK_NOFOLLOW) || !(st.st_mode & S_IWUSR))
         return false;
-    n = readlinkat(fd_dir, fd, target, sizeof target);
-    if (n < 5)
-        return n > 0 && target[0] == '/';
-    return target[0] == '/' && strncmp(target, "/dev/", 5);
+    return readlinkat(fd_dir, fd, &first, 1) == 1 && first == '/'; /* else like "pipe:[5]" */
 }
 
 static bool is_writer(pid_t tid, int info_dir, const char *fd, uint64_t ino, uint64_t ino2)
@@ -256,29 +277,31 @@ static bool is_writer(pid_t tid, int info_dir, const char *fd, uint64_t ino, uin
     return is_our_mount(tid, (int)mnt);
 }
 
-bool proc_has_writer(pid_t tid, uint64_t ino, uint64_t ino2)
+enum proc_table proc_look_for_writer(pid_t tid, uint64_t ino, uint64_t ino2)
 {
     char path[64];
-    int info_dir, fd_dir = -1;
+    int info_dir = -1, n = 0;
     bool found = false;
-    DIR *d = NULL;
     struct dirent *e;
+    DIR *d;
 
-    snprintf(path, sizeof path, "/proc/%d/fdinfo", (int)tid);
-    info_dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (info_dir < 0)
-        return false;
     snprintf(path, sizeof path, "/proc/%d/fd", (int)tid);
-    fd_dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd_dir >= 0)
-        d = fdopendir(fd_dir);
-    while (d && !found && (e = readdir(d)))
-        found = isdigit((unsigned char)e->d_name[0]) && may_be_writer(fd_dir, e->d_name) &&
-                is_writer(tid, info_dir, e->d_name, ino, ino2);
+    d = opendir(path);
+    while (d && !found && (e = readdir(d))) {
+        if (!isdigit((unsigned char)e->d_name[0]))
+            continue;
+        n++;
+        if (!may_be_writer(dirfd(d), e->d_name))
+            continue;
+        if (info_dir < 0) {
+            snprintf(path, sizeof path, "/proc/%d/fdinfo", (int)tid);
+            info_dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        }
+        found = info_dir >= 0 && is_writer(tid, info_dir, e->d_name, ino, ino2);
+    }
     if (d)
         closedir(d);
-    else if (fd_dir >= 0)
-        close(fd_dir);
-    close(info_dir);
-    return found;
+    if (info_dir >= 0)
+        close(info_dir);
+    return found ? PROC_WRITER : n ? PROC_NO_WRITER : PROC_GONE;
 }

@@ -7,26 +7,31 @@
 #include <sys/types.h>
 
 struct proc_info {
+    pid_t tgid;     /* the process (thread group) */
     pid_t session;  /* session id (setsid) */
-    bool exiting;   /* in exit: its descriptor table is gone */
     bool signaled;  /* killed by a signal */
 };
-/* False when there is no such thread (or it is of another pid namespace: 0). */
+/* The session of a thread; PROC_NO_SESSION for all that are not known. */
+enum { PROC_NO_SESSION = -1 };
+pid_t proc_session(pid_t tid);
+/* False when there is no such thread (or it is of another pid namespace: 0). FUSE loop. */
 bool proc_info(pid_t tid, struct proc_info *out);
-/* The process (thread group) of a thread; the thread itself when it cannot be told. */
+/* The process (thread group) of a thread; the thread itself when it cannot be told. FUSE loop. */
 pid_t proc_tgid(pid_t tid);
 /* The command name of a process, at most 15 bytes; "?" when unknown. */
 void proc_comm(pid_t pid, char out[16]);
 /* SIGKILL is pending for the thread or it is gone: nobody will look at an answer. Every fatal signal becomes a SIGKILL. */
 bool proc_is_dying(pid_t tid);
 
-/* Which device numbers are ours, for proc_has_writer. `dev` is "MAJOR:MINOR" of our superblock. */
+/* Which device numbers are ours, for proc_look_for_writer. `dev` is "MAJOR:MINOR" of our superblock. */
 void proc_set_device(const char *dev);
 /* "MAJOR:MINOR" of the newest mount on `mountpoint`, from /proc/self/mountinfo. False: nothing is mounted there. `type` gets the
  * file system type. */
 bool proc_find_mount(const char *mountpoint, char dev[32], char type[64]);
-/* Any thread. Whether the thread's descriptor table has a descriptor with write access to inode number `ino` (or `ino2`) of our file system.
+/* Any thread. Whether the thread's descriptor table has a descriptor with write access to inode number `ino` (or `ino2`) of our file
+ * system.
  * A descriptor that is being closed is already out of the table. */
-bool proc_has_writer(pid_t tid, uint64_t ino, uint64_t ino2);
+enum proc_table { PROC_NO_WRITER, PROC_WRITER, PROC_GONE /* there is no table: the thread is exiting, or not there */ };
+enum proc_table proc_look_for_writer(pid_t tid, uint64_t ino, uint64_t ino2);
 
 #endif

@@ -6,7 +6,6 @@
 #include <sys/stat.h>
 
 #include "fs/pending.h"
-#include "fs/proc.h"
 
 enum { LONG_TABLE = 256 }; /* descriptors: about a millisecond */
 
@@ -17,7 +16,7 @@ struct scan {
     uint64_t ino, ino2;
     scan_cb cb;
     void *data;
-    bool found; /* the answer; set by the thread */
+    enum proc_table table; /* the answer; set by the thread */
 };
 
 struct scanner {
@@ -46,7 +45,7 @@ static void scan_settle(struct fs *fs, fuse_req_t req, int err, int64_t rev, uin
     (void)err;
     (void)rev;
     (void)ino;
-    s->cb(fs, s->found, s->data);
+    s->cb(fs, s->table, s->data);
     free(s);
 }
 
@@ -66,7 +65,7 @@ static void *scan_main(void *arg)
         if (!sc->first)
             sc->last = &sc->first;
         pthread_mutex_unlock(&sc->lock);
-        s->found = proc_has_writer(s->tid, s->ino, s->ino2);
+        s->table = proc_look_for_writer(s->tid, s->ino, s->ino2);
         if (pending_post(s->fs, scan_settle, s))
             log_error("scan", "out of memory: a close of pid %d is not answered", (int)s->tid);
         pthread_mutex_lock(&sc->lock);
@@ -101,7 +100,7 @@ int scan_start(struct fs *fs, pid_t tid, uint64_t ino, uint64_t ino2, scan_cb cb
         free(s);
         return QE_NOMEM;
     }
-    *s = (struct scan){NULL, fs, tid, ino, ino2, cb, data, false};
+    *s = (struct scan){NULL, fs, tid, ino, ino2, cb, data, PROC_GONE};
     pthread_mutex_lock(&fs->scanner->lock);
     *fs->scanner->last = s;
     fs->scanner->last = &s->next;
@@ -125,6 +124,7 @@ void scan_close(struct fs *fs)
         struct scan *s = sc->first;
 
         sc->first = s->next;
+        s->cb(fs, PROC_WRITER, s->data); /* nothing is committed any more */
         free(s);
     }
     pthread_cond_destroy(&sc->more);
