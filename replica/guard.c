@@ -423,20 +423,26 @@ static int guard_truncate(struct raft_io *io, raft_index index)
     return rv ? guard_fail(g, "truncating the log", rv) : 0;
 }
 
+/* libraft is told that a term or a vote is written even if it is not: it has freed half of a candidate's state when it comes to know.
+ * It does not matter any more what it believes, since nothing leaves a member that has failed. */
 static int guard_set_term(struct raft_io *io, raft_term term)
 {
     struct guard *g = guard_of(io);
-    int rv = g->failed ? RAFT_IOERR : g->saved.set_term(io, term);
+    int rv = g->failed ? 0 : g->saved.set_term(io, term);
 
-    return rv && !g->failed ? guard_fail(g, "writing the term", rv) : rv;
+    if (rv)
+        guard_fail(g, "writing the term", rv);
+    return rule(g, GUARD_FAIL_STOP) ? 0 : rv;
 }
 
 static int guard_set_vote(struct raft_io *io, raft_id id)
 {
     struct guard *g = guard_of(io);
-    int rv = g->failed ? RAFT_IOERR : g->saved.set_vote(io, id);
+    int rv = g->failed ? 0 : g->saved.set_vote(io, id);
 
-    return rv && !g->failed ? guard_fail(g, "writing the vote", rv) : rv;
+    if (rv)
+        guard_fail(g, "writing the vote", rv);
+    return rule(g, GUARD_FAIL_STOP) ? 0 : rv;
 }
 
 /* A failure in the middle may have left libraft's files half removed; libraft itself would only try again later. */

@@ -35,7 +35,8 @@ enum guard_rule {
     GUARD_UNBATCH = 1 << 13,      /* one buffer for each entry read from disk */
     GUARD_NEW_TERM = 1 << 14,     /* a sole voter begins a new term */
     GUARD_INSTALL = 1 << 15,      /* a snapshot replaces a log that differs from it, whatever its terms */
-    GUARD_RULES = 1 << 16,        /* one above the last */
+    GUARD_VOTER = 1 << 16,        /* votes are given whatever the voter's own configuration says */
+    GUARD_RULES = 1 << 17,        /* one above the last */
 };
 
 struct guard_hooks { /* how the guard speaks to the member */
@@ -111,8 +112,9 @@ bool guard_settled(const struct guard *g);                       /* leader, and 
 uint64_t guard_stored(const struct guard *g);                    /* index of the last entry on our disk */
 bool guard_may_snapshot(const struct guard *g);                  /* else fsm->snapshot answers RAFT_BUSY */
 
-/* Hands the held InstallSnapshot to libraft, unless it is out of date by now; or forgets it: the leader sends it again. */
-void guard_install_release(struct guard *g);
+/* Hands the held InstallSnapshot to libraft, unless it is out of date by now (false: not just now, call again); or forgets it: the
+ * leader sends it again. */
+bool guard_install_release(struct guard *g);
 void guard_install_drop(struct guard *g);
 
 /* Called by fsm->snapshot when a marker was begun, and at each apply: decides when the next one is due. */

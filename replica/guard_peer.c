@@ -7,7 +7,8 @@
  *   verify           remembers how far our log is the leader's
  *   count_own_term   a leader's count of answers
  *   hold             a snapshot waits for the database that it stands for
- *   vote twice, timeout_now   dropped
+ *   vote             by whoever is asked; not twice
+ *   timeout_now      dropped at a wrong moment
  * Sent: acknowledge, remember commit index, and where a follower that was away stands (probe).
  * Before a tick: wait (no candidacy). After each step: begin a term with a barrier; nudge. */
 #include "replica/guard_peer.h"
@@ -177,6 +178,33 @@ static bool votes_twice(const struct guard *g, const struct raft_request_vote *r
            r->voted_for != rv->candidate_id;
 }
 
+static bool is_voter(const struct raft *r)
+{
+    for (unsigned i = 0; i < r->configuration.n; i++)
+        if (r->configuration.servers[i].id == r->id)
+            return r->configuration.servers[i].role == RAFT_VOTER;
+    return false;
+}
+
+/* libraft gives no vote if it is not a voter by its own newest configuration, which may be old, or never have been committed: then the
+ * cluster may find no leader ever again. For this call it is told that it is one. (Dissertation 4.1: a server that is not part of its
+ * own latest configuration still grants votes; RPCs are processed without consulting the configuration.) */
+static bool recv_request_vote(struct guard *g, struct raft_message *m)
+{
+    struct raft *r = g->raft;
+    struct raft_configuration own = r->configuration;
+    struct raft_server self = {.id = r->id, .address = r->address, .role = RAFT_VOTER};
+
+    if (votes_twice(g, &m->request_vote))
+        return false;
+    if (!rule(g, GUARD_VOTER) || is_voter(r))
+        return true;
+    r->configuration = (struct raft_configuration){.servers = &self, .n = 1};
+    g->recv(r->io, m);
+    r->configuration = own;
+    return false;
+}
+
 /* ---- Snapshots from the leader ------------------------------------------------------------------------------------------- */
 
 static void free_install(struct raft_install_snapshot *args)
@@ -194,14 +222,14 @@ static void pass_install(struct guard *g, struct raft_message *m)
     struct raft *r = g->raft;
     struct raft_install_snapshot *args = &m->install_snapshot;
     uint64_t term = args->last_term, index = args->last_index, have = guard_term_of(g, index);
-    bool replace = rule(g, GUARD_INSTALL) && have > term && args->term >= r->current_term && index > r->log.snapshot.last_index &&
-                   r->snapshot.pending.term == 0 && r->snapshot.put.data == NULL;
+    bool idle = r->snapshot.pending.term == 0 && r->snapshot.put.data == NULL; /* else libraft ignores the message */
+    bool current = args->term >= r->current_term, old = index <= r->log.snapshot.last_index;
+    bool replace = rule(g, GUARD_INSTALL) && current && idle && !old && have > term;
 
-    if (args->term >= r->current_term) {
+    if (current)
         begin_verified_term(g, args->term);
-        if (have == 0 || have == term || replace || index <= r->log.snapshot.last_index)
-            g->verified = index > g->verified ? index : g->verified;
-    }
+    if (current && (old || have == term || (idle && (have < term || replace))) && index > g->verified)
+        g->verified = index;
     g->passing_term = replace ? term : 0;
     if (replace)
         args->last_term = have + 1;
@@ -254,19 +282,22 @@ void guard_install_drop(struct guard *g)
 }
 
 /* The term may have moved on while the database was fetched: then that leader's word does not count any more. */
-void guard_install_release(struct guard *g)
+bool guard_install_release(struct guard *g)
 {
     struct raft_message m = g->held;
 
     if (!g->holding || g->failed)
-        return;
+        return true;
+    if (g->raft->snapshot.pending.term != 0 || g->raft->snapshot.put.data != NULL)
+        return false; /* a marker of our own is just being written: libraft would ignore the message */
     if (m.install_snapshot.term != g->raft->current_term) {
         guard_install_drop(g);
-        return;
+        return true;
     }
     g->holding = false;
     pass_install(g, &m);
     guard_step(g);
+    return true;
 }
 
 bool guard_peer_recv(struct guard *g, struct raft_message *m)
@@ -278,7 +309,7 @@ bool guard_peer_recv(struct guard *g, struct raft_message *m)
         count_own_term(g, &m->append_entries_result);
         return true;
     case RAFT_IO_REQUEST_VOTE:
-        return !votes_twice(g, &m->request_vote);
+        return recv_request_vote(g, m);
     case RAFT_IO_INSTALL_SNAPSHOT:
         return recv_install(g, m);
     case RAFT_IO_TIMEOUT_NOW:

@@ -366,6 +366,13 @@ static void break_some(struct member *m)
     net_break(m->i, to->i);
 }
 
+static void pause_some(struct member *m, uint64_t until)
+{
+    world_log(m, "trouble: pause until %.3f", (double)until / MS);
+    if (until > m->paused_until)
+        m->paused_until = until;
+}
+
 static void make_trouble(void)
 {
     const struct knobs *k = &world.knobs;
@@ -381,7 +388,7 @@ static void make_trouble(void)
     case 7: case 8: case 9: net_heal(); break;
     case 10: break_some(m); break;
     case 11: m->disk.slow = !m->disk.slow; break;
-    case 12: if (m->alive) m->paused_until = world.now + world_between(20 * MS, 400 * MS); break;
+    case 12: if (m->alive) pause_some(m, world.now + world_between(20 * MS, 400 * MS)); break;
     case 13:
         if (k->failures && world_chance(850))
             m->disk.fail_append = true;
@@ -441,10 +448,8 @@ void chaos_heal(void)
     world_log(NULL, "HEALED");
     world.healed = true;
     net_heal();
-    for (unsigned i = 0; i < MEMBERS_MAX; i++) {
+    for (unsigned i = 0; i < MEMBERS_MAX; i++)
         members[i].disk.slow = members[i].disk.fail_append = members[i].disk.fail_meta = false;
-        members[i].paused_until = 0;
-    }
 }
 
 uint64_t chaos_acked_since(void)

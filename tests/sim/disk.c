@@ -105,6 +105,8 @@ static void op_done(struct member *m, void *arg)
     case APPEND:
         if (op->status == 0)
             do_append(d, op, op->n);
+        else
+            d->failed = true;
         world_log(m, "disk: %u entries from %" PRIu64 " written, status %d", op->n, op->entries[0].index, op->status);
         op->append_cb(op->append, op->status);
         break;
@@ -119,6 +121,7 @@ static void op_done(struct member *m, void *arg)
     }
 }
 
+/* What is submitted while a write is under way is written together, after it. */
 static void enqueue(struct member *m, struct disk_op *op)
 {
     struct disk *d = &m->disk;
@@ -128,9 +131,10 @@ static void enqueue(struct member *m, struct disk_op *op)
     else
         d->head = op;
     d->tail = op;
-    if (d->busy_until < world.now)
-        d->busy_until = world.now;
-    d->busy_until += latency(m);
+    if (world.now >= d->start_at) {
+        d->start_at = d->busy_until > world.now ? d->busy_until : world.now;
+        d->busy_until = d->start_at + latency(m);
+    }
     world_after(d->busy_until - world.now, m, op_done, op);
 }
 
@@ -220,7 +224,7 @@ static void crash_put(struct disk *d, const struct disk_op *op)
 void disk_crash(struct member *m)
 {
     struct disk *d = &m->disk;
-    bool all_lost = world_chance(400);
+    bool all_lost = d->failed || world_chance(400); /* what follows a failed write cannot be read */
 
     for (struct disk_op *op = d->head; op && !all_lost; op = op->next) {
         bool whole = world_chance(500) && op->status == 0;
@@ -237,8 +241,8 @@ void disk_crash(struct member *m)
     if (d->put && world_chance(500))
         crash_put(d, d->put);
     d->head = d->tail = d->put = NULL;
-    d->busy_until = 0;
-    d->fail_append = d->fail_meta = false;
+    d->start_at = d->busy_until = 0;
+    d->failed = d->fail_append = d->fail_meta = false;
 }
 
 /* ---- Reading ------------------------------------------------------------------------------------------------------------- */

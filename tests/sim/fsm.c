@@ -86,7 +86,7 @@ static void store_end(struct member *m)
 
 static void copy_dir(struct member *to, const struct member *from)
 {
-    char command[256];
+    char command[512];
 
     snprintf(command, sizeof command, "rm -rf %s && cp -r %s %s && rm -f %s/*-shm", to->fsm.dir, from->fsm.dir, to->fsm.dir, to->fsm.dir);
     if (system(command) != 0)

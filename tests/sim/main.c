@@ -107,6 +107,8 @@ static void history(void)
     chaos_heal();
     for (until = world.now + PROGRESS_MS * (uint64_t)MS; !all_followed(who, sizeof who) && world.now < until;)
         run_until(world.now + 20 * MS);
+    for (unsigned i = 0; i < MEMBERS_MAX && !all_followed(who, sizeof who); i++)
+        member_describe(&members[i]);
     if (!all_followed(who, sizeof who))
         world_fail(NULL, "no progress in %d s after all trouble was over: %s", PROGRESS_MS / 1000, who);
     for (unsigned i = 0; i < MEMBERS_MAX; i++)

@@ -244,3 +244,28 @@ struct member *member_leader(void)
     }
     return best;
 }
+
+void member_describe(const struct member *m)
+{
+    static const char *const states[] = {"unavailable", "follower", "candidate", "leader"};
+    const struct raft *r = m->raft;
+
+    if (!m->exists)
+        return;
+    if (!m->alive) {
+        printf("  m%" PRIu64 " %s\n", m->id, m->retired ? "removed" : "down");
+        return;
+    }
+    printf("  m%" PRIu64 " %s term %llu voted %llu last %llu/%" PRIu64 " stored %llu commit %llu applied %llu snapshot %llu database %" PRIu64
+           " appends %u%s%s%s config@%llu/%llu", m->id, states[r->state], r->current_term, r->voted_for, raft_last_index(m->raft),
+           guard_term_of(m->guard, raft_last_index(m->raft)), r->last_stored, r->commit_index, r->last_applied, r->log.snapshot.last_index,
+           m->fsm.applied, m->guard->appends, m->guard->holding ? " holding" : "", m->guard->snapshotting ? " snapshotting" : "",
+           m->guard->truncating ? " truncating" : "", r->configuration_index, r->configuration_uncommitted_index);
+    for (unsigned i = 0; i < r->configuration.n; i++) {
+        printf(" %llu%c", r->configuration.servers[i].id, "sv-"[r->configuration.servers[i].role]);
+        if (r->state == RAFT_LEADER)
+            printf("(%d next %llu match %llu)", r->leader_state.progress[i].state, r->leader_state.progress[i].next_index,
+                   r->leader_state.progress[i].match_index);
+    }
+    putchar('\n');
+}

@@ -75,7 +75,9 @@ struct disk {
     /* What it takes with it. */
     struct disk_op *head, *tail;   /* in order */
     struct disk_op *put;           /* a marker being written beside them */
-    uint64_t next_index, busy_until;
+    uint64_t next_index;
+    uint64_t start_at, busy_until; /* of the newest write */
+    bool failed;                   /* a write has failed */
     /* Trouble. */
     bool slow, fail_append, fail_meta;
 };
@@ -149,6 +151,7 @@ extern struct member members[MEMBERS_MAX];
 
 void member_start(struct member *m);
 void member_crash(struct member *m, const char *why);
+void member_describe(const struct member *m); /* on standard output */
 struct member *member_leader(void); /* that with the highest term, or NULL */
 
 /* ---- What must hold: check.c --------------------------------------------------------------------------------------------- */

@@ -135,6 +135,7 @@ static void say(FILE *f, const struct member *m, const char *fmt, va_list ap)
         fprintf(f, "m%llu.%u ", (unsigned long long)m->id, m->life);
     vfprintf(f, fmt, ap);
     fputc('\n', f);
+    fflush(f);
 }
 
 void world_log(const struct member *m, const char *fmt, ...)
