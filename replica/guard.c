@@ -536,7 +536,7 @@ static int guard_send(struct raft_io *io, struct raft_io_send *req, const struct
 {
     struct guard *g = guard_of(io);
 
-    return g->failed ? RAFT_IOERR : guard_peer_send(g, req, message, cb);
+    return guard_peer_send(g, req, message, cb);
 }
 
 /* raft_uv says that it is closed each time something of its own ends and nothing else is left, which can be twice, when the

@@ -36,7 +36,8 @@ enum guard_rule {
     GUARD_NEW_TERM = 1 << 14,     /* a sole voter begins a new term */
     GUARD_INSTALL = 1 << 15,      /* a snapshot replaces a log that differs from it, whatever its terms */
     GUARD_VOTER = 1 << 16,        /* votes are given whatever the voter's own configuration says */
-    GUARD_RULES = 1 << 17,        /* one above the last */
+    GUARD_PRE_VOTE = 1 << 17,     /* who refuses a pre-vote tells its term */
+    GUARD_RULES = 1 << 18,        /* one above the last */
 };
 
 struct guard_hooks { /* how the guard speaks to the member */

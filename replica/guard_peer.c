@@ -188,7 +188,8 @@ static bool is_voter(const struct raft *r)
 
 /* libraft gives no vote if it is not a voter by its own newest configuration, which may be old, or never have been committed: then the
  * cluster may find no leader ever again. For this call it is told that it is one. (Dissertation 4.1: a server that is not part of its
- * own latest configuration still grants votes; RPCs are processed without consulting the configuration.) */
+ * own latest configuration still grants votes; RPCs are processed without consulting the configuration. 4.2.3: a leader that has not
+ * been heard of for an election timeout does not stand in the way; a voter becomes a candidate then and forgets it, others do not.) */
 static bool recv_request_vote(struct guard *g, struct raft_message *m)
 {
     struct raft *r = g->raft;
@@ -199,6 +200,8 @@ static bool recv_request_vote(struct guard *g, struct raft_message *m)
         return false;
     if (!rule(g, GUARD_VOTER) || is_voter(r))
         return true;
+    if (r->state == RAFT_FOLLOWER && r->io->time(r->io) - r->election_timer_start >= r->election_timeout)
+        r->follower_state.current_leader.id = 0;
     r->configuration = (struct raft_configuration){.servers = &self, .n = 1};
     g->recv(r->io, m);
     r->configuration = own;
@@ -417,15 +420,41 @@ static int send_entries(struct guard *g, struct raft_io_send *inner, const struc
     return 0;
 }
 
+/* libraft answers a refused pre-vote with the asker's own term, so that it never learns of a higher one: with a longer log it is needed,
+ * with the lower term it is refused, for ever. (Raft, figure 2: RequestVote's result carries currentTerm, for the candidate to update
+ * itself.) */
+static void tell_term(struct guard *g, struct raft_request_vote_result *result)
+{
+    if (rule(g, GUARD_PRE_VOTE) && result->pre_vote == raft_tribool_true && !result->vote_granted && result->term < g->raft->current_term)
+        result->term = g->raft->current_term;
+}
+
+/* libraft frees entries twice when an answer to them cannot be sent. So it is not told: an answer may always be lost. */
+static int send_answer(struct guard *g, struct raft_io_send *req, const struct raft_message *m, raft_io_send_cb cb)
+{
+    int rv = g->failed || m->server_id == 0 ? RAFT_NOCONNECTION : g->saved.send(g->raft->io, req, m, cb);
+
+    if (rv && cb)
+        cb(req, rv);
+    return 0;
+}
+
 int guard_peer_send(struct guard *g, struct raft_io_send *req, const struct raft_message *message, raft_io_send_cb cb)
 {
     struct raft_message m = *message;
 
-    if (m.type == RAFT_IO_APPEND_ENTRIES)
-        return send_entries(g, req, &m, cb);
-    if (m.type == RAFT_IO_APPEND_ENTRIES_RESULT)
+    switch (m.type) {
+    case RAFT_IO_APPEND_ENTRIES:
+        return g->failed ? RAFT_IOERR : send_entries(g, req, &m, cb);
+    case RAFT_IO_APPEND_ENTRIES_RESULT:
         clamp_acknowledgement(g, &m.append_entries_result);
-    return g->saved.send(g->raft->io, req, &m, cb);
+        return send_answer(g, req, &m, cb);
+    case RAFT_IO_REQUEST_VOTE_RESULT:
+        tell_term(g, &m.request_vote_result);
+        return send_answer(g, req, &m, cb);
+    default:
+        return g->failed ? RAFT_IOERR : g->saved.send(g->raft->io, req, &m, cb);
+    }
 }
 
 /* ---- Steps --------------------------------------------------------------------------------------------------------------- */

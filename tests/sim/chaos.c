@@ -280,6 +280,8 @@ static void operate(struct member *m, void *arg)
         return;
     n = guard_servers(m->guard, &voters);
     s = &r->configuration.servers[world_random(n)];
+    if (s->id == m->id) /* a leader does not remove itself: it hands over first */
+        return;
     if (s->role == RAFT_SPARE && members[s->id - 1].alive && may_change(r, 0)) {
         assign(m, s->id, RAFT_STANDBY);
     } else if (s->role == RAFT_STANDBY && world_chance(700)) {
