@@ -280,8 +280,11 @@ static void operate(struct member *m, void *arg)
         return;
     n = guard_servers(m->guard, &voters);
     s = &r->configuration.servers[world_random(n)];
-    if (s->id == m->id) /* a leader does not remove itself: it hands over first */
+    if (s->id == m->id) { /* a leader does not remove itself: it hands over first */
+        if (n < 8 && may_change(r, 0))
+            add(m);
         return;
+    }
     if (s->role == RAFT_SPARE && members[s->id - 1].alive && may_change(r, 0)) {
         assign(m, s->id, RAFT_STANDBY);
     } else if (s->role == RAFT_STANDBY && world_chance(700)) {
@@ -292,8 +295,6 @@ static void operate(struct member *m, void *arg)
             drop(m, s->id);
         else if (s->role == RAFT_VOTER && may_change(r, s->id))
             assign(m, s->id, RAFT_STANDBY);
-    } else if (n < 8 && may_change(r, 0)) {
-        add(m);
     }
 }
 

@@ -10,7 +10,7 @@ static struct {
     uint64_t hash;   /* of the state after it */
 } entries[INDEX_MAX];
 static uint64_t leaders[TERM_MAX_SIM], max_commit;
-static uint64_t hashes[INDEX_MAX]; /* of revisions of the store */
+static struct { int64_t rev; uint64_t hash; } states[INDEX_MAX]; /* of the store, after a command */
 static uint64_t once[INDEX_MAX];   /* index at which a numbered command took effect */
 
 static void check_index(struct member *m, uint64_t index)
@@ -127,13 +127,17 @@ uint64_t check_commit(void)
     return max_commit;
 }
 
-void check_revision(struct member *m, int64_t rev, uint64_t hash)
+void check_state(struct member *m, uint64_t index, int64_t rev, uint64_t hash)
 {
-    check_index(m, (uint64_t)rev);
-    if (hashes[rev] == 0)
-        hashes[rev] = hash;
-    if (hashes[rev] != hash)
-        world_fail(m, "the store at revision %" PRId64 " has state hash %016" PRIx64 ", elsewhere %016" PRIx64, rev, hash, hashes[rev]);
+    while (index > 0 && entries[index].crc == 0)
+        index--;
+    if (states[index].hash == 0) {
+        states[index].hash = hash;
+        states[index].rev = rev;
+    }
+    if (states[index].hash != hash || states[index].rev != rev)
+        world_fail(m, "the store after entry %" PRIu64 " is at revision %" PRId64 " with hash %016" PRIx64 ", elsewhere at %" PRId64 " with %016" PRIx64,
+                   index, rev, hash, states[index].rev, states[index].hash);
 }
 
 void check_once(struct member *m, uint64_t seq, uint64_t index)

@@ -75,7 +75,8 @@ static void do_trim(struct disk *d, const struct disk_op *op)
 
     while (gone < d->n && d->log[gone].index < keep_from)
         gone++;
-    memmove(d->log, d->log + gone, (d->n - gone) * sizeof *d->log);
+    if (gone)
+        memmove(d->log, d->log + gone, (d->n - gone) * sizeof *d->log);
     d->n -= gone;
 }
 

@@ -41,13 +41,13 @@ static void store_do(struct member *m, int err, const char *what)
         world_fail(m, "%s: %s (%s)", what, qfs_strerror(err), m->fsm.store ? store_errmsg(m->fsm.store) : "");
 }
 
-static void look_at_hash(struct member *m)
+static void look_at_hash(struct member *m, uint64_t index)
 {
     int64_t rev;
     uint64_t hash;
 
     store_do(m, store_hash(m->fsm.reader, &rev, &hash), "store_hash");
-    check_revision(m, rev, hash);
+    check_state(m, index, rev, hash);
 }
 
 static void store_begin(struct member *m)
@@ -110,7 +110,7 @@ static int fsm_apply(struct raft_fsm *fsm, const struct raft_buffer *buf, void *
     if (news) {
         if (m->fsm.store) {
             store_do(m, store_apply(m->fsm.store, &(struct store_entry){index, term, {buf->base, buf->len}}, 1, &sink), "store_apply");
-            look_at_hash(m);
+            look_at_hash(m, index);
         }
         m->fsm.applied = index;
     }
@@ -283,7 +283,7 @@ static void stream_switch(struct member *m, void *arg)
             copy_dir(m, &members[s->from]);
             fsm_open(m);
             s->applied = f->applied;
-            look_at_hash(m);
+            look_at_hash(m, f->applied);
         }
         f->applied = f->synced = f->installed_at = s->applied;
         f->hash = hash_at(s->applied);

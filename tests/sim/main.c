@@ -46,6 +46,8 @@ static void draw_knobs(void)
         k->inflight = 1;
     if (world.opt.members == 0)
         world.opt.members = 3 + 2 * (unsigned)world_random(3);
+    if (world.opt.members == 1)
+        k->membership = true;
 }
 
 static void found(void)

@@ -163,7 +163,7 @@ uint64_t check_term_of(uint64_t index); /* of a committed entry; 0: unknown */
 uint32_t check_crc_of(uint64_t index);  /* 0: not a command */
 uint64_t check_hash_of(uint64_t index); /* of the state after that command */
 uint64_t check_commit(void);            /* the highest index known to be committed */
-void check_revision(struct member *m, int64_t rev, uint64_t hash);
+void check_state(struct member *m, uint64_t index, int64_t rev, uint64_t hash);
 void check_once(struct member *m, uint64_t seq, uint64_t index);
 
 /* ---- Clients and trouble: chaos.c ---------------------------------------------------------------------------------------- */
