@@ -12,6 +12,7 @@ struct link {
     uint64_t up_at;      /* it is made again then */
     uint64_t written;    /* when the newest message is written */
     uint64_t last;       /* when it arrives */
+    uint64_t stalled;    /* nothing is written before */
 };
 static struct link links[MEMBERS_MAX][MEMBERS_MAX];
 
@@ -127,7 +128,15 @@ static void write_out(struct member *m, void *arg)
 {
     struct outgoing *o = arg;
     struct link *l = &links[m->i][o->to];
-    bool unsent = l->cut ? world_chance(700) : l->up_at > world.now && world_chance(300);
+    bool unsent;
+
+    if (l->stalled <= world.now && (l->cut || l->up_at > world.now) && world_chance(200))
+        l->stalled = world.now + world_between(1 * MS, 50 * MS); /* waits for the connection */
+    if (l->stalled > world.now) {
+        world_after(l->stalled - world.now, m, write_out, o);
+        return;
+    }
+    unsent = l->cut ? world_chance(700) : l->up_at > world.now && world_chance(300);
 
     if (!unsent && members[o->to].alive)
         post(l, &members[o->to], pack(m, &o->m));
