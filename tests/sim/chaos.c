@@ -64,7 +64,7 @@ static void applied_cb(struct raft_apply *req, int status, void *result)
     check_acknowledged(NULL, req->index, c->crc);
     if (world.opt.store)
         store_command_done(c);
-    if (c->after_heal && req->index > healed_ack)
+    if (c->after_heal && healed_ack == 0)
         healed_ack = req->index;
 }
 

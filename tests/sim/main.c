@@ -18,7 +18,7 @@ static const char usage[] =
     "  -g  rules of the guard that are switched off (enum guard_rule; -1: all)\n"
     "  -t  milliseconds of trouble, in virtual time\n"
     "  -f  the real store as state machine, in the current directory\n"
-    "  -v  print a trace                 -x  succeed when a seed fails\n";
+    "  -v  print a trace                 -x  end at the first seed that fails; succeed if there is one\n";
 
 /* ---- One history --------------------------------------------------------------------------------------------------------- */
 
@@ -211,6 +211,8 @@ int main(int argc, char **argv)
         memset(shared, 0, sizeof *shared);
         failed += !run_seed(&opt, opt.seed + i, shared);
         add_counts(&total, shared);
+        if (expect && failed > 0)
+            n = i + 1;
     }
     report(&total, n, failed);
     return (failed > 0) == expect ? 0 : 1;

@@ -209,6 +209,10 @@ void member_start(struct member *m)
     raft_set_install_snapshot_timeout(m->raft, INSTALL_MS);
     m->seen_commit = m->disk.snapshot.index;
     rv = raft_start(m->raft);
+    if (rv && m->disk.fail_meta) { /* its disk refuses the first write: it is started again later */
+        member_crash(m, "does not start");
+        return;
+    }
     if (rv)
         world_fail(m, "does not start: %s", m->guard->why.len ? buf_cstr(&m->guard->why) : raft_errmsg(m->raft));
     world_log(m, "started: term %" PRIu64 ", log to %llu, snapshot %" PRIu64 ", database at %" PRIu64, guard_term(m->guard),

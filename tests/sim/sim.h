@@ -170,7 +170,7 @@ void check_once(struct member *m, uint64_t seq, uint64_t index);
 
 void chaos_start(void);
 void chaos_heal(void);
-uint64_t chaos_acked_since(void);       /* index of a command submitted and acknowledged after chaos_heal; 0: none yet */
+uint64_t chaos_acked_since(void);       /* index of the first command submitted and acknowledged after chaos_heal; 0: none yet */
 void client_applied(uint64_t session, uint64_t ino); /* a result of the store, for the client that waits for it */
 
 #endif
