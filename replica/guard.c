@@ -1,4 +1,4 @@
-/* This file and guard_peer.c are the only ones that know libraft's version: 0.15, whose structs are public.
+/* The files of the guard are the only ones that know libraft's version: 0.15, whose structs are public.
  *
  * Here are the rules between libraft and the disk; those between members are in guard_peer.c.
  *
@@ -615,39 +615,6 @@ void guard_fini(struct guard *g)
 {
     guard_peer_fini(g);
     buf_fini(&g->why);
-}
-
-uint64_t guard_commit(const struct guard *g)
-{
-    return g->raft->commit_index;
-}
-
-uint64_t guard_snapshot_index(const struct guard *g)
-{
-    return g->raft->log.snapshot.last_index;
-}
-
-uint64_t guard_term(const struct guard *g)
-{
-    return g->raft->current_term;
-}
-
-unsigned guard_servers(const struct guard *g, unsigned *voters)
-{
-    *voters = 0;
-    for (unsigned i = 0; i < g->raft->configuration.n; i++)
-        *voters += g->raft->configuration.servers[i].role == RAFT_VOTER;
-    return g->raft->configuration.n;
-}
-
-uint64_t guard_stored(const struct guard *g)
-{
-    return g->raft->last_stored;
-}
-
-bool guard_may_snapshot(const struct guard *g)
-{
-    return !g->truncating && !g->holding;
 }
 
 bool guard_busy(const struct guard *g)

@@ -1,7 +1,8 @@
 /* guard: everything that makes libraft safe to use, as rules around libraft's own disk and network functions (struct raft_io).
  *
- * Only guard.c knows which version of libraft this is and looks into its structs; the others call its public functions. The guard
- * is put between libraft and raft_uv after raft_uv_init and before raft_init. Each rule is one function there, with its reason.
+ * Only the files guard*.c know which version of libraft this is and look into its structs; the others call its public functions:
+ * guard.c has the rules between libraft and the disk, guard_peer.c those between members, guard_glance.c only looks. Each rule is one
+ * function, with its reason. The guard is put between libraft and raft_uv after raft_uv_init and before raft_init.
  *
  * Everything here belongs to the raft loop. */
 #ifndef QFS_REPLICA_GUARD_H

@@ -527,8 +527,3 @@ void guard_peer_fini(struct guard *g)
     }
     g->writes = NULL;
 }
-
-bool guard_settled(const struct guard *g)
-{
-    return g->raft->state == RAFT_LEADER && guard_term_of(g, g->raft->commit_index) == g->raft->current_term;
-}

@@ -1,4 +1,4 @@
-/* guard_peer: what guard.c and guard_peer.c share; nobody else includes this. */
+/* guard_peer: what the files of the guard share; nobody else includes this. */
 #ifndef QFS_REPLICA_GUARD_PEER_H
 #define QFS_REPLICA_GUARD_PEER_H
 
@@ -29,7 +29,7 @@ void guard_peer_tick(struct guard *g); /* before libraft's tick */
 void guard_peer_step(struct guard *g); /* after anything that libraft did */
 void guard_peer_fini(struct guard *g);
 
-/* guard_conf.c */
+/* guard_glance.c */
 const struct raft_entry *guard_entry_at(const struct guard *g, uint64_t index); /* NULL: not in the log */
 bool guard_sole_voter(const struct guard *g);
 bool guard_install_busy(const struct guard *g);                   /* libraft is replacing its log by a snapshot */

@@ -128,7 +128,7 @@ bool world_step(void)
 
 /* ---- Words --------------------------------------------------------------------------------------------------------------- */
 
-static void say(FILE *f, const struct member *m, const char *fmt, va_list ap)
+__attribute__((format(printf, 3, 0))) static void say(FILE *f, const struct member *m, const char *fmt, va_list ap)
 {
     fprintf(f, "%10.3f ", (double)world.now / MS);
     if (m)

@@ -1,4 +1,4 @@
-/* Glances into libraft's log and configuration, for guard.c and guard_peer.c. */
+/* Glances into libraft's log and configuration: part of the guard, and changes nothing in libraft. */
 #include <string.h>
 
 #include "replica/guard_peer.h"
@@ -112,4 +112,44 @@ int guard_base_set(struct guard *g, const struct raft_configuration *conf, uint6
     g->base = new;
     g->base_index = index;
     return 0;
+}
+
+/* ---- For everybody ------------------------------------------------------------------------------------------------------- */
+
+uint64_t guard_commit(const struct guard *g)
+{
+    return g->raft->commit_index;
+}
+
+uint64_t guard_snapshot_index(const struct guard *g)
+{
+    return g->raft->log.snapshot.last_index;
+}
+
+uint64_t guard_term(const struct guard *g)
+{
+    return g->raft->current_term;
+}
+
+unsigned guard_servers(const struct guard *g, unsigned *voters)
+{
+    *voters = 0;
+    for (unsigned i = 0; i < g->raft->configuration.n; i++)
+        *voters += g->raft->configuration.servers[i].role == RAFT_VOTER;
+    return g->raft->configuration.n;
+}
+
+uint64_t guard_stored(const struct guard *g)
+{
+    return g->raft->last_stored;
+}
+
+bool guard_may_snapshot(const struct guard *g)
+{
+    return !g->truncating && !g->holding;
+}
+
+bool guard_settled(const struct guard *g)
+{
+    return g->raft->state == RAFT_LEADER && guard_term_of(g, g->raft->commit_index) == g->raft->current_term;
 }
