@@ -61,7 +61,7 @@ static int fsm_snapshot(struct raft_fsm *fsm, struct raft_buffer *bufs[], unsign
     struct replica *r = fsm->data;
     struct marker_work *w;
 
-    if (member_failed(r) || atomic_load(&r->stopping))
+    if (member_failed(r) || atomic_load(&r->stopping) || !guard_may_snapshot(&r->guard))
         return RAFT_BUSY;
     w = calloc(1, sizeof *w);
     if (!w)

@@ -1,12 +1,13 @@
-/* The only file that knows libraft's version: 0.15, whose structs are public.
+/* The files of the guard are the only ones that know libraft's version: 0.15, whose structs are public.
  *
- * Rules for a member that is alone; those for several members (what a follower may acknowledge, what a leader may commit, when a
- * candidate must wait, when messages are held) belong to guard_send and guard_recv and come with the transport.
+ * Here are the rules between libraft and the disk; those between members are in guard_peer.c.
  *
  *   guard_load      one buffer for each entry read from disk
  *   guard_start     comparison of the log with the database; a sole voter begins a new term
  *   guard_append    the first failed write stops the member
- *   guard_truncate, guard_put, guard_set_term, guard_set_vote    likewise
+ *   guard_truncate, guard_put, guard_set_term, guard_set_vote    likewise; truncations and snapshots are kept apart
+ *   late_write      a write that others have overtaken is not counted twice
+ *   fix_configuration   a snapshot holds the configuration that was committed, not one that is under way
  *   guard_close     closed is closed once
  *   guard_tick      RAFT_UNAVAILABLE, libraft's silent end, stops the member
  *   guard_marker_*  marker snapshots are triggered by bytes, which libraft does not count
@@ -19,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "replica/guard_peer.h"
 #include "replica/marker.h"
 #include "store/base/clock.h"
 #include "store/base/failpoint.h"
@@ -30,20 +32,16 @@ enum {
 };
 #define TERM_MAX (UINT64_C(1) << 62) /* SQLite's integers are signed; a term above it can only be damage */
 
-struct guard_write { /* one append under way */
-    struct raft_io_append req;    /* raft_uv's view */
-    struct raft_io_append *inner; /* libraft's request */
-    raft_io_append_cb cb;         /* libraft's callback */
-    struct guard *guard;
-    int64_t started_ns;
-    size_t bytes;                 /* of payload */
-};
-
 static struct guard *guard_of(struct raft_io *io)
 {
     struct raft *raft = io->data;
 
     return raft->data;
+}
+
+static bool rule(const struct guard *g, enum guard_rule r)
+{
+    return !(g->off & (unsigned)r);
 }
 
 /* After a failed write nobody knows what the disk holds: libraft would go on with a log in memory that differs from it, and may
@@ -52,7 +50,7 @@ static int guard_fail(struct guard *g, const char *what, int status)
 {
     char text[RAFT_ERRMSG_BUF_SIZE + 128];
 
-    if (!g->failed) {
+    if (!g->failed && rule(g, GUARD_FAIL_STOP)) {
         g->failed = true;
         snprintf(text, sizeof text, "%s failed: %s%s%s", what, status == RAFT_NOSPACE ? "no space left" : raft_strerror(status),
                  g->raft->io->errmsg[0] ? ": " : "", g->raft->io->errmsg);
@@ -158,12 +156,15 @@ static int guard_load(struct raft_io *io, raft_term *term, raft_id *voted_for, s
 
     if (rv)
         return rv;
-    rv = split_batches(*entries, *n_entries);
+    if (rule(g, GUARD_UNBATCH))
+        rv = split_batches(*entries, *n_entries);
     if (!rv)
         rv = check_snapshot(g, *snapshot);
     if (!rv)
         rv = check_entries(g, *entries, *n_entries, *start_index);
-    if (!rv && !*snapshot && (*n_entries == 0 || (*entries)[0].type != RAFT_CHANGE)) {
+    if (!rv && *snapshot)
+        rv = guard_base_set(g, &(*snapshot)->configuration, (*snapshot)->configuration_index);
+    if (!rv && !*snapshot && (*n_entries == 0 ? !g->may_be_empty : (*entries)[0].type != RAFT_CHANGE)) {
         buf_printf(&g->why, "the log in \"raft\" does not begin with a configuration; put back a copy of the whole data directory");
         rv = RAFT_CORRUPT;
     }
@@ -176,23 +177,13 @@ static int guard_load(struct raft_io *io, raft_term *term, raft_id *voted_for, s
 
 /* ---- Starting ------------------------------------------------------------------------------------------------------------ */
 
-static const struct raft_entry *entry_at(const struct guard *g, uint64_t index)
-{
-    const struct raft_log *log = &g->raft->log;
-    size_t n = log->front <= log->back ? log->back - log->front : log->size - log->front + log->back;
-
-    if (index <= log->offset || index > log->offset + n)
-        return NULL;
-    return &log->entries[(log->front + (size_t)(index - 1 - log->offset)) % log->size];
-}
-
 /* The log must hold everything that the database has, and the same: else the tail of the log was lost or indexes have shifted, and
  * new commands would be skipped or applied twice. */
 static int compare_with_store(struct guard *g)
 {
     const struct store_position *pos = &g->store;
     uint64_t last = raft_last_index(g->raft);
-    const struct raft_entry *e = entry_at(g, pos->applied);
+    const struct raft_entry *e = guard_entry_at(g, pos->applied);
     uint32_t crc = 0;
 
     if (pos->installed_at != 0 && pos->installed_at == pos->applied)
@@ -232,24 +223,13 @@ static int check_term(struct guard *g)
     return RAFT_CORRUPT;
 }
 
-static bool sole_voter(const struct guard *g)
-{
-    unsigned voters;
-
-    guard_servers(g, &voters);
-    for (unsigned i = 0; i < g->raft->configuration.n; i++)
-        if (g->raft->configuration.servers[i].id == g->raft->id && g->raft->configuration.servers[i].role == RAFT_VOTER)
-            return voters == 1;
-    return false;
-}
-
 /* libraft lets a sole voter lead again in the term it had. An entry that a crash took with it and a new one would then share index
  * and term, and whoever saw the first could not tell. */
 static int begin_term(struct guard *g, struct raft_io *io)
 {
     int rv;
 
-    if (!sole_voter(g))
+    if (!guard_sole_voter(g) || !rule(g, GUARD_NEW_TERM))
         return 0;
     rv = g->saved.set_term(io, g->raft->current_term + 1);
     if (rv) {
@@ -270,14 +250,23 @@ static void check_available(struct guard *g)
     }
 }
 
+/* After everything that libraft did. */
+void guard_step(struct guard *g)
+{
+    check_available(g);
+    if (!g->failed)
+        guard_peer_step(g);
+}
+
 static void guard_tick(struct raft_io *io)
 {
     struct guard *g = guard_of(io);
 
     if (g->failed)
         return;
+    guard_peer_tick(g);
     g->tick(io);
-    check_available(g);
+    guard_step(g);
     if (!g->failed)
         g->hooks.tick(g->hooks.data);
 }
@@ -288,8 +277,9 @@ static void guard_recv(struct raft_io *io, struct raft_message *message)
 
     if (g->failed)
         return;
-    g->recv(io, message);
-    check_available(g);
+    if (guard_peer_recv(g, message))
+        g->recv(io, message);
+    guard_step(g);
 }
 
 static int guard_start(struct raft_io *io, unsigned msecs, raft_io_tick_cb tick, raft_io_recv_cb recv)
@@ -309,15 +299,63 @@ static int guard_start(struct raft_io *io, unsigned msecs, raft_io_tick_cb tick,
 
 /* ---- Writing ------------------------------------------------------------------------------------------------------------- */
 
+static void unlink_write(struct guard *g, struct guard_write *w)
+{
+    struct guard_write **at = &g->writes;
+
+    while (*at != w)
+        at = &(*at)->next;
+    *at = w->next;
+    g->appends--;
+}
+
+/* From here on the entries that writes under way carry are not those of the log any more. */
+static void overtake_writes(struct guard *g, uint64_t index)
+{
+    for (struct guard_write *w = g->writes; w; w = w->next)
+        if (index < w->cut)
+            w->cut = index;
+}
+
+/* When a write is complete, libraft counts its entries as stored if the log has entries of these terms at their indexes. An entry that
+ * was truncated and came again from a third leader has: it would count although the disk is about to remove it, and once more when
+ * its second write is complete. So what libraft will count wrongly is taken off before. (Raft: a server may acknowledge an entry
+ * only when it is in stable storage, dissertation 3.8.) */
+static void late_write(struct guard *g, const struct guard_write *w)
+{
+    unsigned counted = 0, stored;
+
+    if (!rule(g, GUARD_LATE_WRITE) || w->cut >= w->first + w->n)
+        return;
+    while (counted < w->n && guard_term_of(g, w->first + counted) == w->entries[counted].term)
+        counted++;
+    stored = w->cut <= w->first ? 0 : (unsigned)(w->cut - w->first);
+    if (counted > stored)
+        g->raft->last_stored -= counted - stored; /* may go below 0 for a moment: it is unsigned, libraft adds `counted` */
+}
+
+static void put_now(struct guard *g);
+
+/* A write that was submitted behind the truncation is on disk, so the truncation is, too. */
+static void end_truncation(struct guard *g, const struct guard_write *w)
+{
+    if (!g->truncating || !w->behind_truncation)
+        return;
+    g->truncating = false;
+    if (g->waiting_put)
+        put_now(g);
+}
+
 static void guard_append_cb(struct raft_io_append *req, int status)
 {
     struct guard_write *w = req->data;
     struct guard *g = w->guard;
+    bool installing = guard_install_busy(g);
 
-    g->appends--;
+    unlink_write(g, w);
     if (FAILPOINT("replica.append.error"))
         status = RAFT_IOERR;
-    if (status && status != RAFT_CANCELED) {
+    if (status && status != RAFT_CANCELED && rule(g, GUARD_FAIL_STOP)) {
         guard_fail(g, "writing the log", status);
         free(w);
         return;
@@ -325,7 +363,15 @@ static void guard_append_cb(struct raft_io_append *req, int status)
     if (!g->failed) {
         g->log_bytes += w->bytes;
         g->hooks.written(g->hooks.data, clock_boottime_ns() - w->started_ns);
+        if (status == 0 && !installing)
+            late_write(g, w);
         w->cb(w->inner, status);
+        if (installing && rule(g, GUARD_LATE_WRITE))
+            g->raft->last_stored = 0; /* a snapshot is replacing the whole log: nothing that was in it counts */
+        if (status == 0)
+            end_truncation(g, w);
+        if (status != RAFT_CANCELED)
+            guard_step(g);
     }
     free(w);
 }
@@ -342,24 +388,24 @@ static int guard_append(struct raft_io *io, struct raft_io_append *req, const st
     w = calloc(1, sizeof *w);
     if (!w)
         return guard_fail(g, "writing the log", RAFT_NOMEM);
-    w->req.data = w;
-    w->inner = req;
-    w->cb = cb;
-    w->guard = g;
-    w->started_ns = clock_boottime_ns();
+    *w = (struct guard_write){.req.data = w, .inner = req, .cb = cb, .guard = g, .started_ns = clock_boottime_ns(), .n = n,
+                              .entries = entries, .first = raft_last_index(g->raft) + 1 - n, .cut = UINT64_MAX,
+                              .behind_truncation = g->truncating, .next = g->writes};
     for (unsigned i = 0; i < n; i++)
         w->bytes += entries[i].buf.len;
+    g->writes = w;
     g->appends++;
     rv = g->saved.append(io, &w->req, entries, n, guard_append_cb);
     if (rv) {
-        g->appends--;
+        unlink_write(g, w);
         free(w);
         guard_fail(g, "writing the log", rv);
     }
     return rv;
 }
 
-/* raft_uv loses a truncation that meets a snapshot under way: the disk would keep what the log in memory no longer has. */
+/* raft_uv loses a truncation that meets a snapshot under way: the disk would keep what the log in memory no longer has. To stop is
+ * clean, since nothing behind the truncation has been written. */
 static int guard_truncate(struct raft_io *io, raft_index index)
 {
     struct guard *g = guard_of(io);
@@ -367,26 +413,36 @@ static int guard_truncate(struct raft_io *io, raft_index index)
 
     if (g->failed)
         return RAFT_IOERR;
-    if (g->snapshotting)
+    if (g->snapshotting && !g->waiting_put && rule(g, GUARD_TRUNCATE))
         return guard_fail(g, "truncating the log during a snapshot", RAFT_BUSY);
+    overtake_writes(g, index);
+    g->truncating = rule(g, GUARD_TRUNCATE);
+    for (struct guard_write *w = g->writes; w; w = w->next)
+        w->behind_truncation = false;
     rv = g->saved.truncate(io, index);
     return rv ? guard_fail(g, "truncating the log", rv) : 0;
 }
 
+/* libraft is told that a term or a vote is written even if it is not: it has freed half of a candidate's state when it comes to know.
+ * It does not matter any more what it believes, since nothing leaves a member that has failed. */
 static int guard_set_term(struct raft_io *io, raft_term term)
 {
     struct guard *g = guard_of(io);
-    int rv = g->failed ? RAFT_IOERR : g->saved.set_term(io, term);
+    int rv = g->failed ? 0 : g->saved.set_term(io, term);
 
-    return rv && !g->failed ? guard_fail(g, "writing the term", rv) : rv;
+    if (rv)
+        guard_fail(g, "writing the term", rv);
+    return rule(g, GUARD_FAIL_STOP) ? 0 : rv;
 }
 
 static int guard_set_vote(struct raft_io *io, raft_id id)
 {
     struct guard *g = guard_of(io);
-    int rv = g->failed ? RAFT_IOERR : g->saved.set_vote(io, id);
+    int rv = g->failed ? 0 : g->saved.set_vote(io, id);
 
-    return rv && !g->failed ? guard_fail(g, "writing the vote", rv) : rv;
+    if (rv)
+        guard_fail(g, "writing the vote", rv);
+    return rule(g, GUARD_FAIL_STOP) ? 0 : rv;
 }
 
 /* A failure in the middle may have left libraft's files half removed; libraft itself would only try again later. */
@@ -395,7 +451,7 @@ static void guard_put_cb(struct raft_io_snapshot_put *req, int status)
     struct guard *g = req->data;
 
     g->snapshotting = false;
-    if (status && status != RAFT_CANCELED) {
+    if (status && status != RAFT_CANCELED && rule(g, GUARD_FAIL_STOP)) {
         guard_fail(g, "writing a marker snapshot", status);
         return;
     }
@@ -407,8 +463,40 @@ static void guard_put_cb(struct raft_io_snapshot_put *req, int status)
     if (status == 0) { /* libraft has trimmed its log in memory */
         g->log_bytes = 0;
         for (uint64_t i = guard_snapshot_index(g) + 1; i <= raft_last_index(g->raft); i++)
-            g->log_bytes += entry_at(g, i) ? entry_at(g, i)->buf.len : 0;
+            g->log_bytes += guard_entry_at(g, i) ? guard_entry_at(g, i)->buf.len : 0;
     }
+}
+
+/* libraft puts its newest configuration into a snapshot, with the index of the last committed one. Were the newest undone later, the
+ * snapshot would bring it back at the next start. (Dissertation 5.1: the latest configuration as of the snapshot's last index.) */
+static int fix_configuration(struct guard *g, unsigned trailing, const struct raft_snapshot *snapshot)
+{
+    struct raft_snapshot *s = &g->raft->snapshot.pending;
+    struct raft_configuration conf;
+    uint64_t index;
+    int rv;
+
+    if (trailing > 0 && s == snapshot && rule(g, GUARD_CONFIGURATION)) {
+        rv = guard_configuration_at(g, s->index, &conf, &index);
+        if (rv)
+            return rv;
+        raft_configuration_close(&s->configuration);
+        s->configuration = conf;
+        s->configuration_index = index;
+    }
+    return guard_base_set(g, &snapshot->configuration, snapshot->configuration_index);
+}
+
+/* A put that had to wait. libraft hears of a failure through the callback. */
+static void put_now(struct guard *g)
+{
+    const struct raft_snapshot *snapshot = g->waiting_put;
+    int rv;
+
+    g->waiting_put = NULL;
+    rv = g->saved.snapshot_put(g->raft->io, g->trailing, &g->own_put, snapshot, guard_put_cb);
+    if (rv)
+        guard_put_cb(&g->own_put, rv);
 }
 
 static int guard_put(struct raft_io *io, unsigned trailing, struct raft_io_snapshot_put *req, const struct raft_snapshot *snapshot,
@@ -419,10 +507,22 @@ static int guard_put(struct raft_io *io, unsigned trailing, struct raft_io_snaps
 
     if (g->failed)
         return RAFT_IOERR;
+    if (g->passing_term)
+        ((struct raft_snapshot *)(uintptr_t)snapshot)->term = g->passing_term; /* libraft's own copy of the message */
+    rv = fix_configuration(g, trailing, snapshot);
+    if (rv)
+        return guard_fail(g, "writing a marker snapshot", rv);
     g->put = req;
     g->put_cb = cb;
     g->own_put.data = g;
     g->snapshotting = true;
+    if (trailing == 0)
+        overtake_writes(g, 0);
+    if (g->truncating && rule(g, GUARD_TRUNCATE)) {
+        g->trailing = trailing;
+        g->waiting_put = snapshot;
+        return 0;
+    }
     rv = g->saved.snapshot_put(io, trailing, &g->own_put, snapshot, guard_put_cb);
     if (rv) {
         g->snapshotting = false;
@@ -436,7 +536,7 @@ static int guard_send(struct raft_io *io, struct raft_io_send *req, const struct
 {
     struct guard *g = guard_of(io);
 
-    return g->failed ? RAFT_IOERR : g->saved.send(io, req, message, cb);
+    return guard_peer_send(g, req, message, cb);
 }
 
 /* raft_uv says that it is closed each time something of its own ends and nothing else is left, which can be twice, when the
@@ -474,7 +574,7 @@ void guard_marker_begun(struct guard *g)
     unsigned n = 0;
 
     raft_set_snapshot_threshold(g->raft, NEVER);
-    for (const struct raft_entry *e; (e = entry_at(g, index)) != NULL; index--, n++) {
+    for (const struct raft_entry *e; (e = guard_entry_at(g, index)) != NULL; index--, n++) {
         bytes += e->buf.len;
         if (bytes > g->marker_bytes / TRAILING_DIVISOR)
             break;
@@ -490,7 +590,6 @@ void guard_install(struct guard *g, struct raft *raft, struct raft_io *io, const
     g->hooks = *hooks;
     g->saved = *io;
     raft->data = g;
-    raft_uv_set_auto_recovery(io, false); /* else a damaged segment is put aside, with the acknowledged writes in it */
     io->version = 2; /* raft_uv has async_work but says 1 */
     io->load = guard_load;
     io->start = guard_start;
@@ -514,39 +613,8 @@ void guard_configure(struct guard *g, unsigned election_ms, unsigned heartbeat_m
 
 void guard_fini(struct guard *g)
 {
+    guard_peer_fini(g);
     buf_fini(&g->why);
-}
-
-uint64_t guard_term_of(const struct guard *g, uint64_t index)
-{
-    const struct raft_entry *e = entry_at(g, index);
-
-    if (e)
-        return e->term;
-    return index == g->raft->log.snapshot.last_index ? g->raft->log.snapshot.last_term : 0;
-}
-
-uint64_t guard_commit(const struct guard *g)
-{
-    return g->raft->commit_index;
-}
-
-uint64_t guard_snapshot_index(const struct guard *g)
-{
-    return g->raft->log.snapshot.last_index;
-}
-
-uint64_t guard_term(const struct guard *g)
-{
-    return g->raft->current_term;
-}
-
-unsigned guard_servers(const struct guard *g, unsigned *voters)
-{
-    *voters = 0;
-    for (unsigned i = 0; i < g->raft->configuration.n; i++)
-        *voters += g->raft->configuration.servers[i].role == RAFT_VOTER;
-    return g->raft->configuration.n;
 }
 
 bool guard_busy(const struct guard *g)

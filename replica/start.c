@@ -173,7 +173,7 @@ static int raft_error(struct replica *r, int rv, struct buf *why)
 
 static int start_raft(struct replica *r, struct buf *why)
 {
-    const struct guard_hooks hooks = {r, hook_fail, hook_tick, hook_written};
+    const struct guard_hooks hooks = {r, hook_fail, hook_tick, hook_written, NULL};
     unsigned election_ms, heartbeat_ms;
     char address[16];
     int err = read_timing(r, &election_ms, &heartbeat_ms, why), rv;
@@ -185,6 +185,7 @@ static int start_raft(struct replica *r, struct buf *why)
     if (rv)
         return raft_error(r, rv, why);
     r->io_inited = true;
+    raft_uv_set_auto_recovery(&r->io, false); /* else a damaged segment is put aside, with the acknowledged writes in it */
     raft_uv_set_segment_size(&r->io, MEMBER_SEGMENT_BYTES);
     raft_uv_set_snapshot_compression(&r->io, false); /* a marker is tiny, and has a checksum of its own */
     r->guard.marker_bytes = fsm_marker_bytes();

@@ -1,0 +1,155 @@
+/* Glances into libraft's log and configuration: part of the guard, and changes nothing in libraft. */
+#include <string.h>
+
+#include "replica/guard_peer.h"
+
+enum { CONFIGURATION_FORMAT = 1, CONFIGURATION_HEAD = 1 + 8 }; /* libraft's encoding: format, count, then id, address, role of each */
+
+const struct raft_entry *guard_entry_at(const struct guard *g, uint64_t index)
+{
+    const struct raft_log *log = &g->raft->log;
+    size_t n = log->front <= log->back ? log->back - log->front : log->size - log->front + log->back;
+
+    if (index <= log->offset || index > log->offset + n)
+        return NULL;
+    return &log->entries[(log->front + (size_t)(index - 1 - log->offset)) % log->size];
+}
+
+uint64_t guard_term_of(const struct guard *g, uint64_t index)
+{
+    const struct raft_entry *e = guard_entry_at(g, index);
+
+    if (e)
+        return e->term;
+    return index == g->raft->log.snapshot.last_index ? g->raft->log.snapshot.last_term : 0;
+}
+
+bool guard_sole_voter(const struct guard *g)
+{
+    unsigned voters;
+
+    guard_servers(g, &voters);
+    for (unsigned i = 0; i < g->raft->configuration.n; i++)
+        if (g->raft->configuration.servers[i].id == g->raft->id && g->raft->configuration.servers[i].role == RAFT_VOTER)
+            return voters == 1;
+    return false;
+}
+
+bool guard_install_busy(const struct guard *g)
+{
+    return g->raft->last_stored == 0 && g->raft->snapshot.put.data != NULL;
+}
+
+static uint64_t get64(const uint8_t *p)
+{
+    uint64_t v = 0;
+
+    for (int i = 0; i < 8; i++)
+        v |= (uint64_t)p[i] << (8 * i);
+    return v;
+}
+
+static int decode(const struct raft_buffer *buf, struct raft_configuration *out)
+{
+    const uint8_t *p = buf->base, *end = p + buf->len;
+    int rv = 0;
+
+    raft_configuration_init(out);
+    if (buf->len < CONFIGURATION_HEAD || p[0] != CONFIGURATION_FORMAT)
+        return RAFT_MALFORMED;
+    p += 1;
+    uint64_t n = get64(p);
+    p += 8;
+    for (uint64_t i = 0; i < n && rv == 0; i++) {
+        const uint8_t *address = p + 8, *nul = end - p > 8 ? memchr(address, '\0', (size_t)(end - address)) : NULL;
+
+        if (!nul || nul + 1 == end)
+            rv = RAFT_MALFORMED;
+        else
+            rv = raft_configuration_add(out, get64(p), (const char *)address, nul[1]);
+        p = nul ? nul + 2 : end;
+    }
+    if (rv)
+        raft_configuration_close(out);
+    return rv;
+}
+
+static int copy(const struct raft_configuration *conf, struct raft_configuration *out)
+{
+    int rv = 0;
+
+    raft_configuration_init(out);
+    for (unsigned i = 0; i < conf->n && rv == 0; i++)
+        rv = raft_configuration_add(out, conf->servers[i].id, conf->servers[i].address, conf->servers[i].role);
+    if (rv)
+        raft_configuration_close(out);
+    return rv;
+}
+
+int guard_configuration_at(const struct guard *g, uint64_t index, struct raft_configuration *out, uint64_t *out_index)
+{
+    uint64_t last = raft_last_index(g->raft);
+    const struct raft_entry *e;
+
+    for (uint64_t i = index < last ? index : last; (e = guard_entry_at(g, i)) != NULL; i--) {
+        if (e->type != RAFT_CHANGE)
+            continue;
+        *out_index = i;
+        return decode(&e->buf, out);
+    }
+    *out_index = g->base_index;
+    return copy(&g->base, out);
+}
+
+int guard_base_set(struct guard *g, const struct raft_configuration *conf, uint64_t index)
+{
+    struct raft_configuration new;
+    int rv = copy(conf, &new);
+
+    if (rv)
+        return rv;
+    raft_configuration_close(&g->base);
+    g->base = new;
+    g->base_index = index;
+    return 0;
+}
+
+/* ---- For everybody ------------------------------------------------------------------------------------------------------- */
+
+uint64_t guard_commit(const struct guard *g)
+{
+    return g->raft->commit_index;
+}
+
+uint64_t guard_snapshot_index(const struct guard *g)
+{
+    return g->raft->log.snapshot.last_index;
+}
+
+uint64_t guard_term(const struct guard *g)
+{
+    return g->raft->current_term;
+}
+
+unsigned guard_servers(const struct guard *g, unsigned *voters)
+{
+    *voters = 0;
+    for (unsigned i = 0; i < g->raft->configuration.n; i++)
+        *voters += g->raft->configuration.servers[i].role == RAFT_VOTER;
+    return g->raft->configuration.n;
+}
+
+uint64_t guard_stored(const struct guard *g)
+{
+    return g->raft->last_stored;
+}
+
+bool guard_may_snapshot(const struct guard *g)
+{
+    return !g->truncating && !g->holding;
+}
+
+bool guard_settled(const struct guard *g)
+{
+    return g->raft->state == RAFT_LEADER && guard_term_of(g, g->raft->commit_index) == g->raft->current_term;
+}
