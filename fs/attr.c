@@ -206,6 +206,8 @@ void attr_set(fuse_req_t req, fuse_ino_t node, struct stat *attr, int valid, str
         fuse_reply_err(req, fs_errno(err));
         return;
     }
+    for (struct handle *o = in && (op.valid & STORE_ATTR_MODE) ? in->handles : NULL; o; o = o->next)
+        o->kills_priv = false; /* what was written before this chmod does not undo it */
     if (in && in->creation && !in->creating) {
         attr_set_creation(in->creation, &op);
         op.valid = 0;

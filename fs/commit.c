@@ -244,7 +244,7 @@ static void commit_op(const struct handle *h, struct store_edit *list, struct st
 
     edits_export(&h->edits, list);
     *op = (struct store_op){.kind = STORE_OP_COMMIT, .ino = in->ino, .edits = list, .n_edits = h->edits.n};
-    if (h->uid != 0)
+    if (h->kills_priv)
         op->valid |= STORE_ATTR_KILLPRIV;
     if (h->has_mtime) {
         op->valid |= STORE_ATTR_MTIME;

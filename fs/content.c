@@ -15,8 +15,21 @@ void content_unref(struct content *c)
     if (!c || --c->refs)
         return;
     content_leave(c);
+    atomic_fetch_sub(&c->fs->content_bytes, (int64_t)c->bytes.len);
     buf_fini(&c->bytes);
     free(c);
+}
+
+/* An empty one, not attached to an inode. NULL: no memory, or too much in use. */
+static struct content *content_new(struct fs *fs)
+{
+    struct content *c = atomic_load(&fs->content_bytes) < CONTENT_BYTES_MAX ? calloc(1, sizeof *c) : NULL;
+
+    if (c) {
+        c->fs = fs;
+        c->refs = 1;
+    }
+    return c;
 }
 
 int content_load(struct fs *fs, struct inode *in, struct content **out, struct store_attr *attr)
@@ -35,7 +48,7 @@ int content_load(struct fs *fs, struct inode *in, struct content **out, struct s
         }
         content_leave(c);
     }
-    c = calloc(1, sizeof *c);
+    c = content_new(fs);
     if (!c)
         return QE_NOMEM;
     err = store_content(fs->reader, STORE_HEAD, in->ino, &c->bytes, attr);
@@ -44,10 +57,33 @@ int content_load(struct fs *fs, struct inode *in, struct content **out, struct s
         free(c);
         return err;
     }
+    atomic_fetch_add(&fs->content_bytes, (int64_t)c->bytes.len);
     c->id = attr->content;
-    c->refs = 1;
     c->in = in;
     in->content = c;
+    *out = c;
+    return 0;
+}
+
+int content_load_deleted(struct fs *fs, const struct inode *in, struct content **out, struct store_attr *attr)
+{
+    enum { A_MOMENT = 64 }; /* revisions */
+    struct content *c = content_new(fs);
+    struct store_glance g;
+    int err = QE_NOENT;
+
+    if (!c)
+        return QE_NOMEM;
+    replica_glance(fs->replica, &g);
+    for (int64_t at = g.rev - 1; err == QE_NOENT && at > 0 && at >= g.compacted && at >= g.rev - A_MOMENT; at--)
+        err = store_content(fs->reader, at, in->ino, &c->bytes, attr);
+    if (err) {
+        buf_fini(&c->bytes);
+        free(c);
+        return err;
+    }
+    atomic_fetch_add(&fs->content_bytes, (int64_t)c->bytes.len);
+    c->id = attr->content;
     *out = c;
     return 0;
 }

@@ -56,6 +56,7 @@ struct fs {
     /* Any thread. */
     _Atomic uint64_t failed_commits; /* commits whose failure close could not tell, or told */
     _Atomic uint64_t n_requests, n_commits, n_open, n_dirty; /* for metrics */
+    _Atomic int64_t content_bytes; /* contents of open files, shared by version */
     _Atomic int64_t dirty_bytes;   /* edits kept in memory */
 };
 

@@ -109,7 +109,7 @@ void handle_drop_edits(struct handle *h)
     bool dirty = h->dirty;
 
     edits_fini(&h->edits);
-    h->dirty = h->wrote = h->has_mtime = false;
+    h->dirty = h->wrote = h->has_mtime = h->kills_priv = false;
     handle_count(h, bytes, dirty);
 }
 
@@ -133,6 +133,8 @@ int handle_load(struct handle *h)
         err = content_load(h->fs, h->in, &h->base, &attr);
     else
         err = store_getattr(h->fs->reader, STORE_HEAD, h->in->ino, &attr);
+    if (err == QE_NOENT && !h->writable) /* as on any disk, who has found a name can open the file */
+        err = content_load_deleted(h->fs, h->in, &h->base, &attr);
     if (err)
         return err;
     h->size = h->store_size = attr.size;
@@ -235,6 +237,7 @@ int handle_write(struct handle *h, const void *data, size_t size, off_t off, boo
     }
     h->size = end;
     h->dirty = h->wrote = true;
+    h->kills_priv = h->uid != 0;
     h->written_ns = clock_boottime_ns();
     handle_count(h, bytes, dirty);
     return 0;
@@ -262,6 +265,7 @@ int handle_truncate(struct handle *h, int64_t size)
     }
     h->size = size;
     h->dirty = true;
+    h->kills_priv = h->uid != 0;
     if (size == 0)
         h->failed = 0;
     h->written_ns = clock_boottime_ns();

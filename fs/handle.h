@@ -43,6 +43,7 @@ struct handle {
     bool wrote;         /* a WRITE since the last FLUSH */
     int failed;         /* QE_* of a write that failed in the middle of a new content: no part of it is ever published */
     int64_t written_ns; /* when it was last made dirty */
+    bool kills_priv;    /* a write since the last chmod: suid and sgid fall with the commit, unless root writes */
     bool has_mtime;     /* utimens while dirty: kept over the coming commit */
     int64_t mtime_ns;
 };

@@ -29,7 +29,7 @@ enum {
     BURST_MAX = 64,       /* requests before signals and the rest are looked at */
     LOCK_WAIT_MS = 10000, /* for an old process that is about to let go of DIR */
     STOP_LOOK_MS = 100,   /* while stopping, how often the deadline is looked at */
-    CACHE_S = 1,          /* names and attributes in the kernel, where it is told of all changes */
+    CACHE_S = 10,         /* names and attributes in the kernel, where it is told of all changes */
 };
 
 struct mount {

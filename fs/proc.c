@@ -24,10 +24,11 @@ static struct {
 static int n_known;
 static pthread_mutex_t known_lock = PTHREAD_MUTEX_INITIALIZER; /* of known, n_known */
 
-/* Reads a small file of /proc into a string. Returns its length or -1. */
-static ssize_t read_text(int dirfd, const char *path, char *out, size_t size)
+/* Reads a small file of /proc into a string. Returns its length or -1. By path and not by openat(2), which the thread sanitizer does
+ * not know: it would take the number for the descriptor that another thread had before. */
+static ssize_t read_text(const char *path, char *out, size_t size)
 {
-    int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
     ssize_t n;
 
     if (fd < 0)
@@ -82,7 +83,7 @@ bool proc_info(pid_t tid, struct proc_info *out)
     if (tid <= 0)
         return false;
     snprintf(path, sizeof path, "/proc/%d/stat", (int)tid);
-    if (read_text(AT_FDCWD, path, text, sizeof text) <= 0)
+    if (read_text(path, text, sizeof text) <= 0)
         return false;
     p = strrchr(text, ')'); /* the command name may hold anything */
     if (!p || sscanf(p + 1, " %c %ld %ld %ld %ld %ld %lu %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %ld %*d %llu", &state, &ppid,
@@ -118,7 +119,7 @@ pid_t proc_tgid(pid_t tid)
     uint64_t tgid;
 
     snprintf(path, sizeof path, "/proc/%d/status", (int)tid);
-    if (read_text(AT_FDCWD, path, text, sizeof text) <= 0 || !find_field(text, "\nTgid:", 10, &tgid))
+    if (read_text(path, text, sizeof text) <= 0 || !find_field(text, "\nTgid:", 10, &tgid))
         return tid;
     return (pid_t)tgid;
 }
@@ -129,7 +130,7 @@ void proc_comm(pid_t pid, char out[16])
     ssize_t n;
 
     snprintf(path, sizeof path, "/proc/%d/comm", (int)pid);
-    n = pid > 0 ? read_text(AT_FDCWD, path, text, sizeof text) : -1;
+    n = pid > 0 ? read_text(path, text, sizeof text) : -1;
     if (n > 0 && text[n - 1] == '\n')
         text[n - 1] = 0;
     snprintf(out, 16, "%.15s", n > 0 ? text : "?");
@@ -144,7 +145,7 @@ bool proc_is_dying(pid_t tid)
     if (tid <= 0)
         return false;
     snprintf(path, sizeof path, "/proc/%d/status", (int)tid);
-    if (read_text(AT_FDCWD, path, text, sizeof text) <= 0)
+    if (read_text(path, text, sizeof text) <= 0)
         return true;
     find_field(text, "\nSigPnd:", 16, &own);
     find_field(text, "\nShdPnd:", 16, &shared);
@@ -263,12 +264,13 @@ static bool may_be_writer(int fd_dir, const char *fd)
     return readlinkat(fd_dir, fd, &first, 1) == 1 && first == '/'; /* else like "pipe:[5]" */
 }
 
-static bool is_writer(pid_t tid, int info_dir, const char *fd, uint64_t ino, uint64_t ino2)
+static bool is_writer(pid_t tid, const char *fd, uint64_t ino, uint64_t ino2)
 {
-    char text[1024];
+    char path[64], text[1024];
     uint64_t flags, mnt, number;
 
-    if (read_text(info_dir, fd, text, sizeof text) <= 0)
+    snprintf(path, sizeof path, "/proc/%d/fdinfo/%.10s", (int)tid, fd);
+    if (read_text(path, text, sizeof text) <= 0)
         return false;
     if (!find_field(text, "flags:", 8, &flags) || !find_field(text, "\nmnt_id:", 10, &mnt) || !find_field(text, "\nino:", 10, &number))
         return false;
@@ -280,7 +282,7 @@ static bool is_writer(pid_t tid, int info_dir, const char *fd, uint64_t ino, uin
 enum proc_table proc_look_for_writer(pid_t tid, uint64_t ino, uint64_t ino2)
 {
     char path[64];
-    int info_dir = -1, n = 0;
+    int n = 0;
     bool found = false;
     struct dirent *e;
     DIR *d;
@@ -291,17 +293,9 @@ enum proc_table proc_look_for_writer(pid_t tid, uint64_t ino, uint64_t ino2)
         if (!isdigit((unsigned char)e->d_name[0]))
             continue;
         n++;
-        if (!may_be_writer(dirfd(d), e->d_name))
-            continue;
-        if (info_dir < 0) {
-            snprintf(path, sizeof path, "/proc/%d/fdinfo", (int)tid);
-            info_dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        }
-        found = info_dir >= 0 && is_writer(tid, info_dir, e->d_name, ino, ino2);
+        found = may_be_writer(dirfd(d), e->d_name) && is_writer(tid, e->d_name, ino, ino2);
     }
     if (d)
         closedir(d);
-    if (info_dir >= 0)
-        close(info_dir);
     return found ? PROC_WRITER : n ? PROC_NO_WRITER : PROC_GONE;
 }
