@@ -170,18 +170,6 @@ void name_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const c
 
 /* ---- Names that go or move ---- */
 
-static void name_submit(fuse_req_t req, struct store_op *op)
-{
-    struct store_command cmd = {.ops = op, .n_ops = 1};
-    struct pending_call call = {.req = req, .done = pending_done_err};
-    int err = replica_writable(fs_of(req)->replica);
-
-    if (err)
-        fuse_reply_err(req, fs_errno(err));
-    else
-        pending_submit(fs_of(req), &cmd, &call);
-}
-
 /* The caller's own pending creation of a name that the store does not have, and whose commit is not on its way. */
 static struct creation *name_pending(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
@@ -218,7 +206,7 @@ void name_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
         fuse_reply_err(req, 0);
         return;
     }
-    name_submit(req, &op);
+    pending_submit_op(req, &op);
 }
 
 void name_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
@@ -232,7 +220,7 @@ void name_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
         fuse_reply_err(req, ENOTEMPTY); /* the caller itself is making a file there */
         return;
     }
-    name_submit(req, &op);
+    pending_submit_op(req, &op);
 }
 
 /* A rename took the place of a pending creation of the same session: as on any disk, that file has no name any more. */

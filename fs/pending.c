@@ -322,3 +322,15 @@ void pending_submit(struct fs *fs, struct store_command *cmd, const struct pendi
         fuse_req_interrupt_func(call->req, pending_interrupted, p);
     replica_submit(fs->replica, &p->request, cmd);
 }
+
+void pending_submit_op(fuse_req_t req, const struct store_op *op)
+{
+    struct store_command cmd = {.ops = op, .n_ops = 1};
+    struct pending_call call = {.req = req, .done = pending_done_err};
+    int err = replica_writable(fs_of(req)->replica);
+
+    if (err)
+        fuse_reply_err(req, fs_errno(err));
+    else
+        pending_submit(fs_of(req), &cmd, &call);
+}

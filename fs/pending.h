@@ -27,6 +27,8 @@ struct pending_call {
 /* Fills in uid, gid, pid and comm of the command from the request (unless cmd->comm is set) and submits it. FUSE loop. All that cmd
  * points to may go away when this returns. Out of memory: replies ENOMEM and settles with QE_NOMEM itself. */
 void pending_submit(struct fs *fs, struct store_command *cmd, const struct pending_call *call);
+/* One operation, whose reply is its error alone; refused at once when the member cannot write. FUSE loop. */
+void pending_submit_op(fuse_req_t req, const struct store_op *op);
 /* Done callbacks: fuse_reply_err; fuse_reply_write of `arg` bytes. */
 void pending_done_err(fuse_req_t req, int err, uint64_t arg);
 void pending_done_write(fuse_req_t req, int err, uint64_t arg);

@@ -122,18 +122,6 @@ void xattrs_list(fuse_req_t req, fuse_ino_t node, size_t size)
     buf_fini(&names);
 }
 
-static void xattrs_submit(fuse_req_t req, struct store_op *op)
-{
-    struct store_command cmd = {.ops = op, .n_ops = 1};
-    struct pending_call call = {.req = req, .done = pending_done_err};
-    int err = replica_writable(fs_of(req)->replica);
-
-    if (err)
-        fuse_reply_err(req, fs_errno(err));
-    else
-        pending_submit(fs_of(req), &cmd, &call);
-}
-
 void xattrs_set(fuse_req_t req, fuse_ino_t node, const char *name, const char *value, size_t size, int flags)
 {
     struct fs *fs = fs_of(req);
@@ -151,7 +139,7 @@ void xattrs_set(fuse_req_t req, fuse_ino_t node, const char *name, const char *v
     } else if (err) {
         fuse_reply_err(req, fs_errno(err));
     } else {
-        xattrs_submit(req, &op);
+        pending_submit_op(req, &op);
     }
 }
 
@@ -167,5 +155,5 @@ void xattrs_remove(fuse_req_t req, fuse_ino_t node, const char *name)
     else if (err)
         fuse_reply_err(req, fs_errno(err));
     else
-        xattrs_submit(req, &op);
+        pending_submit_op(req, &op);
 }
