@@ -346,12 +346,12 @@ int handle_read(struct handle *h, size_t size, off_t off, const void **data, siz
 
 struct handle *handle_dirty_of(struct inode *in, pid_t tid)
 {
-    pid_t session = 0;
+    pid_t session = PROC_ANY_SESSION; /* not looked up yet */
 
     for (struct handle *h = in->handles; h; h = h->next) {
         if ((!h->dirty && !h->in_flight) || h->released)
             continue;
-        if (session == 0)
+        if (session == PROC_ANY_SESSION)
             session = proc_session(tid);
         if (h->session == session)
             return h;

@@ -1,6 +1,7 @@
 #include "fs/inode.h"
 
 #include "fs/handle.h"
+#include "fs/proc.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -156,7 +157,7 @@ void creation_free(struct fs *fs, struct creation *c)
 struct creation *creation_find(struct fs *fs, uint64_t parent, const char *name, pid_t session)
 {
     for (struct creation *c = fs->inodes->creations; c; c = c->next)
-        if (c->parent == parent && !strcmp(c->name, name) && (session == 0 || c->session == session))
+        if (c->parent == parent && !strcmp(c->name, name) && (session == PROC_ANY_SESSION || c->session == session))
             return c;
     return NULL;
 }

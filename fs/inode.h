@@ -81,7 +81,7 @@ uint64_t inode_ino(struct fs *fs, uint64_t node);
 /* Makes a pending creation. NULL: out of memory. */
 struct creation *creation_new(struct fs *fs, struct inode *in, uint64_t parent, const char *name);
 void creation_free(struct fs *fs, struct creation *c);
-/* The pending creation of that name that a process of `session` sees; session 0: anybody's. */
+/* The pending creation of that name that a process of `session` sees; PROC_ANY_SESSION: anybody's. */
 struct creation *creation_find(struct fs *fs, uint64_t parent, const char *name, pid_t session);
 bool creation_any_below(struct fs *fs, uint64_t parent, pid_t session);
 int creation_setxattr(struct creation *c, const char *name, const void *value, size_t size, int flags);

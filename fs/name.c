@@ -52,7 +52,7 @@ static bool name_lookup_pending(fuse_req_t req, fuse_ino_t parent, const char *n
 {
     struct fs *fs = fs_of(req);
     struct fuse_entry_param e = {0};
-    struct creation *c = creation_find(fs, parent, name, 0);
+    struct creation *c = creation_find(fs, parent, name, PROC_ANY_SESSION);
     struct store_attr attr;
 
     if (c)
@@ -175,7 +175,7 @@ static struct creation *name_pending(fuse_req_t req, fuse_ino_t parent, const ch
 {
     struct fs *fs = fs_of(req);
     struct store_attr attr;
-    struct creation *c = creation_find(fs, parent, name, 0);
+    struct creation *c = creation_find(fs, parent, name, PROC_ANY_SESSION);
 
     if (c)
         c = creation_find(fs, parent, name, proc_session(fuse_req_ctx(req)->pid));

@@ -11,8 +11,9 @@ struct proc_info {
     pid_t session;  /* session id (setsid) */
     bool signaled;  /* killed by a signal */
 };
-/* The session of a thread; PROC_NO_SESSION for all that are not known. */
-enum { PROC_NO_SESSION = -1 };
+/* The session of a thread; PROC_NO_SESSION for all that are not known. 0 is a session like others: one whose leader is outside our pid
+ * namespace, as of a process that was started in a container from without. */
+enum { PROC_NO_SESSION = -1, PROC_ANY_SESSION = -2 };
 pid_t proc_session(pid_t tid);
 /* False when there is no such thread (or it is of another pid namespace: 0). FUSE loop. */
 bool proc_info(pid_t tid, struct proc_info *out);
