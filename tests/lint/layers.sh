@@ -28,6 +28,6 @@ forbid fs 'store/[^/]+\.h' 'fs sees store/store.h only' 'store/store\.h'
 forbid fs 'replica/.*' 'fs sees replica/replica.h only' 'replica/replica\.h'
 
 forbid store 'raft.*|uv\.h|fuse.*' 'raft and uv are for replica, fuse is for fs'
-forbid replica 'sqlite3.*|protobuf-c.*|.*\.pb-c\.h|fuse.*' 'sqlite3 and protobuf are for store, fuse is for fs'
+forbid replica 'sqlite3.*|protobuf-c.*|.*\.pb-c\.h|fuse.*' 'sqlite3 is for store, fuse is for fs, and of protobuf replica has its own messages' 'replica/peer\.pb-c\.h'
 forbid fs 'sqlite3.*|protobuf-c.*|.*\.pb-c\.h|raft(/.*|\.h)|uv\.h' 'sqlite3 and protobuf are for store, raft and uv for replica'
 exit $bad
