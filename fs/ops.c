@@ -40,7 +40,9 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 
 static void op_forget(fuse_req_t req, fuse_ino_t node, uint64_t nlookup)
 {
-    if (!control_owns(node))
+    if (control_owns(node))
+        control_forget(fs_of(req), node, nlookup);
+    else
         inode_forget(fs_of(req), node, nlookup);
     fuse_reply_none(req);
 }
@@ -48,7 +50,9 @@ static void op_forget(fuse_req_t req, fuse_ino_t node, uint64_t nlookup)
 static void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
 {
     for (size_t i = 0; i < count; i++)
-        if (!control_owns(forgets[i].ino))
+        if (control_owns(forgets[i].ino))
+            control_forget(fs_of(req), forgets[i].ino, forgets[i].nlookup);
+        else
             inode_forget(fs_of(req), forgets[i].ino, forgets[i].nlookup);
     fuse_reply_none(req);
 }
@@ -65,7 +69,7 @@ static void op_getattr(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *f
 static void op_setattr(fuse_req_t req, fuse_ino_t node, struct stat *attr, int to_set, struct fuse_file_info *fi)
 {
     if (control_owns(node))
-        control_setattr(req, node, attr, to_set);
+        control_setattr(req, node, attr, to_set, fi);
     else
         attr_set(req, node, attr, to_set, fi);
 }
@@ -81,7 +85,7 @@ static void op_readlink(fuse_req_t req, fuse_ino_t node)
 static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
 {
     if (control_owns(parent))
-        control_refuse(req, parent, name);
+        control_mknod(req, parent, name, mode, rdev);
     else
         name_mknod(req, parent, name, mode, rdev);
 }
@@ -97,7 +101,7 @@ static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t
 static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
 {
     if (control_owns(parent))
-        control_refuse(req, parent, name);
+        control_symlink(req, target, parent, name);
     else
         name_symlink(req, target, parent, name);
 }
@@ -113,7 +117,7 @@ static void op_link(fuse_req_t req, fuse_ino_t node, fuse_ino_t parent, const ch
 static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
     if (control_owns(parent))
-        control_refuse(req, parent, name);
+        control_unlink(req, parent, name);
     else
         name_unlink(req, parent, name);
 }
@@ -133,7 +137,7 @@ static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_
     if (fs_view_of(parent) != fs_view_of(parent2))
         fuse_reply_err(req, EXDEV);
     else if (control_owns(parent))
-        control_refuse(req, parent, name);
+        control_rename(req, parent, name, parent2, name2, flags);
     else if (parent == FUSE_ROOT_ID && !strcmp(name, ".quorum"))
         fuse_reply_err(req, EPERM);
     else
@@ -151,7 +155,7 @@ static void op_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
 {
     if (control_owns(parent))
-        control_refuse(req, parent, name);
+        control_create(req, parent, name, mode, fi);
     else
         file_create(req, parent, name, mode, fi);
 }
@@ -254,7 +258,7 @@ static void op_listxattr(fuse_req_t req, fuse_ino_t node, size_t size)
 static void op_setxattr(fuse_req_t req, fuse_ino_t node, const char *name, const char *value, size_t size, int flags)
 {
     if (control_owns(node))
-        control_setxattr(req, node, name);
+        control_setxattr(req, node, name, value, size, flags);
     else
         xattrs_set(req, node, name, value, size, flags);
 }
@@ -262,7 +266,7 @@ static void op_setxattr(fuse_req_t req, fuse_ino_t node, const char *name, const
 static void op_removexattr(fuse_req_t req, fuse_ino_t node, const char *name)
 {
     if (control_owns(node))
-        control_setxattr(req, node, name);
+        control_removexattr(req, node, name);
     else
         xattrs_remove(req, node, name);
 }
@@ -291,11 +295,13 @@ static void op_flock(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi,
         flock_set(req, node, fi, op);
 }
 
-/* All files are always ready. One ENOSYS here would switch poll off for the whole mount. */
+/* Files of the live tree are always ready. One ENOSYS here would switch poll off for the whole mount. */
 static void op_poll(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi, struct fuse_pollhandle *ph)
 {
-    (void)node;
-    (void)fi;
+    if (control_owns(node)) {
+        control_poll(req, node, fi, ph);
+        return;
+    }
     if (ph)
         fuse_pollhandle_destroy(ph);
     fuse_reply_poll(req, POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM);

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 
 #include "fs/control/tree.h"
+#include "fs/ops.h"
 #include "fs/view.h"
 
 enum { PAGE_NAMES = 256 }; /* names that an open directory keeps in memory */
@@ -34,7 +35,7 @@ static int local_stat(struct fs *fs, uint64_t ino, struct fuse_entry_param *e)
 }
 
 /* `name` NULL: the root of the view itself. Timeouts are 0: the tree changes under it. */
-void control__local_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+static void local_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
     struct fs *fs = fs_of(req);
     struct fuse_entry_param e = {0};
@@ -58,7 +59,7 @@ void control__local_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
         fuse_reply_entry(req, &e);
 }
 
-void control__local_getattr(fuse_req_t req, fuse_ino_t node)
+static void local_getattr(fuse_req_t req, fuse_ino_t node)
 {
     struct fuse_entry_param e;
     int err = local_stat(fs_of(req), fs_number_of(node), &e);
@@ -69,7 +70,7 @@ void control__local_getattr(fuse_req_t req, fuse_ino_t node)
         fuse_reply_attr(req, &e.attr, 0);
 }
 
-void control__local_readlink(fuse_req_t req, fuse_ino_t node)
+static void local_readlink(fuse_req_t req, fuse_ino_t node)
 {
     struct buf target = {0};
     int err = store_content(fs_of(req)->reader, STORE_HEAD, fs_number_of(node), &target, NULL);
@@ -81,7 +82,7 @@ void control__local_readlink(fuse_req_t req, fuse_ino_t node)
     buf_fini(&target);
 }
 
-void control__local_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
+static void local_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
     struct buf content = {0};
     int err;
@@ -117,7 +118,7 @@ struct local_dir {
     bool failed;     /* out of memory while a page was read */
 };
 
-void control__local_opendir(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
+static void local_opendir(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
     struct fs *fs = fs_of(req);
     struct local_dir *d = calloc(1, sizeof *d);
@@ -195,7 +196,7 @@ static size_t add_name(fuse_req_t req, char *to, size_t room, const char *name, 
     return fuse_add_direntry_plus(req, to, room, name, &e, next);
 }
 
-void control__local_readdir(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, struct fuse_file_info *fi, bool plus)
+static void local_readdir(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, struct fuse_file_info *fi, bool plus)
 {
     struct local_dir *d = (struct local_dir *)(uintptr_t)fi->fh;
     char *page = malloc(size);
@@ -226,11 +227,37 @@ void control__local_readdir(fuse_req_t req, fuse_ino_t node, size_t size, off_t 
     free(page);
 }
 
-void control__local_releasedir(fuse_req_t req, struct fuse_file_info *fi)
+static void local_releasedir(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
     struct local_dir *d = (struct local_dir *)(uintptr_t)fi->fh;
 
+    (void)node;
     buf_fini(&d->text);
     free(d);
     fuse_reply_err(req, 0);
 }
+
+/* ---- Extended attributes: those of the file ------------------------------------------------------------------------------------ */
+
+static void local_getxattr(fuse_req_t req, fuse_ino_t node, const char *name, size_t size)
+{
+    xattrs_get(req, fs_number_of(node), name, size);
+}
+
+static void local_listxattr(fuse_req_t req, fuse_ino_t node, size_t size)
+{
+    xattrs_list(req, fs_number_of(node), size);
+}
+
+const struct control_view control__local_view = {
+    .refusal = EROFS,
+    .lookup = local_lookup,
+    .getattr = local_getattr,
+    .readlink = local_readlink,
+    .open = local_open,
+    .opendir = local_opendir,
+    .readdir = local_readdir,
+    .releasedir = local_releasedir,
+    .getxattr = local_getxattr,
+    .listxattr = local_listxattr,
+};

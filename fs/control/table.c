@@ -5,16 +5,16 @@
 #include "fs/control/tree.h"
 
 static const struct control_row rows[] = {
-    {"README", S_IFREG | 0444, control__read_readme, NULL, NULL},
-    {"compact", S_IFREG | 0644, control__read_compact, control__command_compact, NULL},
-    {"config", S_IFDIR | 0555, control__read_config, control__command_config, control__config_child},
-    {"hash", S_IFREG | 0444, control__read_hash, NULL, NULL},
-    {"health", S_IFREG | 0444, control__read_health, NULL, NULL},
-    {"local", S_IFDIR | 0555, NULL, NULL, NULL}, /* a view of its own: local.c */
-    {"metrics", S_IFREG | 0444, control__read_metrics, NULL, NULL},
-    {"revision", S_IFREG | 0444, control__read_revision, NULL, NULL},
-    {"status", S_IFREG | 0444, control__read_status, NULL, NULL},
-    {"status.json", S_IFREG | 0444, control__read_status_json, NULL, NULL},
+    {.name = "README", .mode = S_IFREG | 0444, .read = control__read_readme},
+    {.name = "compact", .mode = S_IFREG | 0644, .read = control__read_compact, .command = control__command_compact},
+    {.name = "config", .mode = S_IFDIR | 0555, .read = control__read_config, .command = control__command_config, .child = control__config_child},
+    {.name = "hash", .mode = S_IFREG | 0444, .read = control__read_hash},
+    {.name = "health", .mode = S_IFREG | 0444, .read = control__read_health},
+    {.name = "local", .mode = S_IFDIR | 0555, .view = FS_VIEW_LOCAL},
+    {.name = "metrics", .mode = S_IFREG | 0444, .read = control__read_metrics},
+    {.name = "revision", .mode = S_IFREG | 0444, .read = control__read_revision},
+    {.name = "status", .mode = S_IFREG | 0444, .read = control__read_status},
+    {.name = "status.json", .mode = S_IFREG | 0444, .read = control__read_status_json},
 };
 enum { N_ROWS = sizeof rows / sizeof *rows, FIRST_ROW = 2, CHILD_SHIFT = 16 };
 
@@ -26,9 +26,15 @@ const struct control_row *control__rows(size_t *n)
 
 static fuse_ino_t row_node(size_t i)
 {
-    if (!strcmp(rows[i].name, "local"))
-        return fs_node(FS_VIEW_LOCAL, STORE_ROOT_INO);
-    return fs_node(FS_VIEW_CONTROL, FIRST_ROW + i);
+    return rows[i].view ? fs_node(rows[i].view, VIEW_ROOT) : fs_node(FS_VIEW_CONTROL, FIRST_ROW + i);
+}
+
+const struct control_row *control__row_of_view(enum fs_view view)
+{
+    for (size_t i = 0; i < N_ROWS; i++)
+        if (rows[i].view == view)
+            return &rows[i];
+    return NULL;
 }
 
 bool control__ref(fuse_ino_t node, struct control_ref *out)

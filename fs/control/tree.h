@@ -4,13 +4,15 @@
  * directory whose children are made by a function; a child is served by the row's own functions, which get its name.
  *
  * Node numbers of view FS_VIEW_CONTROL: the root is 1; row i is i + 2; child j of row i is (i + 2) << 16 | (j + 1). Rows and children
- * are fixed while the program runs, so numbers need no table. `local` is the root of view FS_VIEW_LOCAL.
+ * are fixed while the program runs, so numbers need no table. A row with a view is the root of that view, which serves it and
+ * everything below (views.h).
  *
  * All functions run on the FUSE loop. */
 #ifndef QFS_FS_CONTROL_TREE_H
 #define QFS_FS_CONTROL_TREE_H
 
 #include "fs/control/control.h"
+#include "fs/control/views.h"
 #include "store/base/buf.h"
 
 /* What one write(2) asks for: its lines are taken in order into one operation of the store, so that all take effect or none. */
@@ -29,6 +31,7 @@ struct control_row {
     int (*command)(struct fs *fs, const char *child, const char *line, struct control_command *cmd, struct buf *why);
     /* The name of child i and its mode, NULL behind the last. NULL: the row is a file. */
     const char *(*child)(size_t i, mode_t *mode);
+    enum fs_view view; /* not 0: whose root the row is; the other functions are NULL */
 };
 
 /* table.c */
@@ -39,6 +42,8 @@ struct control_ref { /* what a node is */
     mode_t mode;
 };
 bool control__ref(fuse_ino_t node, struct control_ref *out);
+/* The row that is the root of a view. NULL: there is none. */
+const struct control_row *control__row_of_view(enum fs_view view);
 /* The node of a name in a directory of the table. 0: there is none. */
 fuse_ino_t control__find(fuse_ino_t dir, const char *name);
 /* Entry i of a directory of the table. 0 behind the last. */
@@ -70,8 +75,16 @@ int control__command_compact(struct fs *fs, const char *child, const char *line,
 
 /* write.c: one write(2) to a control file; replies. */
 void control__write(fuse_req_t req, const struct control_ref *ref, const char *data, size_t size);
+/* The same for a file of another view. */
+struct control_lines {
+    const char *file; /* for the log; borrowed for the call, as `data` is */
+    void *data;       /* for `line` */
+    /* As control_row.command. */
+    int (*line)(struct fs *fs, void *data, const char *line, struct control_command *cmd, struct buf *why);
+};
+void control__write_lines(fuse_req_t req, const struct control_lines *to, const char *data, size_t size);
 
-/* An open control file or file of local/. */
+/* An open control file, or a file of a view that shows what it was when it was opened. */
 struct control_file {
     struct buf content; /* what it held when it was opened; fixed */
     bool writable;
@@ -82,16 +95,7 @@ enum { CONTROL_SNAPSHOT_BYTES_MAX = 1 << 30 };
 void control__reply_open(fuse_req_t req, struct fuse_file_info *fi, struct buf *content, bool writable);
 void control__reply_bytes(fuse_req_t req, const struct buf *b, size_t size, off_t off);
 
-/* local.c: the view FS_VIEW_LOCAL; each replies. */
-void control__local_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
-void control__local_getattr(fuse_req_t req, fuse_ino_t node);
-void control__local_readlink(fuse_req_t req, fuse_ino_t node);
-void control__local_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi);
-void control__local_opendir(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi);
-void control__local_readdir(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, struct fuse_file_info *fi, bool plus);
-void control__local_releasedir(fuse_req_t req, struct fuse_file_info *fi);
-
-/* control.c: attributes of a node of the table; reads its content for the size. */
-int control__stat(struct fs *fs, fuse_ino_t node, struct fuse_entry_param *e);
+/* rows.c: an entry of the control tree itself: the mount's owner and times, long timeouts; everything but the size. */
+void control__entry_of(struct fs *fs, fuse_ino_t node, mode_t mode, struct fuse_entry_param *e);
 
 #endif

@@ -22,7 +22,7 @@ has() {
 settings=$("$quorumfs" --help | sed -nE 's/^  ([a-z-]+)  +.*/\1/p')
 [ "$(wc -w <<<"$settings")" -gt 10 ] || { echo "--help lists no settings"; exit 1; }
 for name in $settings; do has quorumfs.8 "$name"; done
-rows=$(sed -nE 's/^    \{"([^"]+)", S_IF.*/\1/p' "$root/fs/control/table.c")
+rows=$(sed -nE 's/^    \{\.name = "([^"]+)", \.mode = S_IF.*/\1/p' "$root/fs/control/table.c")
 [ -n "$rows" ] || { echo "table.c has no rows"; exit 1; }
 for name in $rows; do has quorumfs.5 "$name"; done
 exit $bad

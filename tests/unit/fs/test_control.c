@@ -135,6 +135,19 @@ static int wrote(const char *dir, const char *name, const char *text)
 
 /* ---- Success ------------------------------------------------------------------------------------------------------------------- */
 
+/* A row that is the root of a view: the view exists, and has what is not optional. */
+static void check_view(fuse_ino_t root, const char *name)
+{
+    const struct control_view *view = control__view_of(root);
+
+    assert_true(root == fs_node(fs_view_of(root), VIEW_ROOT));
+    assert_string_equal(control__row_of_view(fs_view_of(root))->name, name);
+    assert_non_null(view);
+    assert_true(view->refusal > 0);
+    assert_true(view->lookup && view->getattr && view->open && view->opendir && view->readdir);
+    assert_true(!view->read == !view->release);
+}
+
 /* Every name is found, every node leads back to its row, and nothing is writable that understands no commands. */
 static void check_entry(fuse_ino_t dir, size_t i, int depth)
 {
@@ -143,8 +156,10 @@ static void check_entry(fuse_ino_t dir, size_t i, int depth)
     fuse_ino_t node = control__entry(dir, i, &name);
 
     assert_true(control__find(dir, name) == node);
-    if (fs_view_of(node) != FS_VIEW_CONTROL)
+    if (fs_view_of(node) != FS_VIEW_CONTROL) {
+        check_view(node, name);
         return;
+    }
     assert_true(control__ref(node, &ref));
     assert_string_equal(ref.child ? ref.child : ref.row->name, name);
     if (!ref.row->command || ref.row->child)
@@ -167,6 +182,7 @@ static void test_table_is_consistent(void **state)
     assert_int_equal(n, 10);
     assert_true(control__find(FS_CONTROL_ROOT, "leases") == 0); /* not built yet: does not exist */
     assert_true(control__find(FS_CONTROL_ROOT, "local") == fs_node(FS_VIEW_LOCAL, STORE_ROOT_INO));
+    assert_null(control__view_of(fs_node((enum fs_view)999, 1)));
 }
 
 static void test_unknown_nodes_are_refused(void **state)
