@@ -151,12 +151,31 @@ static const char *option_value(struct cmdline *c, const char *attached)
     return c->i + 1 < c->argc ? c->argv[++c->i] : NULL;
 }
 
+/* What only init takes. Returns -1 when it is not one of these, else as take_long. */
+static int take_init_option(struct cmdline *c, const char *name, const char *value)
+{
+    static const char *const later[] = {"join", "from"};
+    const struct { const char *name; char **to; } options[] = {{"cluster", &c->o->cluster_list}, {"token", &c->o->token}};
+
+    for (size_t i = 0; i < sizeof later / sizeof *later; i++)
+        if (!strcmp(name, later[i])) {
+            buf_printf(c->why, "--%s is not built yet", name);
+            return OPTS_EXIT_FAILED;
+        }
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++)
+        if (!strcmp(name, options[i].name) && value && *value)
+            return set_string(c, options[i].to, value);
+        else if (!strcmp(name, options[i].name))
+            return usage(c, "option \"--%s\" needs a value; see quorumfs --help", name);
+    return -1;
+}
+
 static int take_long(struct cmdline *c, const char *arg)
 {
-    static const char *const later[] = {"cluster", "join", "from", "token"};
     const char *eq = strchr(arg, '='), *value;
     char name[64], where[72];
     size_t len = eq ? (size_t)(eq - arg) : strlen(arg);
+    int status;
 
     if (len == 2) {
         c->words_only = true;
@@ -167,12 +186,8 @@ static int take_long(struct cmdline *c, const char *arg)
     snprintf(name, sizeof name, "%.*s", (int)(len - 2), arg + 2);
     snprintf(where, sizeof where, "--%s", name);
     value = eq ? eq + 1 : option_value(c, NULL);
-    if (c->command == OPTS_INIT)
-        for (size_t i = 0; i < sizeof later / sizeof *later; i++)
-            if (!strcmp(name, later[i])) {
-                buf_printf(c->why, "--%s is not built yet: this version makes clusters of one member", name);
-                return OPTS_EXIT_FAILED;
-            }
+    if (c->command == OPTS_INIT && (status = take_init_option(c, name, value)) >= 0)
+        return status;
     if (c->command == OPTS_CHECK)
         return usage(c, "check takes no option \"%s\"; see quorumfs --help", arg);
     if (!value)
@@ -270,7 +285,8 @@ int opts_parse(int argc, char *const argv[], struct fs_options *o, enum opts_com
     *o = (struct fs_options){.from_mount8 = !strncmp(called, "mount.", 6)};
     o->create = !o->from_mount8; /* an unmounted data disk must not become an empty cluster at boot */
     o->allow_other = o->default_permissions = geteuid() == 0;
-    if (set_string(&c, &o->kernel_opts, "") || set_string(&c, &o->listen, ""))
+    if (set_string(&c, &o->kernel_opts, "") || set_string(&c, &o->listen, "") ||
+        set_string(&c, &o->cluster_list, "") || set_string(&c, &o->token, ""))
         return OPTS_EXIT_FAILED;
     if (asks_for_help(&c)) {
         *command = c.command;

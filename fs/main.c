@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "fs/daemon.h"
+#include "fs/init.h"
 #include "fs/mount.h"
 #include "fs/opts.h"
 #include "fs/preflight.h"
@@ -18,71 +19,6 @@ static int fail(int status, struct buf *why)
 {
     fprintf(stderr, "quorumfs: %s\n", buf_cstr(why));
     return status;
-}
-
-/* Makes the directory, private whatever the umask is, unless it exists. */
-static int make_dir(const char *dir, struct buf *why)
-{
-    if (mkdir(dir, 0700) == 0) {
-        if (chmod(dir, 0700) == 0)
-            return 0;
-    } else if (errno == EEXIST) {
-        return 0;
-    }
-    buf_printf(why, "cannot make data directory \"%s\": %s", dir, strerror(errno));
-    return QE_IO;
-}
-
-/* Makes the cluster that the options ask for, and says so. */
-static int create_cluster(const struct fs_options *o, struct buf *why)
-{
-    struct replica_init init = {.dir = o->dir, .member_id = o->id, .root_uid = geteuid(), .root_gid = getegid()};
-    const char *(*settings)[2] = calloc(o->n_cluster + 1, sizeof *settings);
-    int err;
-
-    if (!settings) {
-        buf_printf(why, "out of memory");
-        return QE_NOMEM;
-    }
-    for (size_t i = 0; i < o->n_cluster; i++) {
-        settings[i][0] = o->cluster[i].name;
-        settings[i][1] = o->cluster[i].value;
-        if (opts_quota_is_large(settings[i][0], settings[i][1]))
-            log_warn("init", "quota = %s is large: more than 8G makes everything that copies the whole tree slow", settings[i][1]);
-    }
-    init.settings = (const char *const(*)[2])settings;
-    init.n_settings = o->n_cluster;
-    err = replica_init(&init, why);
-    if (!err) {
-        printf("created a new cluster in %s\n", o->dir);
-        fflush(stdout);
-    } else if (!why->len) {
-        buf_printf(why, "cannot make a cluster in \"%s\": %s", o->dir, qfs_strerror(err));
-    }
-    free(settings);
-    return err;
-}
-
-/* ---- quorumfs init ----------------------------------------------------------------------------------------------------------- */
-
-static int run_init(struct fs_options *o, struct buf *why)
-{
-    int status;
-
-    if (preflight_dir(&o->dir, why))
-        return OPTS_EXIT_FAILED;
-    status = opts_load(o, why);
-    if (status)
-        return status;
-    if (replica_dir_state(o->dir, why) == REPLICA_DIR_READY) {
-        buf_clear(why);
-        buf_printf(why, "\"%s\" has a cluster already", o->dir);
-        return OPTS_EXIT_FAILED;
-    }
-    buf_clear(why);
-    if (make_dir(o->dir, why) || preflight_writable(o->dir, why) || opts_save(o, why) || create_cluster(o, why))
-        return OPTS_EXIT_FAILED;
-    return 0;
 }
 
 /* ---- quorumfs check ---------------------------------------------------------------------------------------------------------- */
@@ -161,7 +97,7 @@ static int prepare_mount(struct fs_options *o, struct buf *why)
     if (preflight_fuse(why) || preflight_mountpoint(&o->mountpoint, why) || preflight_apart(o->dir, o->mountpoint, why) ||
         look_at_dir(o, why))
         return OPTS_EXIT_FAILED;
-    if (o->create && make_dir(o->dir, why))
+    if (o->create && preflight_make_dir(o->dir, why))
         return OPTS_EXIT_FAILED;
     return preflight_writable(o->dir, why) ? OPTS_EXIT_FAILED : 0;
 }
@@ -182,7 +118,7 @@ static int run_mount(struct fs_options *o, struct buf *why)
     umask(077); /* DIR is private; modes of files in the tree are the kernel's business */
     if (!o->foreground && daemon_start(&d, why))
         return OPTS_EXIT_FAILED;
-    if (o->create && create_cluster(o, why))
+    if (o->create && init_cluster(o, why))
         daemon_fail(&d, OPTS_EXIT_FAILED, why);
     if (!o->foreground && daemon_open_log(o->dir, why))
         daemon_fail(&d, OPTS_EXIT_FAILED, why);
@@ -207,7 +143,7 @@ int main(int argc, char *argv[])
             break;
         case OPTS_VERSION: printf("quorumfs %s\n", QFS_VERSION); break;
         case OPTS_MOUNT: status = run_mount(&o, &why); break;
-        case OPTS_INIT: status = run_init(&o, &why); break;
+        case OPTS_INIT: status = init_run(&o, &why); break;
         case OPTS_CHECK: status = run_check(&o, &why); break;
         }
     }

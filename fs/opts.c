@@ -36,26 +36,12 @@ static int show_id(const struct fs_options *o, struct buf *out)
     return buf_printf(out, "%u", o->id);
 }
 
-static bool is_host_port(const char *s)
-{
-    const char *colon = strrchr(s, ':');
-    char *end;
-    long port;
-
-    if (!colon || colon == s || !isdigit((unsigned char)colon[1]))
-        return false;
-    if (memchr(s, ':', (size_t)(colon - s)) && (*s != '[' || colon[-1] != ']'))
-        return false; /* IPv6 addresses need brackets */
-    port = strtol(colon + 1, &end, 10);
-    return !*end && port >= 1 && port <= 65535 && !strpbrk(s, " \t,/");
-}
-
 static int set_listen(struct fs_options *o, const char *value)
 {
     char *copy;
 
-    if (*value)
-        return is_host_port(value) ? QE_NOTBUILT : QE_INVAL;
+    if (*value && !store_address_ok(value))
+        return QE_INVAL;
     copy = strdup(value);
     if (!copy)
         return QE_NOMEM;
@@ -135,7 +121,7 @@ static int set_later(struct fs_options *o, const char *value)
 
 static const struct opts_row rows[] = {
     {"id", "1", "a number from 1 to 2147483647", "the number of this member; fixed when DIR is made", set_id, show_id},
-    {"listen", "", "HOST:PORT, or nothing for no network", "where other members reach this one (not built yet)", set_listen,
+    {"listen", "", "HOST:PORT, or nothing for no network", "where other members reach this one", set_listen,
      show_listen},
     {"timeout", "5s", "a time from 100ms to 10m, like 5s or 500ms; a plain number counts seconds",
      "how long a request waits for the cluster", set_timeout, show_timeout},
@@ -226,13 +212,13 @@ void opts_help(struct buf *out)
     const struct store_setting_def *defs = store_setting_defs(&n);
 
     buf_printf(out, "usage: quorumfs mount DIR MOUNTPOINT [-f] [-o OPT,...] [--NAME VALUE]...\n"
-                    "       quorumfs init DIR [--NAME VALUE]...\n"
+                    "       quorumfs init DIR [--id N --cluster 1=HOST:PORT,2=HOST:PORT,... [--token TEXT]] [--NAME VALUE]...\n"
                     "       quorumfs check DIR\n"
                     "       quorumfs --help | --version\n\n"
-                    "A small tree of files, replicated by raft: closing a file is one atomic, durable commit.\n"
-                    "This version runs clusters of one member.\n\n"
+                    "A small tree of files, replicated by raft: closing a file is one atomic, durable commit.\n\n"
                     "  mount   mount the tree of data directory DIR; makes a cluster of one if DIR is empty or missing\n"
-                    "  init    make a new cluster in DIR\n"
+                    "  init    make a new cluster in DIR, or with --cluster one member of a new cluster: the list, and the token if\n"
+                    "          there is one, are the same on every member\n"
                     "  check   look through DIR, which nobody may be using, and name all damage\n"
                     "  -f      stay in the foreground and log to stderr\n\n"
                     "Mount options (-o): create, nocreate, show-control, ro, allow_other, default_permissions, noexec, noatime,\n"
@@ -323,5 +309,7 @@ void opts_free(struct fs_options *o)
     free(o->mountpoint);
     free(o->kernel_opts);
     free(o->listen);
+    free(o->cluster_list);
+    free(o->token);
     *o = (struct fs_options){0};
 }

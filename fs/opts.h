@@ -17,6 +17,8 @@ struct fs_options {
     bool create;       /* may make a new cluster in an empty or missing DIR */
     bool from_mount8;  /* called as mount.fuse.quorumfs */
     bool fake;         /* mount -f: check the command line, mount nothing */
+    char *cluster_list; /* init --cluster: "1=HOST:PORT,2=…"; "" */
+    char *token;       /* init --token; "" */
 
     /* Mount options. */
     bool allow_other;         /* default: yes when started by root */

@@ -29,7 +29,7 @@ static int apply_member(struct fs_options *o, const struct opts_row *row, const 
     int err = row->set(o, value);
 
     if (err == QE_NOTBUILT)
-        buf_printf(why, "%s = \"%s\" (%s): several members are not built yet", row->name, value, where);
+        buf_printf(why, "%s = \"%s\" (%s): TLS is not built yet", row->name, value, where);
     else if (err == QE_INVAL)
         refuse(why, where, row->name, value, row->allowed);
     else if (err)

@@ -370,3 +370,16 @@ int preflight_fuse(struct buf *why)
     }
     return 0;
 }
+
+/* Private whatever the umask is. */
+int preflight_make_dir(const char *dir, struct buf *why)
+{
+    if (mkdir(dir, 0700) == 0) {
+        if (chmod(dir, 0700) == 0)
+            return 0;
+    } else if (errno == EEXIST) {
+        return 0;
+    }
+    buf_printf(why, "cannot make data directory \"%s\": %s", dir, strerror(errno));
+    return QE_IO;
+}

@@ -11,6 +11,8 @@ int preflight_dir(char **path, struct buf *why);
 int preflight_mountpoint(char **path, struct buf *why);
 /* DIR and MOUNTPOINT (absolute both) must not lie in each other. */
 int preflight_apart(const char *dir, const char *mountpoint, struct buf *why);
+/* Makes DIR unless it exists. */
+int preflight_make_dir(const char *dir, struct buf *why);
 /* DIR exists and can be written. */
 int preflight_writable(const char *dir, struct buf *why);
 /* /dev/fuse is there and we have the right to mount. */

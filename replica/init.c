@@ -1,4 +1,8 @@
-/* init: makes the data directory of a new cluster of one.
+/* init: makes the data directory of a member of a new cluster.
+ *
+ * The members of a cluster that is made by a list never speak to each other meanwhile: each makes the same database, the same first
+ * entry of the log and the same cluster id from the list, the settings and the token. Only the epoch, which joins its own raft
+ * directory and its own database, is random.
  *
  * The file "init" is there from before the first step until after the last: while it is, the directory holds nothing that anybody
  * was promised, and another call throws away what there is and begins again. Nothing is served while it is there. */
@@ -16,6 +20,9 @@
 #include "store/base/clock.h"
 #include "store/base/failpoint.h"
 #include "store/base/log.h"
+
+/* When a cluster that is made by a list begins, for the root directory's times and the store's clock: 2026-01-01. */
+static const int64_t BEGINNING_NS = INT64_C(1767225600) * 1000000000;
 
 enum replica_dir_state replica_dir_state(const char *dir, struct buf *what)
 {
@@ -65,9 +72,21 @@ static void close_handle_cb(uv_handle_t *handle, void *arg)
         uv_close(handle, NULL);
 }
 
-/* libraft writes the first term and, as entry 1, the configuration. A server's address is the text of its id: real addresses are
- * not raft's business and may change. */
-static int bootstrap(const char *raft_dir, uint32_t member_id, struct buf *why)
+/* All are voters. A server's address is the text of its id: real addresses are not raft's business and may change. */
+static int configure(struct raft_configuration *conf, const struct store_initial *initial)
+{
+    char address[16];
+    int rv = 0;
+
+    for (size_t i = 0; rv == 0 && i < initial->n_members; i++) {
+        snprintf(address, sizeof address, "%" PRIu32, initial->members[i].id);
+        rv = raft_configuration_add(conf, initial->members[i].id, address, RAFT_VOTER);
+    }
+    return rv;
+}
+
+/* libraft writes the first term and, as entry 1, the configuration. */
+static int bootstrap(const char *raft_dir, uint32_t member_id, const struct store_initial *initial, struct buf *why)
 {
     struct raft_configuration conf;
     struct raft_uv_transport transport;
@@ -91,7 +110,7 @@ static int bootstrap(const char *raft_dir, uint32_t member_id, struct buf *why)
     rv = raft_init(&raft, &io, &fsm, member_id, address);
     if (rv)
         goto out_io;
-    rv = raft_configuration_add(&conf, member_id, address, RAFT_VOTER);
+    rv = configure(&conf, initial);
     if (!rv)
         rv = raft_bootstrap(&raft, &conf);
     raft_close(&raft, closed_cb);
@@ -110,7 +129,7 @@ out_loop:
     return rv == 0 ? 0 : rv == RAFT_NOSPACE ? QE_DISKFULL : rv == RAFT_NOMEM ? QE_NOMEM : QE_IO;
 }
 
-static int make_raft(const struct dir *d, const struct dir_identity *id, struct buf *why)
+static int make_raft(const struct dir *d, const struct dir_identity *id, const struct store_initial *initial, struct buf *why)
 {
     int err;
 
@@ -118,7 +137,7 @@ static int make_raft(const struct dir *d, const struct dir_identity *id, struct 
         buf_printf(why, "cannot make \"%s\": %s", d->raft, strerror(errno));
         return QE_IO;
     }
-    err = bootstrap(d->raft, id->member_id, why);
+    err = bootstrap(d->raft, id->member_id, initial, why);
     if (!err)
         err = dir_identity_write(d, id, why);
     if (!err && dir_sync(d->path)) {
@@ -128,39 +147,88 @@ static int make_raft(const struct dir *d, const struct dir_identity *id, struct 
     return err;
 }
 
-static int make_database(const struct replica_init *init, const struct dir_identity *id, struct buf *why)
+static int by_id(const void *a, const void *b)
 {
-    struct store_initial initial = {.epoch = id->epoch, .root_uid = init->root_uid, .root_gid = init->root_gid,
-                                    .time_ns = clock_realtime_ns(), .settings = init->settings, .n_settings = init->n_settings};
+    const struct store_member *x = a, *y = b;
 
-    memcpy(initial.cluster_id, id->cluster_id, sizeof initial.cluster_id);
-    return store_create(init->dir, &initial, why);
+    return x->id < y->id ? -1 : x->id > y->id;
+}
+
+/* The members in the order of their ids, in memory of the caller's. */
+static int sort_members(const struct replica_init *init, struct store_member *members, struct buf *why)
+{
+    bool among = init->n_members == 0;
+
+    if (init->n_members > REPLICA_VOTERS_MAX) {
+        buf_printf(why, "%zu members are too many: at most %d can vote; further ones join later, as standbys", init->n_members,
+                   REPLICA_VOTERS_MAX);
+        return QE_INVAL;
+    }
+    if (init->n_members == 0)
+        members[0] = (struct store_member){.id = init->member_id, .role = STORE_MEMBER_VOTER,
+                                           .address = init->listen && member_address_tells(init->listen) ? init->listen : ""};
+    for (size_t i = 0; i < init->n_members; i++) {
+        members[i] = (struct store_member){.id = init->members[i].id, .address = init->members[i].address, .role = STORE_MEMBER_VOTER};
+        among = among || members[i].id == init->member_id;
+        if (!store_address_ok(members[i].address)) {
+            buf_printf(why, "member %" PRIu32 " has no address of the form HOST:PORT: \"%s\"", members[i].id, members[i].address);
+            return QE_INVAL;
+        }
+    }
+    qsort(members, init->n_members, sizeof *members, by_id);
+    for (size_t i = 1; i < init->n_members; i++)
+        if (members[i].id == members[i - 1].id) {
+            buf_printf(why, "member %" PRIu32 " is in the list twice", members[i].id);
+            return QE_INVAL;
+        }
+    for (size_t i = 0; i < init->n_members; i++)
+        for (size_t k = 0; k < i; k++)
+            if (!strcmp(members[i].address, members[k].address)) {
+                buf_printf(why, "members %" PRIu32 " and %" PRIu32 " have the same address %s", members[k].id, members[i].id,
+                           members[i].address);
+                return QE_INVAL;
+            }
+    if (!among)
+        buf_printf(why, "member %" PRIu32 " is not in the list of members", init->member_id);
+    return among ? 0 : QE_INVAL;
+}
+
+/* Everything that is replicated at the beginning, and who we are. */
+static int make_identity(const struct replica_init *init, struct store_initial *initial, struct dir_identity *id, struct buf *why)
+{
+    int err = init->n_members ? store_initial_cluster_id(initial, init->token ? init->token : "")
+                              : random_bytes(initial->cluster_id, sizeof initial->cluster_id);
+
+    if (!err)
+        err = random_bytes(&id->epoch, sizeof id->epoch);
+    if (err) {
+        buf_printf(why, "cannot make an identity: %s", err == QE_IO ? strerror(errno) : qfs_strerror(err));
+        return err;
+    }
+    id->epoch &= INT64_MAX; /* SQLite's integers are signed */
+    id->member_id = init->member_id;
+    memcpy(id->cluster_id, initial->cluster_id, sizeof id->cluster_id);
+    initial->epoch = id->epoch;
+    return 0;
 }
 
 /* With the lock held. Each failpoint is a moment at which a crash must do no harm. */
-static int make_all(const struct replica_init *init, struct dir *d, struct buf *why)
+static int make_all(struct dir *d, const struct dir_identity *id, const struct store_initial *initial, struct buf *why)
 {
-    struct dir_identity id = {.member_id = init->member_id};
-    int err;
+    int err = dir_mark_init(d, true, why);
 
-    if (random_bytes(id.cluster_id, sizeof id.cluster_id) || random_bytes(&id.epoch, sizeof id.epoch)) {
-        buf_printf(why, "cannot get random bytes: %s", strerror(errno));
-        return QE_IO;
-    }
-    id.epoch &= INT64_MAX; /* SQLite's integers are signed */
-    err = dir_mark_init(d, true, why);
     if (!err && FAILPOINT("replica.init.marked"))
         err = QE_IO;
     if (!err)
         err = dir_wipe(d, why);
     if (!err)
-        err = make_raft(d, &id, why);
+        err = make_raft(d, id, initial, why);
     if (!err && FAILPOINT("replica.init.raft"))
         err = QE_IO;
     if (!err && dir_ballast_make(d, MEMBER_SEGMENT_BYTES))
         log_warn("replica", "no room for the ballast in \"%s\"", d->path);
     if (!err)
-        err = make_database(init, &id, why);
+        err = store_create(d->path, initial, why);
     if (!err && FAILPOINT("replica.init.database"))
         err = QE_IO;
     if (!err)
@@ -170,10 +238,17 @@ static int make_all(const struct replica_init *init, struct dir *d, struct buf *
 
 int replica_init(const struct replica_init *init, struct buf *why)
 {
+    struct store_member members[REPLICA_VOTERS_MAX];
+    struct store_initial initial = {.root_uid = init->root_uid, .root_gid = init->root_gid, .settings = init->settings,
+                                    .n_settings = init->n_settings, .members = members, .n_members = init->n_members ? init->n_members : 1,
+                                    .time_ns = init->n_members ? BEGINNING_NS : clock_realtime_ns()};
+    struct dir_identity id;
     struct buf what = {0};
     struct dir d = {.lock_fd = -1};
-    int err;
+    int err = sort_members(init, members, why);
 
+    if (err)
+        return err;
     if (dir_state(init->dir, &what) == REPLICA_DIR_FOREIGN) { /* before anything is written into it */
         buf_printf(why, "\"%s\" is not a data directory: it holds \"%s\"", init->dir, buf_cstr(&what));
         buf_fini(&what);
@@ -189,7 +264,9 @@ int replica_init(const struct replica_init *init, struct buf *why)
         err = QE_EXIST;
     }
     if (!err)
-        err = make_all(init, &d, why);
+        err = make_identity(init, &initial, &id, why);
+    if (!err)
+        err = make_all(&d, &id, &initial, why);
     if (err && why->len == 0)
         buf_printf(why, "cannot make \"%s\": %s", init->dir, qfs_strerror(err));
     dir_fini(&d);

@@ -15,6 +15,7 @@
 #include "replica/dir.h"
 #include "replica/guard.h"
 #include "replica/ino.h"
+#include "replica/member_table.h"
 #include "replica/replica.h"
 #include "replica/submit.h"
 
@@ -79,6 +80,7 @@ struct replica {
     struct submit submit;         /* from replica_submit to the answer */
     struct applier applier;       /* the store thread and its queue */
     struct ino ino;               /* reserved inode numbers */
+    struct member_table members;  /* who belongs to the cluster */
     struct replica_request end;   /* the end of our session, proposed by replica_stop */
 
     /* Under `lock`. */

@@ -14,15 +14,23 @@ struct replica;
 
 /* ---- Making a data directory --------------------------------------------------------------------------------------------- */
 
+enum { REPLICA_VOTERS_MAX = 7 };
 struct replica_init {
     const char *dir;         /* made (0700) if missing; else must be empty, or hold only what an interrupted init left */
     uint32_t member_id;      /* > 0 */
     uint32_t root_uid, root_gid;
     const char *const (*settings)[2]; /* cluster settings {name, value}, already checked */
     size_t n_settings;
+    /* The members that the cluster begins with, all of them voters, this one among them; the same on each of them, in any order. Of
+     * each only id and address count. None: a cluster of one with a random id. */
+    const struct store_member *members;
+    size_t n_members;
+    const char *token;       /* tells clusters with the same members apart; NULL: "" */
+    const char *listen;      /* cluster of one: its address, for members that join later; NULL or "": it has none yet */
 };
-/* A new cluster of one with a random cluster id. Crash-safe: killed at any moment, a second call completes it. QE_EXIST: DIR has a
- * cluster; QE_NOTEMPTY: DIR holds something else, which `why` names; QE_LOCKED. */
+/* A new cluster, or one member of a new cluster. What is replicated, and the cluster id, follow from these arguments alone if there is
+ * a list of members. Crash-safe: killed at any moment, a second call completes it. QE_EXIST: DIR has a cluster; QE_NOTEMPTY: DIR holds
+ * something else, which `why` names; QE_LOCKED; QE_INVAL: a list that cannot be, with a sentence. */
 int replica_init(const struct replica_init *init, struct buf *why);
 
 enum replica_dir_state { REPLICA_DIR_MISSING, REPLICA_DIR_EMPTY /* or a half-made one */, REPLICA_DIR_READY, REPLICA_DIR_FOREIGN };
@@ -107,6 +115,8 @@ struct replica_status {
     struct replica_hist commit_time, apply_time, fsync_time, checkpoint_time; /* submit..answer, entry..applied, log write, checkpoint */
 };
 void replica_status(struct replica *r, struct replica_status *out);        /* any thread */
+/* Where a member listens, as this one knows it; "" without a network. QE_NOENT: no such member; QE_RANGE. Any thread. */
+int replica_member_address(struct replica *r, uint32_t id, char *out, size_t size);
 
 /* ---- Offline ------------------------------------------------------------------------------------------------------------- */
 

@@ -136,7 +136,8 @@ static int read_duration(struct store_reader *reader, const char *name, unsigned
     return err;
 }
 
-static int read_timing(struct replica *r, unsigned *election_ms, unsigned *heartbeat_ms, struct buf *why)
+/* What has to be known before raft starts: how patient it is, and who the members are. */
+static int read_settings(struct replica *r, unsigned *election_ms, unsigned *heartbeat_ms, struct buf *why)
 {
     struct store_reader *reader = NULL;
     int err = store_reader_open(r->store, &reader);
@@ -152,6 +153,8 @@ static int read_timing(struct replica *r, unsigned *election_ms, unsigned *heart
         buf_printf(why, "the cluster setting heartbeat (%u ms) is not below election-timeout (%u ms)", *heartbeat_ms, *election_ms);
         err = QE_INVAL;
     }
+    if (!err && (err = member_table_load(&r->members, reader)) != 0)
+        buf_printf(why, "the table of members cannot be read: %s", qfs_strerror(err));
     store_reader_close(reader);
     return err;
 }
@@ -176,7 +179,7 @@ static int start_raft(struct replica *r, struct buf *why)
     const struct guard_hooks hooks = {r, hook_fail, hook_tick, hook_written, NULL};
     unsigned election_ms, heartbeat_ms;
     char address[16];
-    int err = read_timing(r, &election_ms, &heartbeat_ms, why), rv;
+    int err = read_settings(r, &election_ms, &heartbeat_ms, why), rv;
 
     if (err)
         return err;
@@ -234,6 +237,7 @@ static struct replica *member_new(const struct replica_options *options)
     pthread_mutex_init(&r->loop.lock, NULL); /* there before the loop is: whoever fails wakes it */
     submit_init(r);
     ino_init(r);
+    member_table_init(&r->members);
     if (dir_init(&r->dir, options->dir) == 0 && applier_init(r) == 0)
         return r;
     dir_fini(&r->dir);
@@ -264,6 +268,7 @@ static void member_close(struct replica *r, bool loop_made)
     guard_fini(&r->guard);
     applier_fini(r);
     ino_fini(r);
+    member_table_fini(&r->members);
     submit_fini(r);
     loop_fini(r);
     pthread_mutex_destroy(&r->lock);

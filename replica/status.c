@@ -43,6 +43,15 @@ void replica_status(struct replica *r, struct replica_status *out)
     hist_copy(&r->checkpoint_time, &out->checkpoint_time);
 }
 
+int replica_member_address(struct replica *r, uint32_t id, char *out, size_t size)
+{
+    struct member_row row;
+
+    if (!member_table_get(&r->members, id, &row))
+        return QE_NOENT;
+    return (size_t)snprintf(out, size, "%s", row.address) < size ? 0 : QE_RANGE;
+}
+
 int replica_reader(struct replica *r, struct store_reader **out)
 {
     return store_reader_open(r->store, out);

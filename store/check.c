@@ -120,6 +120,16 @@ static int check_sessions(struct check *k)
     return err;
 }
 
+static void check_member(void *data, const struct store_member *m)
+{
+    struct check *k = data;
+
+    if (member_check(m, k->s->st.next_member))
+        check_damage(k, "member %" PRIu32 " has the address \"%s\" and the role %d, and the next one would be %" PRId64, m->id, m->address,
+                     (int)m->role, k->s->st.next_member);
+    k->found.hash += hash_member(m);
+}
+
 static int check_times(struct check *k)
 {
     sqlite3_stmt *q;
@@ -146,7 +156,7 @@ static int check_times(struct check *k)
 static int check_unused(struct check *k)
 {
     int64_t rows = 0;
-    int err = conn_pragma(&k->s->conn, "SELECT (SELECT count(*) FROM member) + (SELECT count(*) FROM lease) + (SELECT count(*) FROM lock) + "
+    int err = conn_pragma(&k->s->conn, "SELECT (SELECT count(*) FROM lease) + (SELECT count(*) FROM lock) + "
                                        "(SELECT count(*) FROM stage) + (SELECT count(*) FROM bookmark)", &rows);
 
     if (!err && rows)
@@ -180,6 +190,8 @@ static int check_tables(struct check *k)
 
     if (!err)
         err = check_sessions(k);
+    if (!err)
+        err = members_each(&k->s->conn, check_member, k);
     if (!err)
         err = check_times(k);
     if (!err)

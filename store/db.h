@@ -14,7 +14,7 @@
 #include "store/stmt.h"
 #include "store/store.h"
 
-enum { STORE_FORMAT = 1, STORE_APPLICATION_ID = 0x71667331, STORE_SUB_BITS = 20, STORE_INLINE_MAX = 4096 };
+enum { STORE_FORMAT = 2, STORE_APPLICATION_ID = 0x71667331, STORE_SUB_BITS = 20, STORE_INLINE_MAX = 4096 };
 
 struct conn {
     sqlite3 *db;                  /* owned */

@@ -78,6 +78,17 @@ uint64_t hash_setting(const char *name, const char *value)
     return XXH3_64bits_withSeed(value, strlen(value), h);
 }
 
+uint64_t hash_member(const struct store_member *m)
+{
+    struct pack p = {.len = 0};
+
+    pack_u(&p, 'M');
+    pack_u(&p, m->id);
+    pack_u(&p, m->role);
+    pack_u(&p, m->nonce);
+    return XXH3_64bits_withSeed(m->address, strlen(m->address), XXH3_64bits(p.bytes, p.len));
+}
+
 uint64_t hash_content(const void *data, size_t len)
 {
     return len ? XXH3_64bits(data, len) : 0;
@@ -92,6 +103,7 @@ uint64_t hash_state(const struct state *st)
     pack_i(&p, st->time);
     pack_i(&p, st->compacted);
     pack_i(&p, st->next_ino);
+    pack_i(&p, st->next_member);
     pack_i(&p, st->live_bytes);
     pack_i(&p, st->n_files);
     pack_i(&p, st->n_dirs);

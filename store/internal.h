@@ -27,6 +27,7 @@ struct state {
     uint32_t crc;                        /* of the newest entry */
     int64_t rev, time, compacted;        /* newest revision, the leader's time, lower bound of reads */
     int64_t next_ino;                    /* first unreserved n */
+    int64_t next_member;                 /* above every member id ever used */
     int64_t live_bytes, n_files, n_dirs, n_symlinks;
     int64_t hist_total, hist_base;       /* superseded bytes ever; as of `compacted` */
     uint64_t hash;                       /* sum of the row hashes */
@@ -189,6 +190,7 @@ uint64_t hash_node(const struct node *n);
 uint64_t hash_session(uint64_t id, uint32_t member, uint64_t last_seq, uint64_t acked);
 uint64_t hash_result(uint64_t session, const struct kept_result *r);
 uint64_t hash_setting(const char *name, const char *value);
+uint64_t hash_member(const struct store_member *m);
 uint64_t hash_content(const void *data, size_t len);
 uint64_t hash_state(const struct state *st); /* the row hashes together with the counters that are replicated */
 
@@ -206,11 +208,19 @@ int sessions_flush(struct store *s); /* into the tables, before COMMIT */
 
 int settings_load(struct store *s);
 int settings_initial(struct conn *c, const struct store_initial *initial, uint64_t *hash);
+int settings_describe(const struct store_initial *initial, struct buf *out); /* a line for each, as it begins */
 int setting_get(struct conn *c, const char *name, struct buf *out);
 /* One term of retain; a limit of 0 is absent. */
 struct retain { int64_t revisions, bytes, time_ns; };
 int retain_parse(const char *text, struct retain *out);
 int64_t setting_size(const char *text); /* of a canonical value */
+
+/* ---- Members (member.c) -------------------------------------------------------------------------------------------------- */
+
+int members_initial(struct store *s, const struct store_initial *initial);
+int members_each(struct conn *c, store_member_cb cb, void *data);
+/* QE_CORRUPT: a row that no command can have made. */
+int member_check(const struct store_member *m, int64_t next_member);
 
 /* ---- State, changes, meta (apply.c, open.c) --------------------------------------------------------------------------------- */
 
@@ -218,6 +228,7 @@ int meta_load(struct conn *c, struct state *st, uint8_t cluster_id[STORE_CLUSTER
 int store_verify(struct store *s); /* verify.c: QE_CORRUPT when a small database is damaged */
 int meta_save(struct store *s);
 void glance_publish(struct store *s);
+void store_free(struct store *s);  /* the connection is closed */
 int store_reload(struct store *s); /* st and sessions from the tables, after a rollback */
 int store_begin(struct store *s);
 int store_commit(struct store *s);

@@ -359,6 +359,25 @@ int store_setting(struct store_reader *r, const char *name, struct buf *out)
     return err;
 }
 
+int store_members(struct store_reader *r, int64_t *next, store_member_cb cb, void *data)
+{
+    uint8_t cluster_id[STORE_CLUSTER_ID_SIZE];
+    int64_t at = STORE_HEAD, format;
+    struct state st;
+    uint64_t epoch;
+    int err = open_at(r, &at);
+
+    if (err)
+        return err;
+    err = meta_load(&r->conn, &st, cluster_id, &epoch, &format);
+    if (!err)
+        err = members_each(&r->conn, cb, data);
+    if (!err && next)
+        *next = st.next_member;
+    close_at(r);
+    return err;
+}
+
 int store_hash(struct store_reader *r, int64_t *rev, uint64_t *hash)
 {
     uint8_t cluster_id[STORE_CLUSTER_ID_SIZE];

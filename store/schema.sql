@@ -17,6 +17,7 @@ CREATE TABLE meta(
   time INTEGER NOT NULL,          -- replicated: the leader's wall clock at the newest entry, made never to go back
   compacted INTEGER NOT NULL,     -- replicated: reads below this revision are refused
   next_ino INTEGER NOT NULL,      -- replicated: first n that no session has reserved
+  next_member INTEGER NOT NULL,   -- replicated: above the id of every member that there ever was
   live_bytes INTEGER NOT NULL,    -- replicated: what quota limits: 64 + name + content + xattrs of each live entry
   n_files INTEGER NOT NULL,       -- replicated: live regular files
   n_dirs INTEGER NOT NULL,        -- replicated: live directories, the root among them
@@ -136,13 +137,15 @@ CREATE TABLE setting(
   value TEXT NOT NULL             -- replicated
 ) STRICT, WITHOUT ROWID;
 
--- The tables below are part of the format, so that databases made today need no conversion; no command of this version fills them.
+-- The members of the cluster. Which of them vote at the moment is raft's business; here is what they are to be.
 CREATE TABLE member(
-  id INTEGER PRIMARY KEY,         -- replicated: raft's number of the member
-  address TEXT NOT NULL,          -- replicated: host:port, or empty
-  name TEXT NOT NULL,             -- replicated: for people
-  incarnation INTEGER NOT NULL    -- replicated: raised at each start
+  id INTEGER PRIMARY KEY,         -- replicated: raft's number of the member; never given to another one
+  address TEXT NOT NULL,          -- replicated: host:port at which the others reach it; empty: it has no network
+  role INTEGER NOT NULL,          -- replicated: enum store_member_role: what it is to be
+  nonce INTEGER NOT NULL          -- replicated: chosen by who asked for it, so that asking twice adds one; 0: there from the start
 ) STRICT;
+
+-- The tables below are part of the format, so that databases made today need no conversion; no command of this version fills them.
 CREATE TABLE lease(
   id INTEGER PRIMARY KEY,         -- replicated
   name TEXT NOT NULL UNIQUE,      -- replicated

@@ -211,6 +211,17 @@ int settings_load(struct store *s)
     return err ? err : load_size(s, "max-value", &s->st.max_value);
 }
 
+/* The canonical value that setting i begins with. */
+static int initial_value(const struct store_initial *initial, size_t i, struct buf *value)
+{
+    int err = buf_printf(value, "%s", defs[i].initial);
+
+    for (size_t k = 0; k < initial->n_settings && !err; k++)
+        if (!strcmp(initial->settings[k][0], defs[i].name))
+            err = store_setting_check(defs[i].name, initial->settings[k][1], value, NULL);
+    return err;
+}
+
 int settings_initial(struct conn *c, const struct store_initial *initial, uint64_t *hash)
 {
     int err = 0;
@@ -220,13 +231,25 @@ int settings_initial(struct conn *c, const struct store_initial *initial, uint64
     for (size_t i = 0; i < N_DEFS && !err; i++) {
         struct buf value = {0};
 
-        err = buf_printf(&value, "%s", defs[i].initial);
-        for (size_t k = 0; k < initial->n_settings && !err; k++)
-            if (!strcmp(initial->settings[k][0], defs[i].name))
-                err = store_setting_check(defs[i].name, initial->settings[k][1], &value, NULL);
+        err = initial_value(initial, i, &value);
         if (!err)
             err = put(c, defs[i].name, buf_cstr(&value));
         *hash += hash_setting(defs[i].name, buf_cstr(&value));
+        buf_fini(&value);
+    }
+    return err;
+}
+
+int settings_describe(const struct store_initial *initial, struct buf *out)
+{
+    int err = 0;
+
+    for (size_t i = 0; i < N_DEFS && !err; i++) {
+        struct buf value = {0};
+
+        err = initial_value(initial, i, &value);
+        if (!err)
+            err = buf_printf(out, "%s = %s\n", defs[i].name, buf_cstr(&value));
         buf_fini(&value);
     }
     return err;

@@ -19,10 +19,10 @@ const struct stmt_def stmt_defs[STMT_N] = {
     [STMT_ROLLBACK_TO] = {"ROLLBACK TO command", WRITE},
 
     [STMT_META_GET] = {"SELECT format, cluster_id, epoch, applied, term, crc, rev, time, compacted, next_ino, live_bytes, n_files, n_dirs, "
-                       "n_symlinks, hist_total, hist_base, state_hash, compact_from, compact_to, compact_pos FROM meta WHERE id = 1", READ},
+                       "n_symlinks, hist_total, hist_base, state_hash, compact_from, compact_to, compact_pos, next_member FROM meta WHERE id = 1", READ},
     [STMT_META_SET] = {"UPDATE meta SET applied = ?1, term = ?2, crc = ?3, rev = ?4, time = ?5, compacted = ?6, next_ino = ?7, "
                        "live_bytes = ?8, n_files = ?9, n_dirs = ?10, n_symlinks = ?11, hist_total = ?12, hist_base = ?13, state_hash = ?14, "
-                       "compact_from = ?15, compact_to = ?16, compact_pos = ?17 WHERE id = 1", WRITE},
+                       "compact_from = ?15, compact_to = ?16, compact_pos = ?17, next_member = ?18 WHERE id = 1", WRITE},
     [STMT_META_SPAN] = {"SELECT rev, compacted FROM meta WHERE id = 1", READ},
 
     [STMT_NODE_GET] = {"SELECT parent, name, born, mode, uid, gid, mtime, ctime, size, create_rev, version, nlink, seq, vseq, chash, "
@@ -80,6 +80,10 @@ const struct stmt_def stmt_defs[STMT_N] = {
 
     [STMT_SETTING_GET] = {"SELECT value FROM setting WHERE name = ?1", READ},
     [STMT_SETTING_SET] = {"INSERT OR REPLACE INTO setting(name, value) VALUES(?1, ?2)", WRITE},
+
+    [STMT_MEMBER_ALL] = {"SELECT id, address, role, nonce FROM member ORDER BY id", READ},
+    [STMT_MEMBER_SET] = {"INSERT OR REPLACE INTO member(id, address, role, nonce) VALUES(?1, ?2, ?3, ?4)", WRITE},
+    [STMT_MEMBER_DELETE] = {"DELETE FROM member WHERE id = ?1", WRITE},
 
     [STMT_TIME_INSERT] = {"INSERT INTO time(t, rev) VALUES(?1, ?2)", WRITE},
     [STMT_TIME_NEWEST] = {"SELECT max(t) FROM time", WRITE},

@@ -31,7 +31,9 @@ enum {
     STORE_INO_BLOCK = 4096,             /* inode numbers reserved by one STORE_OP_RESERVE */
     STORE_RESULTS_MAX = 4096,           /* kept results of a session */
     STORE_CLUSTER_ID_SIZE = 16,
+    STORE_ADDRESS_MAX = 261,            /* bytes of host:port: a DNS name, brackets, a colon, a port */
 };
+#define STORE_MEMBER_ID_MAX INT32_MAX
 #define STORE_HEAD INT64_C(0) /* for `at`: the current revision; any other number is an old revision */
 
 /* Inode numbers are n * 4 + kind, so that a name tells the type. The root is 1. */
@@ -161,6 +163,18 @@ const struct store_setting_def *store_setting_defs(size_t *n); /* quota max-valu
  * `canonical` (may be NULL) gets the value as it is stored. */
 int store_setting_check(const char *name, const char *value, struct buf *canonical, struct buf *why);
 
+/* ---- Members ------------------------------------------------------------------------------------------------------------- */
+
+enum store_member_role { STORE_MEMBER_STANDBY = 1, STORE_MEMBER_VOTER = 2 };
+struct store_member {
+    uint32_t id;            /* 1..STORE_MEMBER_ID_MAX; never given to another one */
+    const char *address;    /* host:port; "": it has no network. Borrowed. */
+    enum store_member_role role; /* what it is to be; raft's configuration says what it is */
+    uint64_t nonce;         /* of the request that added it; 0: there from the start */
+};
+/* HOST:PORT, [IPv6]:PORT. Any thread. */
+bool store_address_ok(const char *address);
+
 /* ---- Life ---------------------------------------------------------------------------------------------------------------- */
 
 struct store_initial {
@@ -170,7 +184,13 @@ struct store_initial {
     int64_t time_ns;
     const char *const (*settings)[2]; /* {name, value}, canonical; the rest gets its initial value */
     size_t n_settings;
+    const struct store_member *members; /* ascending by id */
+    size_t n_members;
 };
+
+/* Derives the cluster id from everything else that decides the initial state, and from a token: members that are made with the same
+ * arguments belong to one cluster, any difference makes another one. 0, QE_NOMEM, or QE_NOENT, QE_INVAL of a setting. */
+int store_initial_cluster_id(struct store_initial *initial, const char *token);
 
 /* Makes DIR/state-1.db and then, atomically, DIR/CURRENT. What an interrupted call left is overwritten. */
 int store_create(const char *dir, const struct store_initial *initial, struct buf *why);
@@ -302,6 +322,9 @@ int store_events(struct store_reader *r, int64_t after, store_event_cb cb, void 
 
 /* The value of a cluster setting, appended. NOENT: no such setting. */
 int store_setting(struct store_reader *r, const char *name, struct buf *out);
+/* All members, ascending by id; `next` (may be NULL) is above the id of every member that there ever was. */
+typedef void (*store_member_cb)(void *data, const struct store_member *m);
+int store_members(struct store_reader *r, int64_t *next, store_member_cb cb, void *data);
 /* `rev` and the 64-bit state hash of that revision. */
 int store_hash(struct store_reader *r, int64_t *rev, uint64_t *hash);
 

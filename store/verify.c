@@ -76,6 +76,13 @@ static int sum_settings(struct store *s, uint64_t *sum)
     return err == QE_NOENT ? QE_CORRUPT : err;
 }
 
+static void sum_member(void *data, const struct store_member *m)
+{
+    uint64_t *sum = data;
+
+    *sum += hash_member(m);
+}
+
 int store_verify(struct store *s)
 {
     int64_t pages = 0;
@@ -89,6 +96,8 @@ int store_verify(struct store *s)
         err = sum_nodes(s, &sum);
     if (!err)
         err = sum_settings(s, &sum);
+    if (!err)
+        err = members_each(&s->conn, sum_member, &sum);
     if (err)
         return err;
     sum_sessions(s, &sum);

@@ -286,11 +286,30 @@ stopped() { ! pgrep -f -- "mount .*$S/" >/dev/null; }
     absent "$DIR"
 }
 
+@test "a list of members that cannot be is refused, and nothing is made" {
+    refuses 2 --id -- init "$DIR" --cluster 1=127.0.0.1:7001,2=127.0.0.1:7002
+    refuses 2 'member 3' -- init "$DIR" --id 3 --cluster 1=127.0.0.1:7001,2=127.0.0.1:7002
+    refuses 2 '1=127.0.0.1:7002' twice -- init "$DIR" --id 1 --cluster 1=127.0.0.1:7001,1=127.0.0.1:7002
+    refuses 2 '2=127.0.0.1:7001' twice -- init "$DIR" --id 1 --cluster 1=127.0.0.1:7001,2=127.0.0.1:7001
+    refuses 2 HOST:PORT -- init "$DIR" --id 1 --cluster 1=::1:7001
+    refuses 2 ID=HOST:PORT -- init "$DIR" --id 1 --cluster 127.0.0.1:7001
+    refuses 2 'more than 7' -- init "$DIR" --id 1 --cluster 1=a:1,2=a:2,3=a:3,4=a:4,5=a:5,6=a:6,7=a:7,8=a:8
+    refuses 2 --cluster -- init "$DIR" --token x
+    absent "$DIR"
+}
+
+@test "a member of a list keeps its address for itself, and an even number of voters is warned of" {
+    run "$QUORUMFS" init "$DIR" --id 2 --cluster 1=127.0.0.1:7001,2=127.0.0.1:7002
+    [ "$status" -eq 0 ]
+    grep -q 'odd number' <<<"$output"
+    grep -q 'member 2 of a new cluster of 2' <<<"$output"
+    grep -qx 'listen = 127.0.0.1:7002' "$DIR/quorumfs.conf"
+    "$QUORUMFS" check "$DIR"
+}
+
 @test "what is not built yet says so" {
-    refuses 1 'not built yet' -- init "$DIR" --cluster 1=127.0.0.1:7001,2=127.0.0.1:7002
     refuses 1 'not built yet' -- init "$DIR" --join 127.0.0.1:7001
     refuses 1 'not built yet' -- init "$DIR" --from snapshot.db
-    refuses 1 'not built yet' -- mount "$DIR" "$MNT" -o listen=127.0.0.1:7001
     refuses 1 'not built yet' -- mount "$DIR" "$MNT" --tls-cert cert.pem
     absent "$DIR"
 }

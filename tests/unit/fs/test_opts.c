@@ -325,13 +325,26 @@ static void test_not_built_yet(void **state)
 {
     struct fixture *f = *state;
 
-    refused(f, OPTS_EXIT_FAILED, "quorumfs init d --cluster 1=a:1,2=b:1", "--cluster", "not built yet");
     refused(f, OPTS_EXIT_FAILED, "quorumfs init d --join a:1", "--join", "not built yet");
     refused(f, OPTS_EXIT_FAILED, "quorumfs init d --from x.db", "--from", "not built yet");
-    refused(f, OPTS_EXIT_FAILED, "quorumfs init d --listen [::1]:7000", "listen", "not built yet");
     refused(f, OPTS_EXIT_FAILED, "quorumfs mount d m -o tls-cert=x", "tls-cert", "not built yet");
     refused(f, OPTS_EXIT_USAGE, "quorumfs init d --listen ::1:7000", "listen", "HOST:PORT");
     refused(f, OPTS_EXIT_USAGE, "quorumfs init d --listen host:99999", "listen", "HOST:PORT");
+}
+
+/* What init makes a cluster of. The list itself is looked at by the command. */
+static void test_cluster_options(void **state)
+{
+    struct fixture *f = *state;
+
+    assert_int_equal(run(f, "quorumfs init d --id 2 --cluster 1=a:1,2=b:1 --token=x --listen b:1"), 0);
+    assert_string_equal(f->o.cluster_list, "1=a:1,2=b:1");
+    assert_string_equal(f->o.token, "x");
+    assert_string_equal(f->o.listen, "b:1");
+    assert_true(f->o.id_given);
+    refused(f, OPTS_EXIT_USAGE, "quorumfs init d --cluster", "--cluster", "value");
+    refused(f, OPTS_EXIT_USAGE, "quorumfs init d --token=", "--token", "value");
+    refused(f, OPTS_EXIT_USAGE, "quorumfs mount d m --cluster 1=a:1", "cluster");
 }
 
 int main(void)
@@ -342,6 +355,7 @@ int main(void)
         TEST(save_keeps_member_settings), TEST(shown_values_are_values), TEST(help_names_every_setting), TEST(settle_id),
         TEST(large_quota),
         TEST(wrong_usage), TEST(unknown_names_and_bad_values), TEST(bad_files), TEST(not_built_yet),
+        TEST(cluster_options),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,184 @@
+#include "fs/init.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "fs/preflight.h"
+#include "replica/replica.h"
+#include "store/base/err.h"
+#include "store/base/log.h"
+
+/* ---- The list of members ----------------------------------------------------------------------------------------------------- */
+
+struct member_list {
+    struct store_member members[REPLICA_VOTERS_MAX]; /* addresses point into `text` */
+    size_t n;
+    char *text;  /* owned */
+    size_t self; /* which of them we are */
+};
+
+static int refuse_list(struct buf *why, const char *item, const char *what)
+{
+    buf_printf(why, "bad member \"%s\" in --cluster: %s", item, what);
+    return QE_INVAL;
+}
+
+/* ID=HOST:PORT */
+static int take_member(struct member_list *l, char *item, struct buf *why)
+{
+    char *eq = strchr(item, '='), *end;
+    unsigned long id;
+
+    if (l->n == REPLICA_VOTERS_MAX) {
+        buf_printf(why, "--cluster names more than %d members: further ones join later with init --join, as standbys", REPLICA_VOTERS_MAX);
+        return QE_INVAL;
+    }
+    errno = 0;
+    id = strtoul(item, &end, 10);
+    if (!eq || end != eq || *item < '0' || *item > '9' || errno || id < 1 || id > STORE_MEMBER_ID_MAX)
+        return refuse_list(why, item, "allowed is ID=HOST:PORT, with an id from 1 to 2147483647");
+    if (!store_address_ok(eq + 1))
+        return refuse_list(why, item, "its address has to be HOST:PORT; an IPv6 address stands in brackets");
+    for (size_t i = 0; i < l->n; i++) {
+        if (l->members[i].id == id)
+            return refuse_list(why, item, "its id is in the list twice");
+        if (!strcmp(l->members[i].address, eq + 1))
+            return refuse_list(why, item, "its address is in the list twice");
+    }
+    l->members[l->n++] = (struct store_member){.id = (uint32_t)id, .address = eq + 1, .role = STORE_MEMBER_VOTER};
+    return 0;
+}
+
+static int take_list(struct member_list *l, const struct fs_options *o, struct buf *why)
+{
+    char *rest, *item;
+    int err = 0;
+
+    l->text = strdup(o->cluster_list);
+    if (!l->text)
+        return QE_NOMEM;
+    rest = l->text;
+    while (!err && (item = strsep(&rest, ",")))
+        err = take_member(l, item, why);
+    if (err)
+        return err;
+    if (!o->id_given) {
+        buf_printf(why, "--cluster needs --id as well: which member of the list is this one?");
+        return QE_INVAL;
+    }
+    while (l->self < l->n && l->members[l->self].id != o->id)
+        l->self++;
+    if (l->self == l->n) {
+        buf_printf(why, "member %" PRIu32 " (--id) is not in the list of --cluster", o->id);
+        return QE_INVAL;
+    }
+    if (l->n % 2 == 0)
+        log_warn("init", "%zu voters tolerate no more failures than %zu: an odd number is better", l->n, l->n - 1);
+    return 0;
+}
+
+/* ---- Making it --------------------------------------------------------------------------------------------------------------- */
+
+static int settings_of(const struct fs_options *o, const char *(**out)[2])
+{
+    const char *(*settings)[2] = calloc(o->n_cluster + 1, sizeof *settings);
+
+    if (!settings)
+        return QE_NOMEM;
+    for (size_t i = 0; i < o->n_cluster; i++) {
+        settings[i][0] = o->cluster[i].name;
+        settings[i][1] = o->cluster[i].value;
+        if (opts_quota_is_large(settings[i][0], settings[i][1]))
+            log_warn("init", "quota = %s is large: more than 8G makes everything that copies the whole tree slow", settings[i][1]);
+    }
+    *out = settings;
+    return 0;
+}
+
+static int make_cluster(const struct fs_options *o, const struct member_list *l, struct buf *why)
+{
+    struct replica_init init = {.dir = o->dir, .member_id = o->id, .root_uid = geteuid(), .root_gid = getegid(), .members = l->members,
+                                .n_members = l->n, .token = o->token, .listen = o->listen};
+    const char *(*settings)[2] = NULL;
+    int err = settings_of(o, &settings);
+
+    if (err)
+        return err;
+    init.settings = (const char *const(*)[2])settings;
+    init.n_settings = o->n_cluster;
+    err = replica_init(&init, why);
+    if (!err && l->n)
+        printf("created member %" PRIu32 " of a new cluster of %zu in %s\n", o->id, l->n, o->dir);
+    else if (!err)
+        printf("created a new cluster in %s\n", o->dir);
+    fflush(stdout);
+    free(settings);
+    return err;
+}
+
+int init_cluster(const struct fs_options *o, struct buf *why)
+{
+    struct member_list none = {0};
+    int err = make_cluster(o, &none, why);
+
+    if (err && !why->len)
+        buf_printf(why, "cannot make a cluster in \"%s\": %s", o->dir, qfs_strerror(err));
+    return err;
+}
+
+/* ---- quorumfs init ----------------------------------------------------------------------------------------------------------- */
+
+/* What is asked for, before anything is made. Returns an exit status. */
+static int look_at_options(struct fs_options *o, struct member_list *l, struct buf *why)
+{
+    int status = opts_load(o, why);
+
+    if (status)
+        return status;
+    if (*o->token && !*o->cluster_list) {
+        buf_printf(why, "--token needs --cluster: it tells clusters with the same list of members apart");
+        return OPTS_EXIT_USAGE;
+    }
+    if (!*o->cluster_list)
+        return 0;
+    if (take_list(l, o, why))
+        return why->len ? OPTS_EXIT_USAGE : OPTS_EXIT_FAILED;
+    if (!*o->listen && opts_give(o, "listen", l->members[l->self].address, "--cluster"))
+        return OPTS_EXIT_FAILED;
+    return 0;
+}
+
+static int run(struct fs_options *o, struct member_list *l, struct buf *why)
+{
+    int status;
+
+    if (preflight_dir(&o->dir, why))
+        return OPTS_EXIT_FAILED;
+    status = look_at_options(o, l, why);
+    if (status)
+        return status;
+    if (replica_dir_state(o->dir, why) == REPLICA_DIR_READY) {
+        buf_clear(why);
+        buf_printf(why, "\"%s\" has a cluster already", o->dir);
+        return OPTS_EXIT_FAILED;
+    }
+    buf_clear(why);
+    if (preflight_make_dir(o->dir, why) || preflight_writable(o->dir, why) || opts_save(o, why) || make_cluster(o, l, why))
+        return OPTS_EXIT_FAILED;
+    return 0;
+}
+
+int init_run(struct fs_options *o, struct buf *why)
+{
+    struct member_list l = {0};
+    int status = run(o, &l, why);
+
+    if (status && !why->len)
+        buf_printf(why, "cannot make \"%s\": out of memory", o->dir);
+    free(l.text);
+    return status;
+}
