@@ -62,6 +62,7 @@ void submit_init(struct replica *r)
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&r->submit.empty, &attr);
     pthread_condattr_destroy(&attr);
+    r->submit.nonce = (uint64_t)clock_realtime_ns();
 }
 
 void submit_fini(struct replica *r)
@@ -109,16 +110,17 @@ static int enqueue(struct replica *r, struct replica_request *req, const struct 
         return s->refuse;
     if (s->waiting_bytes > MEMBER_WAITING_BYTES)
         return QE_NOMEM;
-    req->priv.seq = s->next_seq + 1;
+    req->priv.seq = req->priv.state & SESSION ? s->nonce : s->next_seq + 1;
     c.session = req->priv.state & SESSION ? 0 : s->session;
-    c.seq = req->priv.state & SESSION ? 0 : req->priv.seq;
-    c.acked = c.seq == 0 ? 0 : (oldest ? oldest->priv.seq : c.seq) - 1;
+    c.seq = req->priv.seq;
+    c.acked = req->priv.state & SESSION ? 0 : (oldest ? oldest->priv.seq : c.seq) - 1;
     c.member = r->id.member_id;
     c.time_ns = clock_realtime_ns();
     err = store_command_encode(&c, &req->priv.command);
     if (err)
         return err;
-    s->next_seq = c.seq;
+    if (!(req->priv.state & SESSION))
+        s->next_seq = c.seq;
     list_push(&s->waiting, req);
     s->waiting_bytes += req->priv.command.len;
     s->n_waiting++;
@@ -197,10 +199,8 @@ static int take_batch(struct replica *r, struct buf *entry, struct submit_list *
         list_push(&taken, req);
         cmds[n++] = (struct store_bytes){req->priv.command.data, len};
         bytes += len;
-        if (req->priv.state & SESSION) {
-            req->priv.seq = raft_last_index(&r->raft) + 1; /* the index of its entry will be the session's id */
-            break;
-        }
+        if (req->priv.state & SESSION)
+            break; /* it stands alone: the index of its entry is the session's id */
     }
     if (n == 0)
         return QE_AGAIN;
@@ -302,8 +302,8 @@ void submit_result(struct replica *r, const struct store_result *result)
     pthread_mutex_lock(&s->lock);
     req = s->proposed.head;
     if (req && req->priv.state & SESSION) {
-        ours = r->submit.session == 0 && result->ino != 0 && result->ino == req->priv.seq;
-        if (ours)
+        ours = result->session == 0 && result->seq == req->priv.seq;
+        if (ours && !result->err)
             s->session = result->ino;
     } else {
         ours = req && result->session == s->session && s->session != 0;

@@ -34,6 +34,7 @@ struct submit {
     uint64_t n_waiting;          /* in both lists */
     size_t waiting_bytes;        /* of commands in `waiting` */
     uint64_t session;            /* ours, 0 before there is one */
+    uint64_t nonce;              /* of the command that makes it; above that of any earlier run */
     uint64_t next_seq;           /* the last one given out */
     int refuse;                  /* 0, or what new requests are answered */
     bool busy;                   /* an entry is in flight: its end looks for what waits */

@@ -106,7 +106,7 @@ static int check_sessions(struct check *k)
     for (size_t i = 0; !err && i < k->s->sessions.n; i++) {
         const struct session *ss = &k->s->sessions.list[i];
 
-        k->found.hash += hash_session(ss->id, ss->member, ss->last_seq, ss->acked);
+        k->found.hash += hash_session(ss);
         if (ss->id > k->s->st.applied)
             check_damage(k, "session %" PRIu64 " is of an entry after the last applied one, %" PRIu64, ss->id, k->s->st.applied);
         if (ss->n_results > STORE_RESULTS_MAX)

@@ -46,15 +46,16 @@ uint64_t hash_node(const struct node *n)
     return XXH3_64bits(p.bytes, p.len + n->name_len);
 }
 
-uint64_t hash_session(uint64_t id, uint32_t member, uint64_t last_seq, uint64_t acked)
+uint64_t hash_session(const struct session *ss)
 {
     struct pack p = {.len = 0};
 
     pack_u(&p, 'S');
-    pack_u(&p, id);
-    pack_u(&p, member);
-    pack_u(&p, last_seq);
-    pack_u(&p, acked);
+    pack_u(&p, ss->id);
+    pack_u(&p, ss->member);
+    pack_u(&p, ss->nonce);
+    pack_u(&p, ss->last_seq);
+    pack_u(&p, ss->acked);
     return XXH3_64bits(p.bytes, p.len);
 }
 

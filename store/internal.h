@@ -45,7 +45,8 @@ struct kept_result {
 
 struct session {
     uint64_t id;                 /* index of the entry that made it */
-    uint32_t member;             /* whose */
+    uint32_t member;             /* whose; a member has one that is not ended */
+    uint64_t nonce;              /* of the command that made it */
     uint64_t last_seq, acked;    /* newest applied command; results up to here have gone */
     struct kept_result *results; /* owned; ascending, those above acked */
     size_t n_results, cap_results;
@@ -187,7 +188,7 @@ bool xattr_valid(struct store_bytes blob);
 /* ---- Hashes (hash.c) ----------------------------------------------------------------------------------------------------- */
 
 uint64_t hash_node(const struct node *n);
-uint64_t hash_session(uint64_t id, uint32_t member, uint64_t last_seq, uint64_t acked);
+uint64_t hash_session(const struct session *ss);
 uint64_t hash_result(uint64_t session, const struct kept_result *r);
 uint64_t hash_setting(const char *name, const char *value);
 uint64_t hash_member(const struct store_member *m);

@@ -117,7 +117,8 @@ CREATE TABLE time(
 -- Who may propose commands. The newest kept result tells the last sequence number and what was acknowledged.
 CREATE TABLE session(
   id INTEGER PRIMARY KEY,         -- replicated: index of the entry that made it
-  member INTEGER NOT NULL         -- replicated
+  member INTEGER NOT NULL,        -- replicated: whose; a member has one
+  nonce INTEGER NOT NULL          -- replicated: of the command that made it, which may come again; grows from one to the next
 ) STRICT;
 
 -- Results that their session has not acknowledged: the answers to repeated commands.

@@ -1,5 +1,8 @@
 /* Sessions and kept results: each command takes effect at most once, however often it is sent.
  *
+ * A command is known by its session and number; the command that makes a session, by its member and nonce. A member has one session: the
+ * newest. Nonces of a member grow from run to run, so that a SESSION which was on its way while the member started again comes too late.
+ *
  * All sessions are in memory and written through at the end of each transaction. The table has a session's last_seq and acked in
  * its newest result, which is always kept: so a command costs one row there, not two. */
 #include <stdlib.h>
@@ -31,7 +34,15 @@ struct session *session_find(struct session_table *t, uint64_t id)
     return i < t->n && t->list[i].id == id && !t->list[i].ended ? &t->list[i] : NULL;
 }
 
-static struct session *insert(struct session_table *t, uint64_t id, uint32_t member)
+static struct session *of_member(struct session_table *t, uint32_t member)
+{
+    for (size_t i = 0; i < t->n; i++)
+        if (t->list[i].member == member && !t->list[i].ended)
+            return &t->list[i];
+    return NULL;
+}
+
+static struct session *insert(struct session_table *t, uint64_t id, uint32_t member, uint64_t nonce)
 {
     size_t i = lower_bound(t, id);
 
@@ -46,7 +57,7 @@ static struct session *insert(struct session_table *t, uint64_t id, uint32_t mem
     }
     memmove(&t->list[i + 1], &t->list[i], (t->n - i) * sizeof *t->list);
     t->n++;
-    t->list[i] = (struct session){.id = id, .member = member};
+    t->list[i] = (struct session){.id = id, .member = member, .nonce = nonce};
     return &t->list[i];
 }
 
@@ -104,7 +115,7 @@ int sessions_load(struct store *s)
 
     sessions_fini(&s->sessions);
     while (!(err = conn_row(&s->conn, q, &found)) && found)
-        if (!insert(&s->sessions, col_u(q, 0), (uint32_t)col_i(q, 1))) {
+        if (!insert(&s->sessions, col_u(q, 0), (uint32_t)col_i(q, 1), col_u(q, 2))) {
             conn_reset(q);
             return QE_NOMEM;
         }
@@ -113,6 +124,19 @@ int sessions_load(struct store *s)
 
 /* ---- Exactly once -------------------------------------------------------------------------------------------------------- */
 
+/* A SESSION: repeated, too late, or new. */
+static bool answers_session(struct store *s, const struct store_command *cmd, struct store_result *r)
+{
+    const struct session *ss = of_member(&s->sessions, cmd->member);
+
+    if (!ss || cmd->seq > ss->nonce)
+        return false;
+    r->kept = cmd->seq == ss->nonce;
+    r->err = r->kept ? 0 : QE_STALE;
+    r->ino = r->kept ? ss->id : 0;
+    return true;
+}
+
 bool session_answers(struct store *s, const struct store_command *cmd, struct store_result *r)
 {
     struct session *ss;
@@ -120,7 +144,7 @@ bool session_answers(struct store *s, const struct store_command *cmd, struct st
 
     *r = (struct store_result){.session = cmd->session, .seq = cmd->seq, .rev = s->st.rev};
     if (cmd->n_ops == 1 && cmd->ops[0].kind == STORE_OP_SESSION)
-        return false;
+        return answers_session(s, cmd, r);
     r->err = QE_STALE;
     ss = session_find(&s->sessions, cmd->session);
     if (!ss)
@@ -172,11 +196,11 @@ int session_keep(struct store *s, const struct store_command *cmd, const struct 
     if (err)
         return err;
     ss->n_fresh++;
-    s->st.hash -= hash_session(ss->id, ss->member, ss->last_seq, ss->acked);
+    s->st.hash -= hash_session(ss);
     ss->last_seq = r->seq;
     if (cmd->acked > ss->acked)
         ss->acked = cmd->acked < r->seq ? cmd->acked : r->seq - 1;
-    s->st.hash += hash_session(ss->id, ss->member, ss->last_seq, ss->acked) + hash_result(ss->id, &k);
+    s->st.hash += hash_session(ss) + hash_result(ss->id, &k);
     while (gone < ss->n_results && ss->results[gone].seq <= ss->acked)
         gone++;
     if (ss->n_results - gone > STORE_RESULTS_MAX)
@@ -221,8 +245,10 @@ static int put_session(struct store *s, const struct session *ss)
     sqlite3_stmt *q = conn_stmt(&s->conn, ss->ended ? STMT_SESSION_DELETE : STMT_SESSION_INSERT);
 
     bind_u(q, 1, ss->id);
-    if (!ss->ended)
+    if (!ss->ended) {
         bind_i(q, 2, ss->member);
+        bind_u(q, 3, ss->nonce);
+    }
     return conn_run(&s->conn, q);
 }
 
@@ -270,15 +296,32 @@ int sessions_flush(struct store *s)
 
 /* ---- Operations ---------------------------------------------------------------------------------------------------------- */
 
+static void end_session(struct store *s, struct session *ss)
+{
+    for (size_t i = 0; i < ss->n_results; i++)
+        s->st.hash -= hash_result(ss->id, &ss->results[i]);
+    s->st.hash -= hash_session(ss);
+    ss->ended = true;
+}
+
+/* An older session of the member is of a process that is gone: what it may still have on its way must not come after the new one's. */
 int op_session(struct store *s, struct txn *t, const struct store_op *op, uint64_t *ino)
 {
+    struct session *ss;
+
     (void)op;
+    if (t->cmd->seq == 0)
+        return QE_INVAL;
     if (session_find(&s->sessions, t->index))
         return QE_BUSY; /* the second one of an entry: ids are indexes */
-    if (!insert(&s->sessions, t->index, t->cmd->member))
+    ss = of_member(&s->sessions, t->cmd->member);
+    if (ss)
+        end_session(s, ss);
+    ss = insert(&s->sessions, t->index, t->cmd->member, t->cmd->seq);
+    if (!ss)
         return QE_NOMEM;
-    session_find(&s->sessions, t->index)->isnew = true;
-    s->st.hash += hash_session(t->index, t->cmd->member, 0, 0);
+    ss->isnew = true;
+    s->st.hash += hash_session(ss);
     *ino = t->index;
     return 0;
 }
@@ -290,10 +333,7 @@ int op_session_end(struct store *s, struct txn *t, const struct store_op *op, ui
     (void)t;
     if (!ss)
         return QE_NOENT;
-    for (size_t i = 0; i < ss->n_results; i++)
-        s->st.hash -= hash_result(ss->id, &ss->results[i]);
-    s->st.hash -= hash_session(ss->id, ss->member, ss->last_seq, ss->acked);
-    ss->ended = true;
+    end_session(s, ss);
     *ino = op->ino;
     return 0;
 }

@@ -71,8 +71,8 @@ const struct stmt_def stmt_defs[STMT_N] = {
     [STMT_LIST_AT] = {"SELECT name, ino FROM node WHERE parent = ?1 AND name > ?2 AND born <= ?3 UNION ALL "
                       "SELECT name, ino FROM name_h WHERE parent = ?1 AND name > ?2 AND from_rev <= ?3 AND to_rev > ?3 ORDER BY name", READ},
 
-    [STMT_SESSION_ALL] = {"SELECT id, member FROM session ORDER BY id", WRITE},
-    [STMT_SESSION_INSERT] = {"INSERT INTO session(id, member) VALUES(?1, ?2)", WRITE},
+    [STMT_SESSION_ALL] = {"SELECT id, member, nonce FROM session ORDER BY id", WRITE},
+    [STMT_SESSION_INSERT] = {"INSERT INTO session(id, member, nonce) VALUES(?1, ?2, ?3)", WRITE},
     [STMT_SESSION_DELETE] = {"DELETE FROM session WHERE id = ?1", WRITE},
     [STMT_RESULT_ALL] = {"SELECT session, seq, acked, err, rev, ino FROM result ORDER BY session, seq", WRITE},
     [STMT_RESULT_INSERT] = {"INSERT INTO result(session, seq, acked, err, rev, ino) VALUES(?1, ?2, ?3, ?4, ?5, ?6)", WRITE},

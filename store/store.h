@@ -73,7 +73,8 @@ enum store_op_kind {
     STORE_OP_REMOVEXATTR,
     STORE_OP_SETTING,      /* cluster setting: name, bytes; validated by store_setting_check at apply too */
     STORE_OP_COMPACT,      /* `rev`: forget what only earlier revisions need (ESTALE before it afterwards); takes no revision */
-    STORE_OP_SESSION,      /* a new session: its id is the index of its entry (the second one of an entry: BUSY); takes no revision */
+    STORE_OP_SESSION,      /* a new session of the command's member, whose older one ends; its id is the index of its entry (the second one of
+                            * an entry: BUSY). `seq` is a nonce: repeated, it gives the same session; below the last one's: STALE; 0: INVAL */
     STORE_OP_SESSION_END,  /* `ino` is the id of the session that ends; takes no revision */
     STORE_OP_RESERVE,      /* reserve STORE_INO_BLOCK inode numbers; result.ino is the first n (ino = n*4+kind); no revision */
 };
@@ -122,7 +123,7 @@ struct store_op {
  * session, seq, acked, member and time_ns are stamped by replica, the rest is the caller's. */
 struct store_command {
     uint64_t session;  /* 0 only for STORE_OP_SESSION */
-    uint64_t seq;      /* 1, 2, … in the session; applied at most once, in order */
+    uint64_t seq;      /* 1, 2, … in the session; applied at most once, in order; of STORE_OP_SESSION: its nonce, below 2^63 */
     uint64_t acked;    /* results up to this seq need not be kept any more */
     uint32_t member;
     int64_t time_ns;   /* the proposer's wall clock: mtime, ctime */
@@ -138,7 +139,7 @@ struct store_result {
     int err;      /* a user's code (err.h) or 0 */
     int64_t rev;  /* the revision it took; the current one if it took none */
     uint64_t ino; /* of what was created or committed to; session id; first number of a reserved block */
-    bool kept;    /* this was answered from the kept results: a repetition */
+    bool kept;    /* this was answered from the kept results, or from the sessions: a repetition */
 };
 
 /* Appends the encoded command to `out`. 0 or QE_NOMEM. Any thread. */

@@ -53,7 +53,7 @@ static void sum_sessions(const struct store *s, uint64_t *sum)
     for (size_t i = 0; i < s->sessions.n; i++) {
         const struct session *ss = &s->sessions.list[i];
 
-        *sum += hash_session(ss->id, ss->member, ss->last_seq, ss->acked);
+        *sum += hash_session(ss);
         for (size_t r = 0; r < ss->n_results; r++)
             *sum += hash_result(ss->id, &ss->results[r]);
     }

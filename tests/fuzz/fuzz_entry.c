@@ -77,7 +77,7 @@ static void open_store(void)
     const struct store_initial initial = {.cluster_id = "fuzz", .epoch = 1};
     const struct store_options options = {.dir = dir};
     const struct store_op op = {.kind = STORE_OP_SESSION};
-    const struct store_command cmd = {.member = 1, .comm = "fuzz", .ops = &op, .n_ops = 1};
+    const struct store_command cmd = {.seq = 1, .member = 1, .comm = "fuzz", .ops = &op, .n_ops = 1};
     struct buf why = {0}, bytes = {0};
 
     if (!mkdtemp(dir) || store_create(dir, &initial, &why) || store_open(&options, &store, &why)) {

@@ -273,9 +273,17 @@ const struct store_command *generate(struct generator *g, struct model *m)
             g->ops[0] = (struct store_op){.kind = STORE_OP_SESSION};
             g->cmd.n_ops = 1;
             g->cmd.member = (uint32_t)i + 1;
-            g->cmd.seq = (uint64_t)i; /* tells the answer to whom */
+            g->cmd.seq = ++g->nonce;
             return &g->cmd;
         }
+    if (chance(g, 2000)) { /* one of the last ones again: the newest of its member is repeated, others come too late */
+        g->ops[0] = (struct store_op){.kind = STORE_OP_SESSION};
+        g->cmd.n_ops = 1;
+        g->cmd.seq = g->nonce > 3 ? g->nonce - generate_random(g, 3) : g->nonce;
+        if (chance(g, 20) && m->n_sessions < MODEL_SESSIONS_MAX - 4)
+            g->cmd.seq = ++g->nonce;
+        return &g->cmd;
+    }
     g->cmd.session = g->sessions[which];
     if (chance(g, 20000) && m->n_sessions < MODEL_SESSIONS_MAX - 4) {
         g->ops[0] = (struct store_op){.kind = STORE_OP_SESSION_END, .ino = g->sessions[generate_random(g, 3)]};
@@ -305,8 +313,8 @@ void generate_learn(struct generator *g, const struct store_command *cmd, const 
     if (r->err || r->kept || cmd->n_ops != 1)
         return;
     if (op->kind == STORE_OP_SESSION) {
-        g->sessions[cmd->seq] = r->ino;
-        g->last_seq[cmd->seq] = g->acked[cmd->seq] = 0;
+        g->sessions[cmd->member - 1] = r->ino;
+        g->last_seq[cmd->member - 1] = g->acked[cmd->member - 1] = 0;
     } else if (op->kind == STORE_OP_SESSION_END) {
         for (int i = 0; i < 3; i++)
             if (g->sessions[i] == op->ino)

@@ -13,6 +13,7 @@ struct generator {
     uint64_t sessions[3];          /* in use; 0: to be made */
     uint64_t last_seq[3];          /* sent in them */
     uint64_t acked[3];
+    uint64_t nonce;                /* of the newest SESSION */
     uint64_t repeated_session;     /* of a command sent before */
     int count;                     /* commands so far */
 

@@ -667,9 +667,21 @@ static struct model_session *find_session(struct model *m, uint64_t id)
     return NULL;
 }
 
-static int do_session(struct model *m, uint64_t index, uint64_t *ino)
+static struct model_session *session_of(struct model *m, uint32_t member)
 {
-    m->sessions[m->n_sessions++] = (struct model_session){.id = index};
+    for (int i = 0; i < m->n_sessions; i++)
+        if (m->sessions[i].member == member && !m->sessions[i].ended)
+            return &m->sessions[i];
+    return NULL;
+}
+
+static int do_session(struct model *m, const struct store_command *cmd, uint64_t index, uint64_t *ino)
+{
+    struct model_session *older = session_of(m, cmd->member);
+
+    if (older)
+        older->ended = true;
+    m->sessions[m->n_sessions++] = (struct model_session){.id = index, .member = cmd->member, .nonce = cmd->seq};
     *ino = index;
     return 0;
 }
@@ -700,7 +712,7 @@ static int do_op(struct model *m, struct step *t, uint64_t index, const struct s
     case STORE_OP_REMOVEXATTR: return do_xattr(m, t, op, ino);
     case STORE_OP_SETTING: return do_setting(m, t, op);
     case STORE_OP_COMPACT: return do_compact(m, op);
-    case STORE_OP_SESSION: return do_session(m, index, ino);
+    case STORE_OP_SESSION: return do_session(m, t->cmd, index, ino);
     case STORE_OP_SESSION_END: return do_session_end(m, op, ino);
     case STORE_OP_RESERVE:
         *ino = (uint64_t)m->next_ino;
@@ -717,8 +729,15 @@ static bool answered(struct model *m, const struct store_command *cmd, struct st
 {
     struct model_session *s = find_session(m, cmd->session);
 
-    if (cmd->ops[0].kind == STORE_OP_SESSION)
-        return false;
+    if (cmd->ops[0].kind == STORE_OP_SESSION) {
+        s = session_of(m, cmd->member);
+        if (!s || cmd->seq > s->nonce)
+            return false;
+        r->kept = cmd->seq == s->nonce;
+        r->err = r->kept ? 0 : QE_STALE;
+        r->ino = r->kept ? s->id : 0;
+        return true;
+    }
     r->err = QE_STALE;
     if (!s)
         return true;

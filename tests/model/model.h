@@ -64,7 +64,8 @@ struct model_kept {
 };
 
 struct model_session {
-    uint64_t id;
+    uint64_t id, nonce;
+    uint32_t member;
     bool ended;
     uint64_t last_seq, acked;
     struct model_kept *kept; /* all there ever were */

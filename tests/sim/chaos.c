@@ -84,7 +84,7 @@ static void store_entry(struct member *m, struct buf *entry)
     char name[8], text[24];
     struct store_edit edit = {.kind = STORE_EDIT_APPEND};
     struct store_op op = {.kind = client.phase == OPENING ? STORE_OP_SESSION : client.phase == RESERVING ? STORE_OP_RESERVE : STORE_OP_COMMIT};
-    struct store_command c = {.session = client.phase == OPENING ? 0 : client.session, .seq = client.phase == OPENING ? 0 : client.seq,
+    struct store_command c = {.session = client.phase == OPENING ? 0 : client.session, .seq = client.phase == OPENING ? 1 : client.seq,
                               .acked = client.seq ? client.seq - 1 : 0, .member = 1, .time_ns = (int64_t)world.now * 1000, .comm = "sim",
                               .ops = &op, .n_ops = 1};
     struct buf encoded = {0};

@@ -23,6 +23,7 @@ void kit_make_dir(struct kit *k)
     k->time_ns = INT64_C(1700000000000000000);
     k->uid = 1000;
     k->gid = 100;
+    k->nonce = 1000;
 }
 
 static int create(struct kit *k, bool loud)
@@ -84,7 +85,8 @@ void kit_start(struct kit *k)
     struct store_op session = {.kind = STORE_OP_SESSION}, reserve = {.kind = STORE_OP_RESERVE};
     uint64_t old = k->session;
 
-    k->session = k->seq = k->acked = 0;
+    k->session = k->acked = 0;
+    k->seq = k->nonce++;
     assert_int_equal(kit_op(k, &session), 0);
     assert_true(k->res.ino != old);
     k->session = k->res.ino;

@@ -12,6 +12,7 @@ struct kit {
     struct store_reader *r;
     uint64_t index;           /* of the newest entry */
     uint64_t session, seq;    /* whose commands these are */
+    uint64_t nonce;           /* the next session's */
     uint64_t acked;           /* sent with each command */
     uint64_t next_n, end_n;   /* reserved inode numbers */
     int64_t time_ns;          /* the wall clock: a millisecond a command */

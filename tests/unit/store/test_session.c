@@ -138,6 +138,68 @@ static void of_two_sessions_in_an_entry_the_second_is_asked_to_try_again(void **
     assert_int_equal(k->res.err, QE_BUSY);
 }
 
+static int open_session(struct kit *k, uint32_t member, uint64_t nonce)
+{
+    struct store_op op = {.kind = STORE_OP_SESSION};
+    struct store_command cmd = {.seq = nonce, .member = member, .ops = &op, .n_ops = 1};
+
+    assert_int_equal(kit_apply(k, &cmd, 1), 0);
+    assert_true(k->res.session == 0 && k->res.seq == nonce);
+    return k->res.err;
+}
+
+/* It was sent again through another leader. */
+static void a_repeated_session_is_the_same_session(void **state)
+{
+    struct kit *k = *state;
+    struct store_op op = mkdir_op(k, "d");
+    uint64_t id;
+
+    assert_int_equal(open_session(k, 5, 70), 0);
+    assert_false(k->res.kept);
+    id = k->res.ino;
+    assert_int_equal(send(k, id, 1, 0, &op), 0);
+    kit_reopen(k);
+    assert_int_equal(open_session(k, 5, 70), 0);
+    assert_true(k->res.kept && k->res.ino == id);
+    assert_int_equal(send(k, id, 1, 0, &op), 0);
+    assert_true(k->res.kept);
+}
+
+static void a_new_session_of_a_member_ends_its_older_one_only(void **state)
+{
+    struct kit *k = *state;
+    struct store_op a = mkdir_op(k, "a"), b = mkdir_op(k, "b");
+    uint64_t five, six;
+
+    assert_int_equal(open_session(k, 5, 70), 0);
+    five = k->res.ino;
+    assert_int_equal(open_session(k, 6, 71), 0);
+    six = k->res.ino;
+    assert_int_equal(send(k, five, 1, 0, &a), 0);
+    assert_int_equal(open_session(k, 5, 72), 0);
+    assert_true(k->res.ino != five);
+    assert_int_equal(send(k, five, 1, 0, &a), QE_STALE); /* also what it could repeat before */
+    assert_int_equal(send(k, five, 2, 0, &b), QE_STALE);
+    assert_int_equal(send(k, six, 1, 0, &b), 0);
+    kit_reopen(k);
+    assert_int_equal(send(k, five, 3, 0, &b), QE_STALE);
+}
+
+/* It was on its way while the member started again: it must not end the session of the process that lives. */
+static void a_session_that_comes_too_late_is_refused(void **state)
+{
+    struct kit *k = *state;
+    struct store_op op = mkdir_op(k, "d");
+    uint64_t id;
+
+    assert_int_equal(open_session(k, 5, 72), 0);
+    id = k->res.ino;
+    kit_reopen(k);
+    assert_int_equal(open_session(k, 5, 71), QE_STALE);
+    assert_int_equal(send(k, id, 1, 0, &op), 0);
+}
+
 static void inode_numbers_are_reserved_in_blocks_and_never_twice(void **state)
 {
     struct kit *k = *state;
@@ -154,6 +216,11 @@ static void inode_numbers_are_reserved_in_blocks_and_never_twice(void **state)
 
 /* ---- Failure ------------------------------------------------------------------------------------------------------------- */
 
+
+static void a_session_needs_a_nonce(void **state)
+{
+    assert_int_equal(open_session(*state, 5, 0), QE_INVAL);
+}
 
 static void an_unknown_session_applies_nothing(void **state)
 {
@@ -172,9 +239,9 @@ static void an_ended_session_applies_nothing(void **state)
     uint64_t old = k->session, seq = k->seq;
     struct store_op op = mkdir_op(k, "d"), end = {.kind = STORE_OP_SESSION_END, .ino = old};
 
-    kit_start(k);
     assert_int_equal(kit_op(k, &end), 0);
     assert_int_equal(send(k, old, seq + 1, 0, &op), QE_STALE);
+    kit_start(k);
     assert_int_equal(kit_op(k, &end), QE_NOENT);
     kit_reopen(k);
     assert_int_equal(send(k, old, seq + 1, 0, &op), QE_STALE);
@@ -194,7 +261,11 @@ int main(void)
         KIT_TEST(at_most_4096_results_are_kept),
         KIT_TEST(a_session_is_named_by_the_index_of_its_entry),
         KIT_TEST(of_two_sessions_in_an_entry_the_second_is_asked_to_try_again),
+        KIT_TEST(a_repeated_session_is_the_same_session),
+        KIT_TEST(a_new_session_of_a_member_ends_its_older_one_only),
+        KIT_TEST(a_session_that_comes_too_late_is_refused),
         KIT_TEST(inode_numbers_are_reserved_in_blocks_and_never_twice),
+        KIT_TEST(a_session_needs_a_nonce),
         KIT_TEST(an_unknown_session_applies_nothing),
         KIT_TEST(an_ended_session_applies_nothing),
     };
