@@ -155,21 +155,33 @@ static int apply_command(struct store *s, uint64_t index, const struct store_com
 
 /* ---- One entry ----------------------------------------------------------------------------------------------------------- */
 
-static int keep_time(struct store *s, int64_t rev_before)
+static int put_time(struct store *s, int64_t time_ns, int64_t rev)
 {
     sqlite3_stmt *q = conn_stmt(&s->conn, STMT_TIME_INSERT);
 
+    s->st.last_time = time_ns;
+    s->st.last_time_rev = rev;
+    bind_i(q, 1, time_ns);
+    bind_i(q, 2, rev);
+    return conn_run(&s->conn, q);
+}
+
+/* A row for each step of time with changes. When a pause ends, what came before it gets a row as well if the newest row does not tell
+ * of it: else the whole pause would be taken for the time of an older revision. */
+static int keep_time(struct store *s, int64_t rev_before, int64_t time_before)
+{
+    int err = 0;
+
     if (s->st.rev == rev_before || s->st.time < s->st.last_time + STORE_TIME_STEP_NS)
         return 0;
-    s->st.last_time = s->st.time;
-    bind_i(q, 1, s->st.time);
-    bind_i(q, 2, s->st.rev);
-    return conn_run(&s->conn, q);
+    if (rev_before > s->st.last_time_rev && time_before > s->st.last_time && time_before < s->st.time)
+        err = put_time(s, time_before, rev_before);
+    return err ? err : put_time(s, s->st.time, s->st.rev);
 }
 
 static int apply_entry(struct store *s, const struct store_entry *e)
 {
-    int64_t rev_before = s->st.rev;
+    int64_t rev_before = s->st.rev, time_before = s->st.time;
     struct entry_view v;
     int err = entry_open(e->data.data, e->data.len, s->cluster_id, &v);
 
@@ -194,7 +206,7 @@ static int apply_entry(struct store *s, const struct store_entry *e)
         err = QE_CORRUPT;
     }
     if (!err)
-        err = keep_time(s, rev_before);
+        err = keep_time(s, rev_before, time_before);
     if (!err) {
         s->st.applied = e->index;
         s->st.term = e->term;

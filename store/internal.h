@@ -32,7 +32,7 @@ struct state {
     int64_t hist_total, hist_base;       /* superseded bytes ever; as of `compacted` */
     uint64_t hash;                       /* sum of the row hashes */
     int64_t compact_from, compact_to, compact_pos; /* physical deletion */
-    int64_t last_time;                   /* newest row of table time */
+    int64_t last_time, last_time_rev;    /* newest row of table time */
     int64_t quota, max_value;            /* settings that decide results */
 };
 

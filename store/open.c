@@ -151,6 +151,7 @@ static int load_last_time(struct store *s)
     if (err || !found)
         return err ? err : QE_CORRUPT;
     s->st.last_time = col_i(q, 0);
+    s->st.last_time_rev = col_i(q, 1);
     conn_reset(q);
     return 0;
 }

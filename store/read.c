@@ -397,6 +397,44 @@ int store_hash(struct store_reader *r, int64_t *rev, uint64_t *hash)
     return err;
 }
 
+static int rev_at(struct store_reader *r, int64_t time_ns, int64_t *rev)
+{
+    sqlite3_stmt *q = conn_stmt(&r->conn, STMT_META_TIME);
+    bool found, after_all;
+    int err = conn_row(&r->conn, q, &found);
+
+    if (err || !found)
+        return err ? err : QE_CORRUPT;
+    after_all = time_ns >= col_i(q, 0);
+    conn_reset(q);
+    if (after_all) {
+        *rev = r->rev;
+        return 0;
+    }
+    q = conn_stmt(&r->conn, STMT_TIME_REV_AT);
+    bind_i(q, 1, time_ns);
+    err = conn_row(&r->conn, q, &found);
+    if (err || !found)
+        return err ? err : QE_STALE;
+    *rev = col_i(q, 0);
+    conn_reset(q);
+    return *rev < r->compacted ? QE_STALE : 0;
+}
+
+int store_rev_at(struct store_reader *r, int64_t time_ns, int64_t *rev)
+{
+    int64_t at = STORE_HEAD, found;
+    int err = open_at(r, &at);
+
+    if (err)
+        return err;
+    err = rev_at(r, time_ns, &found);
+    if (!err)
+        *rev = found;
+    close_at(r);
+    return err;
+}
+
 /* ---- Events -------------------------------------------------------------------------------------------------------------- */
 
 static int events(struct conn *c, int64_t after, store_event_cb cb, void *data)

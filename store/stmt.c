@@ -24,6 +24,7 @@ const struct stmt_def stmt_defs[STMT_N] = {
                        "live_bytes = ?8, n_files = ?9, n_dirs = ?10, n_symlinks = ?11, hist_total = ?12, hist_base = ?13, state_hash = ?14, "
                        "compact_from = ?15, compact_to = ?16, compact_pos = ?17, next_member = ?18 WHERE id = 1", WRITE},
     [STMT_META_SPAN] = {"SELECT rev, compacted FROM meta WHERE id = 1", READ},
+    [STMT_META_TIME] = {"SELECT time FROM meta WHERE id = 1", READ},
 
     [STMT_NODE_GET] = {"SELECT parent, name, born, mode, uid, gid, mtime, ctime, size, create_rev, version, nlink, seq, vseq, chash, "
                        "ord, jump, jver, jj, jjver, xattr FROM node WHERE ino = ?1", WRITE},
@@ -86,7 +87,7 @@ const struct stmt_def stmt_defs[STMT_N] = {
     [STMT_MEMBER_DELETE] = {"DELETE FROM member WHERE id = ?1", WRITE},
 
     [STMT_TIME_INSERT] = {"INSERT INTO time(t, rev) VALUES(?1, ?2)", WRITE},
-    [STMT_TIME_NEWEST] = {"SELECT max(t) FROM time", WRITE},
+    [STMT_TIME_NEWEST] = {"SELECT max(t), max(rev) FROM time", WRITE},
     [STMT_TIME_REV_AT] = {"SELECT rev FROM time WHERE t <= ?1 ORDER BY t DESC LIMIT 1", READ},
     /* The time of the newest row among the ?1 oldest. */
     [STMT_TIME_OLDEST] = {"SELECT max(t), max(rev) FROM (SELECT t, rev FROM time ORDER BY t LIMIT ?1)", WRITE},

@@ -300,6 +300,8 @@ typedef bool (*store_dirent_cb)(void *data, const void *name, size_t len, uint64
 int store_list(struct store_reader *r, int64_t at, uint64_t dir, const void *after, size_t after_len, store_dirent_cb cb, void *data);
 int store_getxattr(struct store_reader *r, int64_t at, uint64_t ino, const void *name, size_t len, struct buf *out);
 int store_listxattr(struct store_reader *r, int64_t at, uint64_t ino, struct buf *out); /* names, each with a NUL */
+/* The newest revision at a time, to a tenth of a second. STALE: the time is before the oldest revision that can be read. */
+int store_rev_at(struct store_reader *r, int64_t time_ns, int64_t *rev);
 /* "/a/b" of an inode as it is now, for messages. NOENT when it is deleted. */
 int store_path(struct store_reader *r, uint64_t ino, struct buf *out);
 
