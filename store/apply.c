@@ -21,6 +21,7 @@ static const op_fn handlers[] = {
     [STORE_OP_UNLINK] = op_remove, [STORE_OP_RMDIR] = op_remove, [STORE_OP_RENAME] = op_rename, [STORE_OP_SETATTR] = op_setattr,
     [STORE_OP_SETXATTR] = op_setxattr, [STORE_OP_REMOVEXATTR] = op_removexattr, [STORE_OP_SETTING] = op_setting,
     [STORE_OP_COMPACT] = op_compact, [STORE_OP_SESSION] = op_session, [STORE_OP_SESSION_END] = op_session_end, [STORE_OP_RESERVE] = op_reserve,
+    [STORE_OP_MEMBER] = op_member,
 };
 
 /* ---- What the batch tells its caller ------------------------------------------------------------------------------------- */
@@ -271,6 +272,8 @@ static void tell(struct store *s, const struct store_sink *sink)
     changes_seal(&s->changes);
     if (sink->changed && s->changes.n)
         sink->changed(sink->data, s->changes.list, s->changes.n);
+    if (sink->members && s->members_changed)
+        sink->members(sink->data);
     for (size_t i = 0; sink->result && i < s->n_results; i++)
         sink->result(sink->data, &s->results[i]);
 }
@@ -293,6 +296,7 @@ int store_apply(struct store *s, const struct store_entry *entries, size_t n, co
     if (err || n == 0)
         return err;
     s->changes.n = s->changes.names.len = s->n_results = 0;
+    s->members_changed = false;
     err = store_begin(s);
     if (!err)
         err = apply_all(s, entries, n);

@@ -93,6 +93,7 @@ struct store {
     struct arena *arena;         /* owned; decoded command */
     int wal_frames;              /* frames in the WAL since it was last reset */
     int checkpoint_retry;        /* no checkpoint below this many frames: a reader was in the way */
+    bool members_changed;        /* by the batch under way */
     bool broken;                 /* what is in memory could not be read again after a failure */
 
     /* Any thread. */
@@ -172,6 +173,7 @@ int op_setting(struct store *s, struct txn *t, const struct store_op *op, uint64
 int op_compact(struct store *s, struct txn *t, const struct store_op *op, uint64_t *ino);      /* retain.c */
 int op_session(struct store *s, struct txn *t, const struct store_op *op, uint64_t *ino);      /* session.c */
 int op_session_end(struct store *s, struct txn *t, const struct store_op *op, uint64_t *ino);  /* session.c */
+int op_member(struct store *s, struct txn *t, const struct store_op *op, uint64_t *ino);       /* member.c */
 int op_reserve(struct store *s, struct txn *t, const struct store_op *op, uint64_t *ino);      /* session.c */
 
 void attr_apply(struct node *n, const struct txn *t, const struct store_op *op); /* the attributes in op->valid */
@@ -203,6 +205,7 @@ struct session *session_find(struct session_table *t, uint64_t id);
 /* True: the command is not to be applied, `r` is its answer. */
 bool session_answers(struct store *s, const struct store_command *cmd, struct store_result *r);
 int session_keep(struct store *s, const struct store_command *cmd, const struct store_result *r);
+void sessions_end_of(struct store *s, uint32_t member);
 int sessions_flush(struct store *s); /* into the tables, before COMMIT */
 
 /* ---- Settings (setting.c) ------------------------------------------------------------------------------------------------ */
@@ -220,6 +223,7 @@ int64_t setting_size(const char *text); /* of a canonical value */
 
 int members_initial(struct store *s, const struct store_initial *initial);
 int members_each(struct conn *c, store_member_cb cb, void *data);
+int member_find(struct store *s, uint32_t id); /* 0, QE_NOENT */
 /* QE_CORRUPT: a row that no command can have made. */
 int member_check(const struct store_member *m, int64_t next_member);
 

@@ -308,12 +308,18 @@ static void end_session(struct store *s, struct session *ss)
 int op_session(struct store *s, struct txn *t, const struct store_op *op, uint64_t *ino)
 {
     struct session *ss;
+    int err;
 
     (void)op;
     if (t->cmd->seq == 0)
         return QE_INVAL;
     if (session_find(&s->sessions, t->index))
         return QE_BUSY; /* the second one of an entry: ids are indexes */
+    err = member_find(s, t->cmd->member);
+    if (err == QE_NOENT && (int64_t)t->cmd->member < s->st.next_member)
+        return QE_STALE; /* it has been removed since */
+    if (err && err != QE_NOENT)
+        return err;
     ss = of_member(&s->sessions, t->cmd->member);
     if (ss)
         end_session(s, ss);
@@ -324,6 +330,14 @@ int op_session(struct store *s, struct txn *t, const struct store_op *op, uint64
     s->st.hash += hash_session(ss);
     *ino = t->index;
     return 0;
+}
+
+void sessions_end_of(struct store *s, uint32_t member)
+{
+    struct session *ss = of_member(&s->sessions, member);
+
+    if (ss)
+        end_session(s, ss);
 }
 
 int op_session_end(struct store *s, struct txn *t, const struct store_op *op, uint64_t *ino)

@@ -83,6 +83,9 @@ const struct stmt_def stmt_defs[STMT_N] = {
     [STMT_SETTING_SET] = {"INSERT OR REPLACE INTO setting(name, value) VALUES(?1, ?2)", WRITE},
 
     [STMT_MEMBER_ALL] = {"SELECT id, address, role, nonce FROM member ORDER BY id", READ},
+    [STMT_MEMBER_GET] = {"SELECT address, role, nonce FROM member WHERE id = ?1", WRITE},
+    [STMT_MEMBER_BY_NONCE] = {"SELECT id FROM member WHERE nonce = ?1", WRITE},
+    [STMT_MEMBER_COUNT] = {"SELECT count(*), count(*) FILTER (WHERE role = ?1) FROM member", WRITE},
     [STMT_MEMBER_SET] = {"INSERT OR REPLACE INTO member(id, address, role, nonce) VALUES(?1, ?2, ?3, ?4)", WRITE},
     [STMT_MEMBER_DELETE] = {"DELETE FROM member WHERE id = ?1", WRITE},
 

@@ -32,6 +32,8 @@ enum {
     STORE_RESULTS_MAX = 4096,           /* kept results of a session */
     STORE_CLUSTER_ID_SIZE = 16,
     STORE_ADDRESS_MAX = 261,            /* bytes of host:port: a DNS name, brackets, a colon, a port */
+    STORE_MEMBERS_MAX = 64,             /* of a cluster */
+    STORE_VOTERS_MAX = 7,               /* of them */
 };
 #define STORE_MEMBER_ID_MAX INT32_MAX
 #define STORE_HEAD INT64_C(0) /* for `at`: the current revision; any other number is an old revision */
@@ -74,10 +76,17 @@ enum store_op_kind {
     STORE_OP_SETTING,      /* cluster setting: name, bytes; validated by store_setting_check at apply too */
     STORE_OP_COMPACT,      /* `rev`: forget what only earlier revisions need (ESTALE before it afterwards); takes no revision */
     STORE_OP_SESSION,      /* a new session of the command's member, whose older one ends; its id is the index of its entry (the second one of
-                            * an entry: BUSY). `seq` is a nonce: repeated, it gives the same session; below the last one's: STALE; 0: INVAL */
+                            * an entry: BUSY). `seq` is a nonce: repeated, it gives the same session; below the last one's, or of a
+                            * member that was removed: STALE; 0: INVAL */
     STORE_OP_SESSION_END,  /* `ino` is the id of the session that ends; takes no revision */
     STORE_OP_RESERVE,      /* reserve STORE_INO_BLOCK inode numbers; result.ino is the first n (ino = n*4+kind); no revision */
+    STORE_OP_MEMBER,       /* the table of members: `flags` is one of enum store_member_change; result.ino is the member's id; no revision */
 };
+/* ADD: name (address, not empty), mode (enum store_member_role: voter becomes standby where STORE_VOTERS_MAX are to be voters), new_ino (a
+ *   nonce, not 0). It gets an id that nobody ever had; the same nonce again: the same id. NOSPC: STORE_MEMBERS_MAX.
+ * ADDRESS: ino, name. ROLE: ino, mode; NOSPC: STORE_VOTERS_MAX are voters. REMOVE: ino; its sessions end; BUSY: the last one.
+ * NOENT: no such member. INVAL: malformed. */
+enum store_member_change { STORE_MEMBER_ADD = 1, STORE_MEMBER_ADDRESS, STORE_MEMBER_ROLE, STORE_MEMBER_REMOVE };
 
 enum { STORE_RENAME_NOREPLACE = 1, STORE_RENAME_EXCHANGE = 2 };
 enum { STORE_XATTR_CREATE = 1, STORE_XATTR_REPLACE = 2 };
@@ -239,6 +248,7 @@ struct store_sink {
     void *data;
     void (*result)(void *data, const struct store_result *r);  /* for each command, in order; after COMMIT */
     void (*changed)(void *data, const struct store_change *c, size_t n); /* after COMMIT, before the results; may be NULL */
+    void (*members)(void *data); /* after COMMIT, before the results: the table of members has changed; may be NULL */
 };
 
 /* Applies entries, oldest first, in one SQLite transaction, together with the position. Entries at or below `applied` are skipped.

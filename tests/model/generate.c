@@ -29,6 +29,8 @@ void generate_init(struct generator *g, uint64_t seed, int64_t time_ns)
     if (g->rng == 0)
         g->rng = 1;
     g->time_ns = time_ns;
+    for (uint32_t i = 0; i < 3; i++)
+        g->member[i] = i + 1;
     for (size_t i = 0; i < GEN_DATA; i++)
         g->data[i] = (uint8_t)generate_random(g, 256);
 }
@@ -222,6 +224,19 @@ static void make_tree_op(struct generator *g, struct model *m, struct store_op *
     }
 }
 
+/* Often about a member that is there; sometimes asked for twice. */
+static void make_member(struct generator *g, struct model *m, struct store_op *op)
+{
+    static const uint32_t changes[] = {STORE_MEMBER_ADD, STORE_MEMBER_ADD, STORE_MEMBER_ADDRESS, STORE_MEMBER_ROLE, STORE_MEMBER_ROLE, STORE_MEMBER_REMOVE};
+    uint64_t id = m->n_members && !chance(g, 10) ? m->members[generate_random(g, (uint64_t)m->n_members)].id : generate_random(g, 100);
+
+    snprintf(g->text[0][0], sizeof g->text[0][0], chance(g, 20) ? "bad" : "h:%d", 1 + (int)generate_random(g, 9000));
+    *op = (struct store_op){.kind = STORE_OP_MEMBER, .flags = changes[generate_random(g, 6)], .mode = 1 + (uint32_t)generate_random(g, 2), .ino = id,
+                            .name = {g->text[0][0], strlen(g->text[0][0])}, .new_ino = 1 + generate_random(g, 500)};
+    if (op->flags != STORE_MEMBER_ADD && op->flags != STORE_MEMBER_ADDRESS)
+        op->name.len = 0;
+}
+
 static bool make_other_op(struct generator *g, struct model *m, struct store_op *op)
 {
     static const char *const values[][2] = {{"quota", "1M"}, {"quota", "2M"}, {"quota", "2M"}, {"max-value", "4K"}, {"max-value", "64K"},
@@ -237,6 +252,9 @@ static bool make_other_op(struct generator *g, struct model *m, struct store_op 
     } else if (chance(g, 2500)) {
         op->kind = STORE_OP_COMPACT;
         op->rev = m->rev + 30 - (int64_t)generate_random(g, 2000);
+        return true;
+    } else if (chance(g, 400)) {
+        make_member(g, m, op);
         return true;
     } else if (!chance(g, 1500)) {
         return false;
@@ -266,13 +284,13 @@ const struct store_command *generate(struct generator *g, struct model *m)
 
     g->count++;
     g->time_ns += (int64_t)generate_random(g, 40000000);
-    g->cmd = (struct store_command){.member = (uint32_t)which + 1, .time_ns = g->time_ns - 5, .uid = (uint32_t)generate_random(g, 4),
+    g->cmd = (struct store_command){.member = g->member[which], .time_ns = g->time_ns - 5, .uid = (uint32_t)generate_random(g, 4),
                                     .pid = (int32_t)generate_random(g, 30000), .comm = "model", .ops = g->ops, .n_ops = n};
     for (int i = 0; i < 3; i++)
         if (!g->sessions[i]) {
             g->ops[0] = (struct store_op){.kind = STORE_OP_SESSION};
             g->cmd.n_ops = 1;
-            g->cmd.member = (uint32_t)i + 1;
+            g->cmd.member = g->member[i];
             g->cmd.seq = ++g->nonce;
             return &g->cmd;
         }
@@ -312,14 +330,17 @@ void generate_learn(struct generator *g, const struct store_command *cmd, const 
 
     if (r->err || r->kept || cmd->n_ops != 1)
         return;
-    if (op->kind == STORE_OP_SESSION) {
-        g->sessions[cmd->member - 1] = r->ino;
-        g->last_seq[cmd->member - 1] = g->acked[cmd->member - 1] = 0;
-    } else if (op->kind == STORE_OP_SESSION_END) {
-        for (int i = 0; i < 3; i++)
-            if (g->sessions[i] == op->ino)
-                g->sessions[i] = 0;
-    } else if (op->kind == STORE_OP_RESERVE) {
+    for (int i = 0; i < 3; i++)
+        if (op->kind == STORE_OP_SESSION && cmd->member == g->member[i]) {
+            g->sessions[i] = r->ino;
+            g->last_seq[i] = g->acked[i] = 0;
+        } else if (op->kind == STORE_OP_SESSION_END && g->sessions[i] == op->ino) {
+            g->sessions[i] = 0;
+        } else if (op->kind == STORE_OP_MEMBER && op->flags == STORE_MEMBER_REMOVE && g->member[i] == op->ino) {
+            g->sessions[i] = 0;
+            g->member[i] += 1000000;
+        }
+    if (op->kind == STORE_OP_RESERVE) {
         g->next_n = r->ino;
         g->end_n = r->ino + STORE_INO_BLOCK;
     }

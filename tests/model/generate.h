@@ -10,6 +10,7 @@ struct generator {
     uint64_t rng;
     int64_t time_ns;
     uint64_t next_n, end_n;        /* reserved inode numbers not used yet */
+    uint32_t member[3];            /* whose commands these are; another one when that was removed */
     uint64_t sessions[3];          /* in use; 0: to be made */
     uint64_t last_seq[3];          /* sent in them */
     uint64_t acked[3];

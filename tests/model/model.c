@@ -246,6 +246,7 @@ void model_init(struct model *m, int64_t time_ns, uint32_t uid, uint32_t gid)
     s.content = model_bytes("", 0);
     m->rev = 1;
     m->next_ino = 1;
+    m->next_member = 1;
     m->quota = INT64_C(2) << 30;
     m->max_value = 1 << 20;
     set_state(m, &t, add_inode(m, ROOT), s, STORE_EV_MKDIR);
@@ -678,7 +679,12 @@ static struct model_session *session_of(struct model *m, uint32_t member)
 static int do_session(struct model *m, const struct store_command *cmd, uint64_t index, uint64_t *ino)
 {
     struct model_session *older = session_of(m, cmd->member);
+    bool there = false;
 
+    for (int i = 0; i < m->n_members; i++)
+        there = there || m->members[i].id == cmd->member;
+    if (!there && cmd->member < m->next_member)
+        return QE_STALE;
     if (older)
         older->ended = true;
     m->sessions[m->n_sessions++] = (struct model_session){.id = index, .member = cmd->member, .nonce = cmd->seq};
@@ -695,6 +701,70 @@ static int do_session_end(struct model *m, const struct store_op *op, uint64_t *
     s->ended = true;
     *ino = op->ino;
     return 0;
+}
+
+/* Addresses of the generator are right, or "bad". */
+static int add_member(struct model *m, const struct store_op *op, uint64_t *ino)
+{
+    struct model_member *add = &m->members[m->n_members];
+    int voters = 0;
+
+    for (int i = 0; i < m->n_members; i++) {
+        voters += m->members[i].role == STORE_MEMBER_VOTER;
+        if (m->members[i].nonce == op->new_ino) {
+            *ino = m->members[i].id;
+            return 0;
+        }
+    }
+    if (m->n_members == STORE_MEMBERS_MAX)
+        return QE_NOSPC;
+    *add = (struct model_member){.id = (uint32_t)m->next_member++, .role = voters < STORE_VOTERS_MAX ? op->mode : STORE_MEMBER_STANDBY,
+                                 .nonce = op->new_ino};
+    text_of(op->name, add->address);
+    m->n_members++;
+    *ino = add->id;
+    return 0;
+}
+
+static int remove_member(struct model *m, int at)
+{
+    if (m->n_members == 1)
+        return QE_BUSY;
+    for (int i = 0; i < m->n_sessions; i++)
+        m->sessions[i].ended |= m->sessions[i].member == m->members[at].id;
+    memmove(&m->members[at], &m->members[at + 1], (size_t)(m->n_members - at - 1) * sizeof *m->members);
+    m->n_members--;
+    return 0;
+}
+
+static int do_member(struct model *m, const struct store_op *op, uint64_t *ino)
+{
+    bool add = op->flags == STORE_MEMBER_ADD, names = add || op->flags == STORE_MEMBER_ADDRESS;
+    int at = 0, voters = 0, err = 0;
+    char text[MODEL_NAME_SIZE];
+
+    text_of(op->name, text);
+    while (!add && at < m->n_members && m->members[at].id != op->ino)
+        at++;
+    if (!add && at == m->n_members)
+        return QE_NOENT;
+    if (names && !strcmp(text, "bad"))
+        return QE_INVAL;
+    for (int i = 0; i < m->n_members; i++)
+        voters += m->members[i].role == STORE_MEMBER_VOTER && i != at;
+    if (add)
+        return add_member(m, op, ino);
+    if (op->flags == STORE_MEMBER_ADDRESS)
+        strcpy(m->members[at].address, text);
+    else if (op->flags == STORE_MEMBER_REMOVE)
+        err = remove_member(m, at);
+    else if (op->mode == STORE_MEMBER_VOTER && voters >= STORE_VOTERS_MAX)
+        err = QE_NOSPC;
+    else
+        m->members[at].role = op->mode;
+    if (!err)
+        *ino = op->ino;
+    return err;
 }
 
 static int do_op(struct model *m, struct step *t, uint64_t index, const struct store_op *op, uint64_t *ino)
@@ -714,6 +784,7 @@ static int do_op(struct model *m, struct step *t, uint64_t index, const struct s
     case STORE_OP_COMPACT: return do_compact(m, op);
     case STORE_OP_SESSION: return do_session(m, t->cmd, index, ino);
     case STORE_OP_SESSION_END: return do_session_end(m, op, ino);
+    case STORE_OP_MEMBER: return do_member(m, op, ino);
     case STORE_OP_RESERVE:
         *ino = (uint64_t)m->next_ino;
         m->next_ino += STORE_INO_BLOCK;

@@ -72,6 +72,12 @@ struct model_session {
     int n_kept, cap_kept;
 };
 
+struct model_member {
+    uint32_t id, role;
+    uint64_t nonce;
+    char address[MODEL_NAME_SIZE];
+};
+
 struct model {
     int64_t rev, compacted, quota, max_value, next_ino;
     struct model_inode **inodes; /* by inode number, MODEL_INODES_MAX of them; NULL: never made */
@@ -81,6 +87,9 @@ struct model {
     int n_events, cap_events;
     struct model_session sessions[MODEL_SESSIONS_MAX];
     int n_sessions;
+    struct model_member members[STORE_MEMBERS_MAX];
+    int n_members;
+    int64_t next_member;
     int64_t live_bytes;
     int64_t hist_total, hist_base; /* bytes superseded ever, and up to `compacted` */
     int64_t *hist_at;              /* hist_total at each revision */
