@@ -21,7 +21,7 @@ static const op_fn handlers[] = {
     [STORE_OP_UNLINK] = op_remove, [STORE_OP_RMDIR] = op_remove, [STORE_OP_RENAME] = op_rename, [STORE_OP_SETATTR] = op_setattr,
     [STORE_OP_SETXATTR] = op_setxattr, [STORE_OP_REMOVEXATTR] = op_removexattr, [STORE_OP_SETTING] = op_setting,
     [STORE_OP_COMPACT] = op_compact, [STORE_OP_SESSION] = op_session, [STORE_OP_SESSION_END] = op_session_end, [STORE_OP_RESERVE] = op_reserve,
-    [STORE_OP_MEMBER] = op_member,
+    [STORE_OP_MEMBER] = op_member, [STORE_OP_STAGE] = op_stage,
 };
 
 /* ---- What the batch tells its caller ------------------------------------------------------------------------------------- */
@@ -86,17 +86,33 @@ static int result_add(struct store *s, const struct store_result *r)
 
 /* ---- One command --------------------------------------------------------------------------------------------------------- */
 
-static int run_ops(struct store *s, struct txn *t, uint64_t *ino)
+int run_ops(struct store *s, struct txn *t, const struct store_op *ops, size_t n, uint64_t *ino, uint64_t *at)
 {
     int err = 0;
 
-    for (size_t i = 0; !err && i < t->cmd->n_ops; i++)
-        err = handlers[t->cmd->ops[i].kind](s, t, &t->cmd->ops[i], ino);
+    for (size_t i = 0; !err && i < n; i++) {
+        ++*at;
+        err = handlers[ops[i].kind](s, t, &ops[i], ino);
+    }
     return err;
 }
 
+static int run_checked(struct store *s, struct txn *t, uint64_t *ino, uint64_t *at)
+{
+    const struct store_command *cmd = t->cmd;
+    int err;
+
+    if (cmd->ops[0].kind == STORE_OP_STAGED)
+        return stage_run(s, t, &cmd->ops[0], ino, at);
+    err = conditions_check(s, cmd, at);
+    if (err)
+        return err;
+    *at = 0;
+    return run_ops(s, t, cmd->ops, cmd->n_ops, ino, at);
+}
+
 /* Several operations take effect together: what the first did is undone when the second fails. One alone checks before it writes. */
-static int run_group(struct store *s, struct txn *t, uint64_t *ino)
+static int run_group(struct store *s, struct txn *t, uint64_t *ino, uint64_t *at)
 {
     struct state before = s->st;
     size_t n_changes = s->changes.n, names_len = s->changes.names.len;
@@ -104,7 +120,7 @@ static int run_group(struct store *s, struct txn *t, uint64_t *ino)
 
     if (err)
         return err;
-    answer = run_ops(s, t, ino);
+    answer = run_checked(s, t, ino, at);
     if (err_is_fatal(answer))
         return answer;
     if (answer) {
@@ -118,6 +134,31 @@ static int run_group(struct store *s, struct txn *t, uint64_t *ino)
     return err ? err : answer;
 }
 
+/* The parts have been used, or never will be. */
+static int forget_staged(struct store *s, const struct store_command *cmd)
+{
+    struct session *ss = session_find(&s->sessions, cmd->session);
+
+    return ss && ss->stage_id == cmd->ops[0].ino ? stage_forget(s, ss) : 0;
+}
+
+static int run_command(struct store *s, struct txn *t, uint64_t *ino)
+{
+    const struct store_command *cmd = t->cmd;
+    bool staged = cmd->ops[0].kind == STORE_OP_STAGED;
+    uint64_t at = 0;
+    int answer, err = 0;
+
+    if (cmd->n_ops == 1 && cmd->n_conditions == 0 && !staged)
+        return run_ops(s, t, cmd->ops, 1, ino, &at);
+    answer = run_group(s, t, ino, &at);
+    if (answer)
+        *ino = at;
+    if (staged && !err_is_fatal(answer))
+        err = forget_staged(s, cmd);
+    return err ? err : answer;
+}
+
 /* Operations that are not about the tree stand alone. */
 static bool well_formed(const struct store_command *cmd)
 {
@@ -126,7 +167,7 @@ static bool well_formed(const struct store_command *cmd)
     for (size_t i = 0; cmd->n_ops > 1 && i < cmd->n_ops; i++)
         if (cmd->ops[i].kind >= STORE_OP_SETTING)
             return false;
-    return true;
+    return cmd->n_conditions == 0 || cmd->ops[0].kind < STORE_OP_SETTING;
 }
 
 static int apply_command(struct store *s, uint64_t index, const struct store_command *cmd)
@@ -138,17 +179,12 @@ static int apply_command(struct store *s, uint64_t index, const struct store_com
 
     if (session_answers(s, cmd, &r))
         return result_add(s, &r);
-    if (!well_formed(cmd))
-        r.err = QE_INVAL;
-    else
-        r.err = cmd->n_ops > 1 ? run_group(s, &t, &ino) : run_ops(s, &t, &ino);
+    r.err = well_formed(cmd) ? run_command(s, &t, &ino) : QE_INVAL;
     if (err_is_fatal(r.err))
         return r.err;
-    if (!r.err) {
-        if (t.takes_rev)
-            s->st.rev = t.rev;
-        r.ino = ino;
-    }
+    if (!r.err && t.takes_rev)
+        s->st.rev = t.rev;
+    r.ino = ino;
     r.rev = s->st.rev;
     err = session_keep(s, cmd, &r);
     return err ? err : result_add(s, &r);

@@ -232,9 +232,11 @@ static int remove_member(struct store *s, const struct found *row)
 
     if (err || all == 1)
         return err ? err : QE_BUSY;
+    err = sessions_end_of(s, row->m.id);
+    if (err)
+        return err;
     s->st.hash -= hash_member(&row->m);
     s->members_changed = true;
-    sessions_end_of(s, row->m.id);
     bind_i(q, 1, row->m.id);
     return conn_run(&s->conn, q);
 }

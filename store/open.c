@@ -99,6 +99,7 @@ void store_free(struct store *s)
 {
     sessions_fini(&s->sessions);
     arena_free(s->arena);
+    arena_free(s->part_arena);
     free(s->changes.list);
     buf_fini(&s->changes.names);
     free(s->results);
@@ -230,7 +231,8 @@ int store_open(const struct store_options *options, struct store **out, struct b
         s->dir = strdup(options->dir);
         s->path = path_join(options->dir, cur.name);
         s->arena = arena_new();
-        err = s->dir && s->path && s->arena ? 0 : QE_NOMEM;
+        s->part_arena = arena_new();
+        err = s->dir && s->path && s->arena && s->part_arena ? 0 : QE_NOMEM;
     }
     if (!err) {
         s->installed_at = cur.installed_at;

@@ -183,6 +183,8 @@ static bool on_event(void *data, const struct store_event *e)
     if (x->op == STORE_EV_RENAME && (e->old_parent != x->old_parent || e->old_name.len != strlen(x->old_name) ||
                                      memcmp(e->old_name.data ? e->old_name.data : "", x->old_name, e->old_name.len)))
         FAIL("rename event of revision %" PRId64 ": old name differs", e->rev);
+    if (e->cause.len != strlen(x->cause) || memcmp(e->cause.data ? e->cause.data : "", x->cause, e->cause.len))
+        FAIL("event of revision %" PRId64 ": cause differs", e->rev);
     f->i++;
     return true;
 }
@@ -268,7 +270,7 @@ static int make_entry(struct run *run)
         fed->index = ++run->index; /* entries without commands have indexes, too */
     while (made < n && !session) {
         const struct store_command *cmd = generate(&run->g, &run->m);
-        struct store_result r = model_apply(&run->m, fed->index, cmd);
+        struct store_result r = model_apply(&run->m, fed->index, cmd, run->g.part);
 
         generate_learn(&run->g, cmd, &r);
         if (run->n_expected == run->cap_expected) {
