@@ -16,6 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "store/base/crc32c.h"
 #include "store/internal.h"
 
 enum { CURRENT_SIZE_MAX = 1024 };

@@ -14,6 +14,7 @@
  *     length       zero bytes up to a multiple of 8: the log's files would otherwise be read back at shifted places */
 #include <string.h>
 
+#include "store/base/crc32c.h"
 #include "store/internal.h"
 
 enum { HEADER_SIZE = 56, ENTRY_FORMAT = 1 };

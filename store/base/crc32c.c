@@ -1,8 +1,7 @@
 /* CRC32C (Castagnoli, reflected polynomial 0x82f63b78), eight bytes a step from eight tables. */
 #include <pthread.h>
-#include <string.h>
 
-#include "store/internal.h"
+#include "store/base/crc32c.h"
 
 static uint32_t table[8][256];
 static pthread_once_t once = PTHREAD_ONCE_INIT;
