@@ -589,6 +589,8 @@ void guard_install(struct guard *g, struct raft *raft, struct raft_io *io, const
     g->raft = raft;
     g->hooks = *hooks;
     g->saved = *io;
+    if (g->message_entries == 0)
+        g->message_entries = GUARD_MESSAGE_ENTRIES;
     raft->data = g;
     io->version = 2; /* raft_uv has async_work but says 1 */
     io->load = guard_load;

@@ -16,7 +16,11 @@
 #include "store/base/buf.h"
 #include "store/store.h"
 
-enum { GUARD_MEMBERS_MAX = 64 }; /* of one configuration: voters and those that wait to become one */
+enum {
+    GUARD_MEMBERS_MAX = 64,          /* of one configuration: voters and those that wait to become one */
+    GUARD_MESSAGE_ENTRIES = 1024,    /* of one AppendEntries */
+    GUARD_MESSAGE_BYTES = 1 << 20,   /* of its entries, unless a single one is larger */
+};
 
 /* Rules that tests can switch off one by one, to show what each is for. Members never do. */
 enum guard_rule {
@@ -38,7 +42,8 @@ enum guard_rule {
     GUARD_INSTALL = 1 << 15,      /* a snapshot replaces a log that differs from it, whatever its terms */
     GUARD_VOTER = 1 << 16,        /* votes are given whatever the voter's own configuration says */
     GUARD_PRE_VOTE = 1 << 17,     /* who refuses a pre-vote tells its term */
-    GUARD_RULES = 1 << 18,        /* one above the last */
+    GUARD_MESSAGE = 1 << 18,      /* a message carries a bounded part of the missing entries */
+    GUARD_RULES = 1 << 19,        /* one above the last */
 };
 
 struct guard_hooks { /* how the guard speaks to the member */
@@ -62,6 +67,7 @@ struct guard {
     uint8_t cluster_id[STORE_CLUSTER_ID_SIZE]; /* whose entries the log may hold */
     bool may_be_empty;                 /* this member is new to its cluster: its log comes from others */
     unsigned off;                      /* tests only: enum guard_rule that are switched off */
+    unsigned message_entries;          /* GUARD_MESSAGE_ENTRIES, or a test's */
     struct raft_io saved;              /* raft_uv's own functions */
 
     /* Raft loop. */
@@ -75,7 +81,11 @@ struct guard {
     uint64_t verified;                 /* up to here they are the same */
     uint64_t barrier_term;             /* the last term in which we led and appended a barrier */
     struct raft_barrier barrier;       /* that one; never freed before the guard */
-    struct { raft_id id; uint64_t commit; } told[GUARD_MEMBERS_MAX]; /* leader: the commit index that each follower was sent */
+    struct guard_told {                /* leader: what each follower was sent */
+        raft_id id;
+        uint64_t commit;               /* the commit index */
+        uint64_t cut;                  /* its last message ended before this index, although there were more; 0: it did not */
+    } told[GUARD_MEMBERS_MAX];
     unsigned n_told;                   /* used ones; all of `told_term` */
     uint64_t told_term;                /* when it was leader */
     bool holding;                      /* an InstallSnapshot waits for its database */

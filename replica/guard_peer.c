@@ -9,7 +9,7 @@
  *   hold             a snapshot waits for the database that it stands for
  *   vote             by whoever is asked; not twice
  *   timeout_now      dropped at a wrong moment
- * Sent: acknowledge, remember commit index, and where a follower that was away stands (probe).
+ * Sent: a bounded part (message_part), acknowledge, remember commit index, and where a follower that was away stands (probe).
  * Before a tick: wait (no candidacy). After each step: begin a term with a barrier; nudge. */
 #include "replica/guard_peer.h"
 
@@ -339,7 +339,7 @@ static void clamp_acknowledgement(struct guard *g, struct raft_append_entries_re
         result->last_log_index = most;
 }
 
-static uint64_t *told(struct guard *g, raft_id id)
+static struct guard_told *told(struct guard *g, raft_id id)
 {
     if (g->told_term != g->raft->current_term) {
         g->told_term = g->raft->current_term;
@@ -347,12 +347,11 @@ static uint64_t *told(struct guard *g, raft_id id)
     }
     for (unsigned i = 0; i < g->n_told; i++)
         if (g->told[i].id == id)
-            return &g->told[i].commit;
+            return &g->told[i];
     if (g->n_told == GUARD_MEMBERS_MAX)
         return NULL;
-    g->told[g->n_told].id = id;
-    g->told[g->n_told].commit = 0;
-    return &g->told[g->n_told++].commit;
+    g->told[g->n_told] = (struct guard_told){.id = id};
+    return &g->told[g->n_told++];
 }
 
 static struct raft_progress *progress_of(struct guard *g, raft_id id)
@@ -394,10 +393,38 @@ static void send_cb(struct raft_io_send *req, int status)
     free(s);
 }
 
-static int send_entries(struct guard *g, struct raft_io_send *inner, const struct raft_message *m, raft_io_send_cb cb)
+/* libraft sends all that a follower lacks in one message, again and again until that answers. So a part of it is sent; what comes back
+ * calls for the next. */
+static unsigned message_part(const struct guard *g, const struct raft_append_entries *ae)
+{
+    size_t bytes = 0;
+    unsigned n = 0;
+
+    while (n < ae->n_entries && n < g->message_entries && (n == 0 || bytes + ae->entries[n].buf.len <= GUARD_MESSAGE_BYTES))
+        bytes += ae->entries[n++].buf.len;
+    return rule(g, GUARD_MESSAGE) ? n : ae->n_entries;
+}
+
+/* libraft believes that all was sent: the next message would begin behind it, and be refused. */
+static void begin_at_cut(struct guard *g)
+{
+    for (unsigned i = 0; g->told_term == g->raft->current_term && i < g->n_told; i++) {
+        struct guard_told *t = &g->told[i];
+        struct raft_progress *p = t->cut ? progress_of(g, t->id) : NULL;
+
+        if (p && p->state == PROGRESS_PIPELINE && p->next_index > t->cut)
+            p->next_index = t->cut;
+        t->cut = 0;
+    }
+}
+
+static int send_entries(struct guard *g, struct raft_io_send *inner, struct raft_message *m, raft_io_send_cb cb)
 {
     struct guard_send *s = calloc(1, sizeof *s);
-    uint64_t *commit, most = m->append_entries.prev_log_index + m->append_entries.n_entries;
+    struct raft_append_entries *ae = &m->append_entries;
+    unsigned n = ae->n_entries;
+    struct guard_told *t;
+    uint64_t most;
     int rv;
 
     if (!s)
@@ -406,6 +433,8 @@ static int send_entries(struct guard *g, struct raft_io_send *inner, const struc
     if (g->sends)
         g->sends->prev = s;
     g->sends = s;
+    ae->n_entries = message_part(g, ae);
+    most = ae->prev_log_index + ae->n_entries;
     rv = g->saved.send(g->raft->io, &s->req, m, send_cb);
     if (rv) {
         g->sends = s->next;
@@ -414,9 +443,11 @@ static int send_entries(struct guard *g, struct raft_io_send *inner, const struc
         free(s);
         return rv;
     }
-    commit = told(g, m->server_id);
-    if (commit)
-        *commit = m->append_entries.leader_commit < most ? m->append_entries.leader_commit : most;
+    t = told(g, m->server_id);
+    if (t) {
+        t->commit = ae->leader_commit < most ? ae->leader_commit : most;
+        t->cut = ae->n_entries < n ? most + 1 : 0;
+    }
     return 0;
 }
 
@@ -491,23 +522,25 @@ static void nudge(struct guard *g, unsigned i)
     struct raft *r = g->raft;
     const struct raft_server *server = &r->configuration.servers[i];
     const struct raft_progress *p = &r->leader_state.progress[i];
-    uint64_t prev = p->next_index - 1, commit = r->commit_index < prev ? r->commit_index : prev, *sent;
+    uint64_t prev = p->next_index - 1, commit = r->commit_index < prev ? r->commit_index : prev;
+    struct guard_told *t;
     struct raft_message m = {.type = RAFT_IO_APPEND_ENTRIES, .server_id = server->id, .server_address = server->address};
 
     if (server->id == r->id || p->state != PROGRESS_PIPELINE)
         return;
-    sent = told(g, server->id);
-    if (!sent || *sent >= commit || guard_term_of(g, prev) == 0)
+    t = told(g, server->id);
+    if (!t || t->commit >= commit || guard_term_of(g, prev) == 0)
         return;
     m.append_entries = (struct raft_append_entries){.term = r->current_term, .prev_log_index = prev, .prev_log_term = guard_term_of(g, prev),
                                                     .leader_commit = commit};
-    *sent = commit; /* also if it cannot be sent: the heartbeat will say it */
+    t->commit = commit; /* also if it cannot be sent: the heartbeat will say it */
     send_entries(g, NULL, &m, NULL);
 }
 
 void guard_peer_step(struct guard *g)
 {
     begin_term_with_barrier(g);
+    begin_at_cut(g);
     for (unsigned i = 0; rule(g, GUARD_NUDGE) && !g->failed && g->raft->state == RAFT_LEADER && i < g->raft->configuration.n; i++)
         nudge(g, i);
 }

@@ -42,6 +42,7 @@ static void draw_knobs(void)
     k->transfers = world_chance(700);
     k->failures = world_chance(400);
     k->reckless = world_chance(400);
+    k->message_entries = world.opt.seed % 4 == 3 ? 1 + (unsigned)(world.opt.seed / 4 % 5) : GUARD_MESSAGE_ENTRIES;
     if (world.opt.store)
         k->inflight = 1;
     if (world.opt.members == 0)

@@ -180,6 +180,7 @@ static void build(struct member *m)
                               .truncate = io_truncate, .snapshot_put = io_snapshot_put, .snapshot_get = io_snapshot_get,
                               .time = io_time, .random = io_random, .async_work = io_async_work};
     m->guard->off = world.opt.off;
+    m->guard->message_entries = world.knobs.message_entries;
     m->guard->store = fsm_position(m);
     m->guard->may_be_empty = m->fresh;
     m->guard->marker_bytes = world.knobs.marker_bytes ? world.knobs.marker_bytes : UINT64_MAX;

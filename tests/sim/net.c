@@ -154,6 +154,8 @@ int net_send(struct member *m, struct raft_io_send *req, const struct raft_messa
         abort();
     if (message->server_id == 0 || message->server_id > MEMBERS_MAX)
         world_fail(m, "a message to member %llu", message->server_id);
+    if (message->type == RAFT_IO_APPEND_ENTRIES && message->append_entries.n_entries > m->guard->message_entries)
+        world_fail(m, "a message of %u entries", message->append_entries.n_entries);
     *o = (struct outgoing){*message, req, cb, (unsigned)message->server_id - 1};
     written = &links[m->i][o->to].written;
     *written = at > *written ? at : *written + 1;

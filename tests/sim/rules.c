@@ -279,6 +279,36 @@ static bool loaded_entries_share_no_buffer(void)
     return m->raft->log.back > m->raft->log.front;
 }
 
+/* The AppendEntries that member 2 was sent last, waited for. */
+static const struct raft_append_entries *entries_for_2(void)
+{
+    for (unsigned ms = 0; ms < 1000; ms++, run(1 * MS))
+        for (unsigned i = n_sent; i-- > 0;)
+            if (sent[i % 256].type == RAFT_IO_APPEND_ENTRIES && sent[i % 256].server_id == 2)
+                return &sent[i % 256].append_entries;
+    world_fail(m, "nothing was sent to member 2");
+}
+
+/* A follower that lacks six entries gets two, and with each answer the next two, none of them twice. */
+static bool messages_are_bounded(void)
+{
+    begin(1, 3, 1, (uint64_t[]){1, 1, 1, 1, 1, 1}, 6);
+    m->guard->message_entries = 2;
+    become_leader(2);
+    run(25 * MS);
+    for (uint64_t have = 1; have < 7; have += 2) {
+        const struct raft_append_entries *ae = entries_for_2();
+        uint64_t refused = have == 1 ? ae->prev_log_index : 0;
+
+        n_sent = 0;
+        receive((struct raft_message){.type = RAFT_IO_APPEND_ENTRIES_RESULT, .append_entries_result = {2, refused, have}}, 2);
+        ae = entries_for_2();
+        if (ae->prev_log_index != have || ae->n_entries != 2)
+            return false;
+    }
+    return true;
+}
+
 static const struct {
     const char *name;
     unsigned rule;
@@ -296,6 +326,7 @@ static const struct {
     {"absent_members_are_asked_first", GUARD_PROBE, absent_members_are_asked_first},
     {"loaded_entries_share_no_buffer", GUARD_UNBATCH, loaded_entries_share_no_buffer},
     {"commits_are_told_at_once", GUARD_NUDGE, commits_are_told_at_once},
+    {"messages_are_bounded", GUARD_MESSAGE, messages_are_bounded},
 };
 
 /* 1: all is well; 0: it is not; anything else: the history did not come so far. In a process of its own. */

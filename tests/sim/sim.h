@@ -34,6 +34,7 @@ struct knobs { /* what the seed makes of this history; times in us */
     uint64_t client;               /* mean time between commands */
     uint64_t marker_bytes;         /* of log before a marker snapshot; 0: none are taken */
     unsigned trailing_max;         /* entries kept below a marker: 1 to this */
+    unsigned message_entries;      /* that one message carries at most */
     bool membership, transfers, failures, reckless;
 };
 
