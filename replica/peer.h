@@ -34,7 +34,6 @@ enum peer_refusal { /* on the wire: numbers stay */
     PEER_REFUSED_RAFT = 2,        /* another generation of libraft */
     PEER_REFUSED_CLUSTER = 3,     /* another cluster */
     PEER_REFUSED_MEMBER = 4,      /* the caller meant another member than the one that answers */
-    PEER_REFUSED_UNKNOWN = 5,     /* the caller is no member, as far as is known here: it may be one soon */
     PEER_REFUSED_REMOVED = 6,     /* the caller was a member and never will be again */
     PEER_REFUSED_INCARNATION = 7, /* the caller is older than what was seen of it: its data directory was put back, or runs twice */
     PEER_REFUSED_FULL = 8,        /* too many connections */
@@ -48,14 +47,16 @@ struct peer_guest; /* one connection of somebody who is no member */
 
 struct peer_hooks { /* on the raft loop; none of them may call peer_close */
     void *data;
-    /* Whether `id` is a member, and where it listens now: `out` gets at most PEER_ADDRESS_SIZE bytes ("": it has no address). */
+    /* Whether `id` is a member, and where it listens: `out` gets at most PEER_ADDRESS_SIZE bytes ("": no address is known). Also asked
+     * for our own id. Who says in its hello that it is a member of our cluster and is PEER_UNKNOWN here is let in: this member may be
+     * behind, and the one that calls the leader. What a hello says of its address counts more than this. */
     enum peer_standing (*address)(void *data, uint32_t id, char *out, size_t size);
     /* The ids of all members but our own, at most `max`. Connections are made to them. */
     size_t (*members)(void *data, uint32_t *ids, size_t max);
     /* A message of libraft. Its memory (raft_malloc: entries, configuration, snapshot) passes to the callee; all entries of a message
      * share one buffer, their `batch`. server_address lives for the call. */
     void (*raft)(void *data, struct raft_message *m);
-    /* Anything else from a member. Borrowed for the call. */
+    /* Anything else from a member. Borrowed for the call. A kind that is not known here (0 as well) comes from a later version. */
     void (*message)(void *data, uint32_t from, const Qfs__PeerMessage *m, const uint8_t *payload, size_t len);
     /* A message of a guest; peer_guest_send answers, now or until guest_gone. NULL: guests are refused. */
     void (*guest)(void *data, struct peer_guest *g, const Qfs__PeerMessage *m, const uint8_t *payload, size_t len);
