@@ -3,6 +3,7 @@
 #
 #   examples/quickstart.sh         build, mount, say what to try, leave it running; again: say where it runs
 #   examples/quickstart.sh stop    unmount it; the data stays
+#   examples/quickstart.sh build   only install what is needed, and build; `packages`: only install
 #
 # Needs Debian 12 (or what has the same packages); as root it installs what is missing. Environment:
 #   BUILD_DIR       where to build          (default: build/ in the source tree)
@@ -56,6 +57,8 @@ is_running() {
 }
 
 build_it() {
+    need_fuse
+    install_packages
     cd "$root"
     cmake --preset release -B "$build/release" >/dev/null
     cmake --build "$build/release" --target quorumfs
@@ -84,8 +87,6 @@ start() {
         say_what_to_try
         return
     fi
-    need_fuse
-    install_packages
     build_it
     mkdir -p "$base" "$mnt" 2>/dev/null || mkdir -p "$base" # a dead mount is there, but cannot be looked at
     "$build/release/fs/quorumfs" mount "$data" "$mnt"
@@ -106,5 +107,7 @@ stop() {
 case ${1:-start} in
     start) start ;;
     stop) stop ;;
-    *) echo "usage: $0 [stop]" >&2; exit 2 ;;
+    build) build_it ;;
+    packages) install_packages ;;
+    *) echo "usage: $0 [stop|build|packages]" >&2; exit 2 ;;
 esac

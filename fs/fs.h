@@ -17,7 +17,7 @@
 #include "store/base/log.h"
 
 /* Node ids: view << 48 | number (R20). View 0 is the live tree, and only its numbers are the same on all members. */
-enum fs_view { FS_VIEW_LIVE = 0, FS_VIEW_CONTROL = 1, FS_VIEW_LOCAL = 2 };
+enum fs_view { FS_VIEW_LIVE = 0, FS_VIEW_CONTROL = 1, FS_VIEW_LOCAL = 2, FS_VIEW_AT = 3 };
 #define FS_VIEW_SHIFT 48
 static inline enum fs_view fs_view_of(fuse_ino_t node) { return (enum fs_view)(node >> FS_VIEW_SHIFT); }
 static inline uint64_t fs_number_of(fuse_ino_t node) { return node & ((UINT64_C(1) << FS_VIEW_SHIFT) - 1); }
@@ -29,6 +29,7 @@ struct pending_queue;
 struct commit_failure;
 struct lock_table;
 struct scanner;
+struct workers;
 
 struct fs {
     /* Set once before the loop starts. */
@@ -47,6 +48,7 @@ struct fs {
     struct pending_queue *pending;
     struct commit_failure *failures; /* commits that failed at close and were not told by fsync yet */
     struct scanner *scanner;         /* scan.c; made with the first long descriptor table */
+    struct workers *workers;         /* work.c; made with the first long read */
     struct lock_table *locks;        /* flock.c; made with the first lock */
     bool init_answered; /* the reply to the kernel's hello was sent */
     bool mounted;     /* and to be unmounted by us */

@@ -19,6 +19,7 @@
 #include "fs/ops.h"
 #include "fs/pending.h"
 #include "fs/scan.h"
+#include "fs/work.h"
 #include "store/base/clock.h"
 
 #define SPIN_NS INT64_C(50000)
@@ -257,6 +258,7 @@ static void mount_close(struct mount *m)
     struct fs *fs = &m->fs;
 
     scan_close(fs);
+    work_close(fs); /* their readers, too, must be closed before replica stops */
     if (fs->inodes)
         commit_log_lost(fs);
     if (fs->reader)

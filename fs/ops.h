@@ -47,6 +47,9 @@ int attr_of(struct fs *fs, fuse_ino_t node, pid_t tid, struct store_attr *out);
 void xattrs_get(fuse_req_t req, fuse_ino_t node, const char *name, size_t size);
 void xattrs_set(fuse_req_t req, fuse_ino_t node, const char *name, const char *value, size_t size, int flags);
 void xattrs_list(fuse_req_t req, fuse_ino_t node, size_t size);
+/* The same of an inode at a revision (STORE_HEAD: now), for views. */
+void xattrs_get_at(fuse_req_t req, int64_t at, uint64_t ino, const char *name, size_t size);
+void xattrs_list_at(fuse_req_t req, int64_t at, uint64_t ino, size_t size);
 void xattrs_remove(fuse_req_t req, fuse_ino_t node, const char *name);
 
 #endif

@@ -156,10 +156,8 @@ static void pending_invalidate(const struct pending *p, uint64_t ino)
         fuse_lowlevel_notify_inval_inode(p->fs->se, ino, 0, 0);
 }
 
-/* Replica's thread. */
-static void pending_complete(struct replica_request *request, int err, int64_t rev, uint64_t ino)
+void pending_finish(struct pending *p, int err, int64_t rev, uint64_t ino)
 {
-    struct pending *p = request->data;
     struct pending_queue *q = p->fs->pending;
     const struct pending_call call = p->call;
     bool mine = call.req && !atomic_exchange(&p->claimed, true);
@@ -176,6 +174,12 @@ static void pending_complete(struct replica_request *request, int err, int64_t r
     mailbox_push(q, p, !(mine && call.done) || call.wake || atomic_load(&q->wake_always));
     if (mine && call.done)
         call.done(call.req, err, call.arg);
+}
+
+/* Replica's thread. */
+static void pending_complete(struct replica_request *request, int err, int64_t rev, uint64_t ino)
+{
+    pending_finish(request->data, err, rev, ino);
 }
 
 static void pending_free(struct pending *p)
@@ -287,21 +291,45 @@ void pending_end(struct fs *fs)
     pending_drain(fs);
 }
 
+struct pending *pending_wait(struct fs *fs, const struct pending_call *call)
+{
+    struct pending *p = calloc(1, sizeof *p);
+
+    if (!p) {
+        if (call->req)
+            fuse_reply_err(call->req, ENOMEM);
+        if (call->settle)
+            call->settle(fs, NULL, QE_NOMEM, 0, 0, call->data);
+        return NULL;
+    }
+    p->fs = fs;
+    p->call = *call;
+    p->tid = call->req ? fuse_req_ctx(call->req)->pid : 0;
+    p->next = fs->pending->live;
+    if (p->next)
+        p->next->prev = p;
+    fs->pending->live = p;
+    if (call->req)
+        fuse_req_interrupt_func(call->req, pending_interrupted, p);
+    return p;
+}
+
 void pending_submit(struct fs *fs, struct store_command *cmd, const struct pending_call *call)
 {
     const struct fuse_ctx *ctx = call->req ? fuse_req_ctx(call->req) : NULL;
-    struct pending *p = fs->replica ? calloc(1, sizeof *p) : NULL;
+    struct pending *p;
     char comm[16];
 
-    if (!p) {
-        int err = fs->replica ? QE_NOMEM : QE_SHUTDOWN;
-
+    if (!fs->replica) {
         if (call->req)
-            fuse_reply_err(call->req, fs_errno(err));
+            fuse_reply_err(call->req, ESHUTDOWN);
         if (call->settle)
-            call->settle(fs, NULL, err, 0, 0, call->data);
+            call->settle(fs, NULL, QE_SHUTDOWN, 0, 0, call->data);
         return;
     }
+    p = pending_wait(fs, call);
+    if (!p)
+        return;
     if (ctx && !cmd->comm) {
         proc_comm(ctx->pid, comm);
         cmd->comm = comm;
@@ -309,17 +337,8 @@ void pending_submit(struct fs *fs, struct store_command *cmd, const struct pendi
         cmd->gid = ctx->gid;
         cmd->pid = ctx->pid;
     }
-    p->fs = fs;
-    p->call = *call;
-    p->tid = ctx ? ctx->pid : 0;
     p->request.data = p;
     p->request.cb = pending_complete;
-    p->next = fs->pending->live;
-    if (p->next)
-        p->next->prev = p;
-    fs->pending->live = p;
-    if (call->req)
-        fuse_req_interrupt_func(call->req, pending_interrupted, p);
     replica_submit(fs->replica, &p->request, cmd);
 }
 

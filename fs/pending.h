@@ -33,6 +33,12 @@ void pending_submit_op(fuse_req_t req, const struct store_op *op);
 void pending_done_err(fuse_req_t req, int err, uint64_t arg);
 void pending_done_write(fuse_req_t req, int err, uint64_t arg);
 
+/* For what else a request may wait: keeps it until somebody calls pending_finish, once, on any thread; then all is as if a command had
+ * come to that result. NULL: out of memory, as for pending_submit. FUSE loop. */
+struct pending;
+struct pending *pending_wait(struct fs *fs, const struct pending_call *call);
+void pending_finish(struct pending *p, int err, int64_t rev, uint64_t ino);
+
 /* Calls settle(fs, NULL, 0, 0, 0, data) on the FUSE loop soon. 0 or QE_NOMEM. Any thread. */
 int pending_post(struct fs *fs, pending_settle_cb settle, void *data);
 

@@ -28,21 +28,21 @@ static void reply_value(fuse_req_t req, const struct buf *value, size_t size, in
 
 /* ---- Facts ---- */
 
-static int fact_writer(struct fs *fs, uint64_t ino, struct buf *out)
+static int fact_writer(struct fs *fs, int64_t at, uint64_t ino, struct buf *out)
 {
     struct store_writer w;
-    int err = store_writer(fs->reader, STORE_HEAD, ino, &w);
+    int err = store_writer(fs->reader, at, ino, &w);
 
     return err ? err : buf_printf(out, "member %u uid %u pid %d %s", w.member, w.uid, (int)w.pid, w.comm[0] ? w.comm : "?");
 }
 
 /* One fact, or, with fact "", all of them as `name: value` lines. */
-static int fact_get(struct fs *fs, uint64_t ino, const char *fact, struct buf *out)
+static int fact_get(struct fs *fs, int64_t at, uint64_t ino, const char *fact, struct buf *out)
 {
     struct store_attr a;
     struct buf writer = {0};
     bool all = *fact == 0;
-    int err = store_getattr(fs->reader, STORE_HEAD, ino, &a);
+    int err = store_getattr(fs->reader, at, ino, &a);
     const struct {
         const char *name;
         int64_t value;
@@ -58,7 +58,7 @@ static int fact_get(struct fs *fs, uint64_t ino, const char *fact, struct buf *o
     }
     if (!all && strcmp(fact + 1, "writer"))
         return QE_NODATA;
-    err = fact_writer(fs, ino, &writer);
+    err = fact_writer(fs, at, ino, &writer);
     if (!err)
         err = all ? buf_printf(out, "writer: %s\n", buf_cstr(&writer)) : buf_append(out, writer.data, writer.len);
     buf_fini(&writer);
@@ -79,25 +79,55 @@ static int xattrs_check(const char *name)
 
 /* ---- Operations ---- */
 
+/* Which attributes there can be at all. ENOSYS would switch all xattrs off, and security.capability is asked for before each first write. */
+static int xattrs_readable(const char *name)
+{
+    if (!strncmp(name, "security.", 9))
+        return QE_NODATA;
+    return strncmp(name, "user.", 5) ? QE_NOTSUP : 0;
+}
+
+static int xattrs_load(struct fs *fs, int64_t at, uint64_t ino, const char *name, struct buf *value)
+{
+    if (is_fact(name))
+        return fact_get(fs, at, ino, name + strlen(FACTS), value);
+    return store_getxattr(fs->reader, at, ino, name, strlen(name), value);
+}
+
+void xattrs_get_at(fuse_req_t req, int64_t at, uint64_t ino, const char *name, size_t size)
+{
+    struct buf value = {0};
+    int err = xattrs_readable(name);
+
+    if (!err)
+        err = xattrs_load(fs_of(req), at, ino, name, &value);
+    reply_value(req, &value, size, err);
+    buf_fini(&value);
+}
+
+void xattrs_list_at(fuse_req_t req, int64_t at, uint64_t ino, size_t size)
+{
+    struct buf names = {0};
+    int err = store_listxattr(fs_of(req)->reader, at, ino, &names);
+
+    reply_value(req, &names, size, err);
+    buf_fini(&names);
+}
+
 void xattrs_get(fuse_req_t req, fuse_ino_t node, const char *name, size_t size)
 {
     struct fs *fs = fs_of(req);
     const struct inode *in = inode_find(fs, node);
     const struct store_xattr *x;
     struct buf value = {0};
-    int err;
+    int err = xattrs_readable(name);
 
-    if (!strncmp(name, "security.", 9)) /* asked before each first write; ENOSYS would switch all xattrs off */
-        err = QE_NODATA;
-    else if (strncmp(name, "user.", 5))
-        err = QE_NOTSUP;
-    else if (in && in->creation) {
+    if (!err && in && in->creation) {
         x = creation_xattr(in->creation, name);
         err = x ? buf_append(&value, x->value.data, x->value.len) : QE_NODATA;
-    } else if (is_fact(name))
-        err = fact_get(fs, inode_ino(fs, node), name + strlen(FACTS), &value);
-    else
-        err = store_getxattr(fs->reader, STORE_HEAD, inode_ino(fs, node), name, strlen(name), &value);
+    } else if (!err) {
+        err = xattrs_load(fs, STORE_HEAD, inode_ino(fs, node), name, &value);
+    }
     reply_value(req, &value, size, err);
     buf_fini(&value);
 }

@@ -168,6 +168,23 @@ static void changed_cb(void *data, const struct store_change *changes, size_t n)
         r->opt.changed(r->opt.data, changes, n);
 }
 
+static int open_reader(struct replica *r)
+{
+    return r->applier.reader ? 0 : store_reader_open(r->store, &r->applier.reader);
+}
+
+/* Before any result of the batch is told: who added a member finds it in the table. */
+static void members_cb(void *data)
+{
+    struct replica *r = data;
+    int err = open_reader(r);
+
+    if (!err)
+        err = member_table_load(&r->members, r->applier.reader);
+    if (err)
+        member_fail(r, "cannot read the table of members: %s", qfs_strerror(err));
+}
+
 static void pause_ms(long ms)
 {
     struct timespec t = {ms / 1000, ms % 1000 * MS};
@@ -214,7 +231,7 @@ static void shorten_wal(struct replica *r)
 
 static int apply_entries(struct replica *r, const struct store_entry *entries, size_t n)
 {
-    struct store_sink sink = {.data = r, .result = result_cb, .changed = changed_cb};
+    struct store_sink sink = {.data = r, .result = result_cb, .changed = changed_cb, .members = members_cb};
     char doing[48];
     int err;
 
@@ -269,8 +286,8 @@ static int make_durable(struct replica *r, struct applier_sync *s)
     err = store_sync(r->store, &index);
     if (!err && index < s->index)
         return QE_IO;
-    if (!err && !a->reader)
-        err = store_reader_open(r->store, &a->reader);
+    if (!err)
+        err = open_reader(r);
     return err ? err : store_hash(a->reader, &s->rev, &s->hash);
 }
 

@@ -21,6 +21,7 @@ static const op_fn handlers[] = {
     [STORE_OP_UNLINK] = op_remove, [STORE_OP_RMDIR] = op_remove, [STORE_OP_RENAME] = op_rename, [STORE_OP_SETATTR] = op_setattr,
     [STORE_OP_SETXATTR] = op_setxattr, [STORE_OP_REMOVEXATTR] = op_removexattr, [STORE_OP_SETTING] = op_setting,
     [STORE_OP_COMPACT] = op_compact, [STORE_OP_SESSION] = op_session, [STORE_OP_SESSION_END] = op_session_end, [STORE_OP_RESERVE] = op_reserve,
+    [STORE_OP_MEMBER] = op_member, [STORE_OP_STAGE] = op_stage,
 };
 
 /* ---- What the batch tells its caller ------------------------------------------------------------------------------------- */
@@ -85,17 +86,33 @@ static int result_add(struct store *s, const struct store_result *r)
 
 /* ---- One command --------------------------------------------------------------------------------------------------------- */
 
-static int run_ops(struct store *s, struct txn *t, uint64_t *ino)
+int run_ops(struct store *s, struct txn *t, const struct store_op *ops, size_t n, uint64_t *ino, uint64_t *at)
 {
     int err = 0;
 
-    for (size_t i = 0; !err && i < t->cmd->n_ops; i++)
-        err = handlers[t->cmd->ops[i].kind](s, t, &t->cmd->ops[i], ino);
+    for (size_t i = 0; !err && i < n; i++) {
+        ++*at;
+        err = handlers[ops[i].kind](s, t, &ops[i], ino);
+    }
     return err;
 }
 
+static int run_checked(struct store *s, struct txn *t, uint64_t *ino, uint64_t *at)
+{
+    const struct store_command *cmd = t->cmd;
+    int err;
+
+    if (cmd->ops[0].kind == STORE_OP_STAGED)
+        return stage_run(s, t, &cmd->ops[0], ino, at);
+    err = conditions_check(s, cmd, at);
+    if (err)
+        return err;
+    *at = 0;
+    return run_ops(s, t, cmd->ops, cmd->n_ops, ino, at);
+}
+
 /* Several operations take effect together: what the first did is undone when the second fails. One alone checks before it writes. */
-static int run_group(struct store *s, struct txn *t, uint64_t *ino)
+static int run_group(struct store *s, struct txn *t, uint64_t *ino, uint64_t *at)
 {
     struct state before = s->st;
     size_t n_changes = s->changes.n, names_len = s->changes.names.len;
@@ -103,7 +120,7 @@ static int run_group(struct store *s, struct txn *t, uint64_t *ino)
 
     if (err)
         return err;
-    answer = run_ops(s, t, ino);
+    answer = run_checked(s, t, ino, at);
     if (err_is_fatal(answer))
         return answer;
     if (answer) {
@@ -117,6 +134,31 @@ static int run_group(struct store *s, struct txn *t, uint64_t *ino)
     return err ? err : answer;
 }
 
+/* The parts have been used, or never will be. */
+static int forget_staged(struct store *s, const struct store_command *cmd)
+{
+    struct session *ss = session_find(&s->sessions, cmd->session);
+
+    return ss && ss->stage_id == cmd->ops[0].ino ? stage_forget(s, ss) : 0;
+}
+
+static int run_command(struct store *s, struct txn *t, uint64_t *ino)
+{
+    const struct store_command *cmd = t->cmd;
+    bool staged = cmd->ops[0].kind == STORE_OP_STAGED;
+    uint64_t at = 0;
+    int answer, err = 0;
+
+    if (cmd->n_ops == 1 && cmd->n_conditions == 0 && !staged)
+        return run_ops(s, t, cmd->ops, 1, ino, &at);
+    answer = run_group(s, t, ino, &at);
+    if (answer)
+        *ino = at;
+    if (staged && !err_is_fatal(answer))
+        err = forget_staged(s, cmd);
+    return err ? err : answer;
+}
+
 /* Operations that are not about the tree stand alone. */
 static bool well_formed(const struct store_command *cmd)
 {
@@ -125,7 +167,7 @@ static bool well_formed(const struct store_command *cmd)
     for (size_t i = 0; cmd->n_ops > 1 && i < cmd->n_ops; i++)
         if (cmd->ops[i].kind >= STORE_OP_SETTING)
             return false;
-    return true;
+    return cmd->n_conditions == 0 || cmd->ops[0].kind < STORE_OP_SETTING;
 }
 
 static int apply_command(struct store *s, uint64_t index, const struct store_command *cmd)
@@ -137,17 +179,12 @@ static int apply_command(struct store *s, uint64_t index, const struct store_com
 
     if (session_answers(s, cmd, &r))
         return result_add(s, &r);
-    if (!well_formed(cmd))
-        r.err = QE_INVAL;
-    else
-        r.err = cmd->n_ops > 1 ? run_group(s, &t, &ino) : run_ops(s, &t, &ino);
+    r.err = well_formed(cmd) ? run_command(s, &t, &ino) : QE_INVAL;
     if (err_is_fatal(r.err))
         return r.err;
-    if (!r.err) {
-        if (t.takes_rev)
-            s->st.rev = t.rev;
-        r.ino = ino;
-    }
+    if (!r.err && t.takes_rev)
+        s->st.rev = t.rev;
+    r.ino = ino;
     r.rev = s->st.rev;
     err = session_keep(s, cmd, &r);
     return err ? err : result_add(s, &r);
@@ -155,21 +192,33 @@ static int apply_command(struct store *s, uint64_t index, const struct store_com
 
 /* ---- One entry ----------------------------------------------------------------------------------------------------------- */
 
-static int keep_time(struct store *s, int64_t rev_before)
+static int put_time(struct store *s, int64_t time_ns, int64_t rev)
 {
     sqlite3_stmt *q = conn_stmt(&s->conn, STMT_TIME_INSERT);
 
+    s->st.last_time = time_ns;
+    s->st.last_time_rev = rev;
+    bind_i(q, 1, time_ns);
+    bind_i(q, 2, rev);
+    return conn_run(&s->conn, q);
+}
+
+/* A row for each step of time with changes. When a pause ends, what came before it gets a row as well if the newest row does not tell
+ * of it: else the whole pause would be taken for the time of an older revision. */
+static int keep_time(struct store *s, int64_t rev_before, int64_t time_before)
+{
+    int err = 0;
+
     if (s->st.rev == rev_before || s->st.time < s->st.last_time + STORE_TIME_STEP_NS)
         return 0;
-    s->st.last_time = s->st.time;
-    bind_i(q, 1, s->st.time);
-    bind_i(q, 2, s->st.rev);
-    return conn_run(&s->conn, q);
+    if (rev_before > s->st.last_time_rev && time_before > s->st.last_time && time_before < s->st.time)
+        err = put_time(s, time_before, rev_before);
+    return err ? err : put_time(s, s->st.time, s->st.rev);
 }
 
 static int apply_entry(struct store *s, const struct store_entry *e)
 {
-    int64_t rev_before = s->st.rev;
+    int64_t rev_before = s->st.rev, time_before = s->st.time;
     struct entry_view v;
     int err = entry_open(e->data.data, e->data.len, s->cluster_id, &v);
 
@@ -194,7 +243,7 @@ static int apply_entry(struct store *s, const struct store_entry *e)
         err = QE_CORRUPT;
     }
     if (!err)
-        err = keep_time(s, rev_before);
+        err = keep_time(s, rev_before, time_before);
     if (!err) {
         s->st.applied = e->index;
         s->st.term = e->term;
@@ -259,6 +308,8 @@ static void tell(struct store *s, const struct store_sink *sink)
     changes_seal(&s->changes);
     if (sink->changed && s->changes.n)
         sink->changed(sink->data, s->changes.list, s->changes.n);
+    if (sink->members && s->members_changed)
+        sink->members(sink->data);
     for (size_t i = 0; sink->result && i < s->n_results; i++)
         sink->result(sink->data, &s->results[i]);
 }
@@ -281,6 +332,7 @@ int store_apply(struct store *s, const struct store_entry *entries, size_t n, co
     if (err || n == 0)
         return err;
     s->changes.n = s->changes.names.len = s->n_results = 0;
+    s->members_changed = false;
     err = store_begin(s);
     if (!err)
         err = apply_all(s, entries, n);

@@ -100,7 +100,7 @@ static int check_sessions(struct check *k)
     int err = sessions_load(k->s);
 
     if (err == QE_CORRUPT) {
-        check_damage(k, "a kept result has no session");
+        check_damage(k, "a kept result or a staged part has no session");
         return 0;
     }
     for (size_t i = 0; !err && i < k->s->sessions.n; i++) {
@@ -130,6 +130,37 @@ static void check_member(void *data, const struct store_member *m)
     k->found.hash += hash_member(m);
 }
 
+/* Parts of staged transactions: of a session, from 0 on without gaps, whole. */
+static int check_stages(struct check *k)
+{
+    uint64_t session = 0, id = 0;
+    int64_t next = 0;
+    sqlite3_stmt *q;
+    bool found;
+    int err = check_query(k, "SELECT session, part, id, hash, data FROM stage ORDER BY session, part", &q);
+
+    if (err)
+        return err;
+    while (!(err = conn_row(&k->s->conn, q, &found)) && found) {
+        struct store_bytes data = col_b(q, 4);
+
+        if (col_u(q, 0) != session)
+            next = 0;
+        if (next == 0)
+            id = col_u(q, 2);
+        session = col_u(q, 0);
+        if (!session_find(&k->s->sessions, session))
+            check_damage(k, "a staged transaction is of session %" PRIu64 ", which there is not", session);
+        if (col_i(q, 1) != next++ || col_u(q, 2) != id)
+            check_damage(k, "the staged transaction of session %" PRIu64 " lacks a part before %" PRId64, session, col_i(q, 1));
+        if (hash_content(data.data, data.len) != col_u(q, 3))
+            check_damage(k, "part %" PRId64 " of the staged transaction of session %" PRIu64 " is not what was written", col_i(q, 1), session);
+        k->found.hash += hash_stage(session, col_u(q, 2), col_i(q, 1), col_u(q, 3));
+    }
+    sqlite3_finalize(q);
+    return err;
+}
+
 static int check_times(struct check *k)
 {
     sqlite3_stmt *q;
@@ -157,7 +188,7 @@ static int check_unused(struct check *k)
 {
     int64_t rows = 0;
     int err = conn_pragma(&k->s->conn, "SELECT (SELECT count(*) FROM lease) + (SELECT count(*) FROM lock) + "
-                                       "(SELECT count(*) FROM stage) + (SELECT count(*) FROM bookmark)", &rows);
+                                       "(SELECT count(*) FROM bookmark)", &rows);
 
     if (!err && rows)
         check_damage(k, "tables that must be empty have %" PRId64 " rows", rows);
@@ -192,6 +223,8 @@ static int check_tables(struct check *k)
         err = check_sessions(k);
     if (!err)
         err = members_each(&k->s->conn, check_member, k);
+    if (!err)
+        err = check_stages(k);
     if (!err)
         err = check_times(k);
     if (!err)

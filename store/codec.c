@@ -145,7 +145,7 @@ static bool decode_xattrs(struct arena *a, const Qfs__Op *in, struct store_op *o
 
 static bool decode_op(struct arena *a, const Qfs__Op *in, struct store_op *out)
 {
-    if (in->base.n_unknown_fields || in->kind < STORE_OP_COMMIT || in->kind > STORE_OP_RESERVE || in->n_edits > STORE_EDITS_MAX ||
+    if (in->base.n_unknown_fields || in->kind < STORE_OP_COMMIT || in->kind > STORE_OP_STAGED || in->n_edits > STORE_EDITS_MAX ||
         in->n_xattrs > STORE_XATTR_TOTAL_MAX || in->valid & ~KNOWN_VALID)
         return false;
     *out = (struct store_op){.kind = (enum store_op_kind)in->kind, .ino = in->ino, .parent = in->parent, .parent2 = in->parent2,
@@ -153,6 +153,41 @@ static bool decode_op(struct arena *a, const Qfs__Op *in, struct store_op *out)
                              .uid = in->uid, .gid = in->gid, .mtime_ns = in->mtime_ns, .valid = in->valid, .flags = in->flags,
                              .rev = in->rev, .bytes = bytes_of(&in->bytes)};
     return decode_edits(a, in, out) && decode_xattrs(a, in, out);
+}
+
+static bool decode_conditions(struct arena *a, const Qfs__Command *in, struct store_command *out)
+{
+    struct store_condition *list = in->n_conditions ? arena_alloc(a, in->n_conditions * sizeof *list) : NULL;
+
+    for (size_t i = 0; list && i < in->n_conditions; i++) {
+        const Qfs__Condition *c = in->conditions[i];
+
+        if (c->base.n_unknown_fields || c->kind < STORE_IF_BOUND || c->kind > STORE_IF_CONTENT || c->compare > STORE_GT)
+            return false;
+        list[i] = (struct store_condition){.kind = (enum store_condition_kind)c->kind, .compare = (enum store_compare)c->compare, .ino = c->ino,
+                                           .parent = c->parent, .name = bytes_of(&c->name), .bytes = bytes_of(&c->bytes), .number = c->number};
+    }
+    out->conditions = list;
+    out->n_conditions = in->n_conditions;
+    return list || in->n_conditions == 0;
+}
+
+/* UTF-8 is what the column of the table takes; nothing but printable ASCII is ever sent. */
+static bool decode_cause(struct arena *a, const ProtobufCBinaryData *in, const char **out)
+{
+    char *cause = in->len ? arena_alloc(a, STORE_CAUSE_MAX + 1) : NULL;
+
+    *out = cause;
+    if (in->len == 0)
+        return true;
+    if (!cause || in->len > STORE_CAUSE_MAX)
+        return false;
+    for (size_t i = 0; i < in->len; i++)
+        if (in->data[i] < ' ' || in->data[i] > '~')
+            return false;
+    memcpy(cause, in->data, in->len);
+    cause[in->len] = 0;
+    return true;
 }
 
 static const char *decode_comm(struct arena *a, const ProtobufCBinaryData *in)
@@ -181,7 +216,7 @@ int command_decode(struct arena *a, struct store_bytes data, struct store_comman
     *out = (struct store_command){.session = in->session, .seq = in->seq, .acked = in->acked, .member = in->member, .time_ns = in->time_ns,
                                   .uid = in->uid, .gid = in->gid, .pid = in->pid, .comm = decode_comm(a, &in->comm), .ops = ops,
                                   .n_ops = in->n_ops};
-    if (!ops || !out->comm)
+    if (!ops || !out->comm || !decode_conditions(a, in, out) || !decode_cause(a, &in->cause, &out->cause))
         return a->exhausted ? QE_NOMEM : QE_FORMAT;
     for (size_t i = 0; i < in->n_ops; i++)
         if (!decode_op(a, in->ops[i], &ops[i]))
@@ -239,6 +274,30 @@ static bool encode_op(struct arena *a, const struct store_op *op, Qfs__Op *out)
     return true;
 }
 
+static bool encode_conditions(struct arena *a, const struct store_command *cmd, Qfs__Command *out)
+{
+    Qfs__Condition *list = arena_alloc(a, (cmd->n_conditions + 1) * sizeof *list);
+
+    out->conditions = arena_alloc(a, (cmd->n_conditions + 1) * sizeof *out->conditions);
+    if (!list || !out->conditions)
+        return false;
+    out->n_conditions = cmd->n_conditions;
+    for (size_t i = 0; i < cmd->n_conditions; i++) {
+        const struct store_condition *c = &cmd->conditions[i];
+
+        qfs__condition__init(&list[i]);
+        list[i].kind = c->kind;
+        list[i].compare = c->compare;
+        list[i].ino = c->ino;
+        list[i].parent = c->parent;
+        list[i].name = data_of(c->name);
+        list[i].bytes = data_of(c->bytes);
+        list[i].number = c->number;
+        out->conditions[i] = &list[i];
+    }
+    return true;
+}
+
 static int encode_with(struct arena *a, const struct store_command *cmd, struct buf *out)
 {
     Qfs__Command c = QFS__COMMAND__INIT;
@@ -248,7 +307,7 @@ static int encode_with(struct arena *a, const struct store_command *cmd, struct 
     int err;
 
     c.ops = arena_alloc(a, (cmd->n_ops + 1) * sizeof *c.ops);
-    if (!ops || !c.ops)
+    if (!ops || !c.ops || !encode_conditions(a, cmd, &c))
         return QE_NOMEM;
     c.session = cmd->session;
     c.seq = cmd->seq;
@@ -259,6 +318,8 @@ static int encode_with(struct arena *a, const struct store_command *cmd, struct 
     c.gid = cmd->gid;
     c.pid = cmd->pid;
     c.comm = data_of((struct store_bytes){comm, strnlen(comm, 15)});
+    if (cmd->cause)
+        c.cause = data_of((struct store_bytes){cmd->cause, strlen(cmd->cause)});
     c.n_ops = cmd->n_ops;
     for (size_t i = 0; i < cmd->n_ops; i++) {
         if (!encode_op(a, &cmd->ops[i], &ops[i]))

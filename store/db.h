@@ -62,6 +62,7 @@ static inline struct store_bytes col_b(sqlite3_stmt *q, int i)
 }
 
 static inline int64_t seq_of(int64_t rev, int64_t sub) { return rev << STORE_SUB_BITS | sub; }
+static inline int32_t sub_of(int64_t seq) { return (int32_t)(seq & ((1 << STORE_SUB_BITS) - 1)); }
 static inline int64_t rev_of(int64_t seq) { return seq >> STORE_SUB_BITS; }
 
 #endif

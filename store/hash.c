@@ -41,6 +41,7 @@ uint64_t hash_node(const struct node *n)
     pack_i(&p, n->seq);
     pack_i(&p, n->vseq);
     pack_u(&p, n->chash);
+    pack_i(&p, n->entries);
     pack_u(&p, n->xattr.len ? XXH3_64bits(n->xattr.data, n->xattr.len) : 0);
     memcpy(p.bytes + p.len, n->name, n->name_len);
     return XXH3_64bits(p.bytes, p.len + n->name_len);
@@ -69,6 +70,18 @@ uint64_t hash_result(uint64_t session, const struct kept_result *r)
     pack_i(&p, r->err);
     pack_i(&p, r->rev);
     pack_u(&p, r->ino);
+    return XXH3_64bits(p.bytes, p.len);
+}
+
+uint64_t hash_stage(uint64_t session, uint64_t id, int64_t part, uint64_t data)
+{
+    struct pack p = {.len = 0};
+
+    pack_u(&p, 'T');
+    pack_u(&p, session);
+    pack_u(&p, id);
+    pack_i(&p, part);
+    pack_u(&p, data);
     return XXH3_64bits(p.bytes, p.len);
 }
 

@@ -4,7 +4,7 @@
 
 #include "store/internal.h"
 
-static int older(struct conn *c, int64_t seq, int64_t rev, int64_t *out)
+static int older(struct conn *c, int64_t seq, int64_t limit, int64_t *out)
 {
     sqlite3_stmt *q = conn_stmt(c, STMT_VER_LINKS);
     bool found;
@@ -16,12 +16,12 @@ static int older(struct conn *c, int64_t seq, int64_t rev, int64_t *out)
         return err;
     if (!found)
         return QE_CORRUPT; /* versions above the compacted revision are all there */
-    *out = rev_of(col_i(q, 1)) > rev ? col_i(q, 1) : col_i(q, 0);
+    *out = col_i(q, 1) > limit ? col_i(q, 1) : col_i(q, 0);
     conn_reset(q);
     return 0;
 }
 
-int version_at(struct conn *c, uint64_t ino, int64_t rev, int64_t *seq)
+int version_by(struct conn *c, uint64_t ino, int64_t limit, int64_t *seq)
 {
     sqlite3_stmt *q = conn_stmt(c, STMT_NODE_SEQ);
     bool found;
@@ -34,9 +34,14 @@ int version_at(struct conn *c, uint64_t ino, int64_t rev, int64_t *seq)
         return err;
     *seq = col_i(q, 0);
     conn_reset(q);
-    while (!err && rev_of(*seq) > rev)
-        err = older(c, *seq, rev, seq);
+    while (!err && *seq > limit)
+        err = older(c, *seq, limit, seq);
     return err;
+}
+
+int version_at(struct conn *c, uint64_t ino, int64_t rev, int64_t *seq)
+{
+    return version_by(c, ino, seq_of(rev + 1, 0) - 1, seq);
 }
 
 static uint32_t type_bits(uint64_t ino)

@@ -10,7 +10,6 @@
 #include "store/db.h"
 
 enum {
-    STORE_OPS_MAX = 65536,          /* operations of a command; each takes at most four positions of a revision */
     STORE_EDITS_MAX = 1 << 20,      /* edits of an operation */
     STORE_ENTRY_MAX = 64 << 20,     /* bytes of a log entry */
     STORE_VER_COST = 64,            /* what a version counts in hist_bytes besides name, content, xattrs */
@@ -32,7 +31,7 @@ struct state {
     int64_t hist_total, hist_base;       /* superseded bytes ever; as of `compacted` */
     uint64_t hash;                       /* sum of the row hashes */
     int64_t compact_from, compact_to, compact_pos; /* physical deletion */
-    int64_t last_time;                   /* newest row of table time */
+    int64_t last_time, last_time_rev;    /* newest row of table time */
     int64_t quota, max_value;            /* settings that decide results */
 };
 
@@ -52,6 +51,8 @@ struct session {
     size_t n_results, cap_results;
     size_t n_fresh;              /* the last so many are not in the table yet */
     bool pruned;                 /* rows below results[0] may still be in the table */
+    uint64_t stage_id;           /* which transaction is staged; 0: none */
+    int64_t stage_parts, stage_bytes; /* how much of it */
     bool ended;                  /* goes at the end of the transaction */
     bool isnew;                  /* came in this transaction */
 };
@@ -91,8 +92,10 @@ struct store {
     struct buf scratch;          /* content under construction */
     struct buf scratch2;         /* xattrs under construction */
     struct arena *arena;         /* owned; decoded command */
+    struct arena *part_arena;    /* owned; decoded part of a staged transaction */
     int wal_frames;              /* frames in the WAL since it was last reset */
     int checkpoint_retry;        /* no checkpoint below this many frames: a reader was in the way */
+    bool members_changed;        /* by the batch under way */
     bool broken;                 /* what is in memory could not be read again after a failure */
 
     /* Any thread. */
@@ -106,7 +109,7 @@ struct node {
     bool live, bound;           /* not deleted; has a row */
     uint8_t name[STORE_NAME_MAX];
     size_t name_len;
-    int64_t born;               /* the columns of table node, see schema.sql */
+    int64_t born, entries;      /* the columns of table node, see schema.sql */
     uint32_t mode, uid, gid, nlink;
     int64_t mtime, ctime, size, create_rev, version, seq, vseq;
     uint64_t chash;
@@ -172,9 +175,24 @@ int op_setting(struct store *s, struct txn *t, const struct store_op *op, uint64
 int op_compact(struct store *s, struct txn *t, const struct store_op *op, uint64_t *ino);      /* retain.c */
 int op_session(struct store *s, struct txn *t, const struct store_op *op, uint64_t *ino);      /* session.c */
 int op_session_end(struct store *s, struct txn *t, const struct store_op *op, uint64_t *ino);  /* session.c */
+int op_member(struct store *s, struct txn *t, const struct store_op *op, uint64_t *ino);       /* member.c */
 int op_reserve(struct store *s, struct txn *t, const struct store_op *op, uint64_t *ino);      /* session.c */
 
 void attr_apply(struct node *n, const struct txn *t, const struct store_op *op); /* the attributes in op->valid */
+
+/* Several operations in order; `at` counts those begun (apply.c). */
+int run_ops(struct store *s, struct txn *t, const struct store_op *ops, size_t n, uint64_t *ino, uint64_t *at);
+
+/* 0, QE_CANCELED, or what aborts the batch; `at` goes up by each one looked at (condition.c). */
+int conditions_check(struct store *s, const struct store_command *cmd, uint64_t *at);
+
+/* ---- Staged transactions (stage.c) --------------------------------------------------------------------------------------- */
+
+int op_stage(struct store *s, struct txn *t, const struct store_op *op, uint64_t *ino);
+/* STORE_OP_STAGED, within a savepoint; `at` is as in store_result.ino of a failure. */
+int stage_run(struct store *s, struct txn *t, const struct store_op *op, uint64_t *ino, uint64_t *at);
+int stage_forget(struct store *s, struct session *ss);
+int stages_load(struct store *s); /* after the sessions; QE_CORRUPT: of no session */
 
 /* ---- Encoded extended attributes (xattr.c): sorted by name; each is u16 name length, u16 value length, name, value ---------- */
 
@@ -190,6 +208,7 @@ bool xattr_valid(struct store_bytes blob);
 uint64_t hash_node(const struct node *n);
 uint64_t hash_session(const struct session *ss);
 uint64_t hash_result(uint64_t session, const struct kept_result *r);
+uint64_t hash_stage(uint64_t session, uint64_t id, int64_t part, uint64_t data);
 uint64_t hash_setting(const char *name, const char *value);
 uint64_t hash_member(const struct store_member *m);
 uint64_t hash_content(const void *data, size_t len);
@@ -203,6 +222,7 @@ struct session *session_find(struct session_table *t, uint64_t id);
 /* True: the command is not to be applied, `r` is its answer. */
 bool session_answers(struct store *s, const struct store_command *cmd, struct store_result *r);
 int session_keep(struct store *s, const struct store_command *cmd, const struct store_result *r);
+int sessions_end_of(struct store *s, uint32_t member);
 int sessions_flush(struct store *s); /* into the tables, before COMMIT */
 
 /* ---- Settings (setting.c) ------------------------------------------------------------------------------------------------ */
@@ -220,6 +240,7 @@ int64_t setting_size(const char *text); /* of a canonical value */
 
 int members_initial(struct store *s, const struct store_initial *initial);
 int members_each(struct conn *c, store_member_cb cb, void *data);
+int member_find(struct store *s, uint32_t id); /* 0, QE_NOENT */
 /* QE_CORRUPT: a row that no command can have made. */
 int member_check(const struct store_member *m, int64_t next_member);
 
@@ -244,6 +265,7 @@ struct content_at { /* a version and where its content is */
 };
 
 /* The newest version of `ino` at or before `rev`, 0 when it had none. The caller has checked that rev is not compacted. */
+int version_by(struct conn *c, uint64_t ino, int64_t limit, int64_t *seq); /* the same, at or before the seq `limit` */
 int version_at(struct conn *c, uint64_t ino, int64_t rev, int64_t *seq);
 int attr_at(struct conn *c, int64_t at, uint64_t ino, struct store_attr *out, struct content_at *where);
 int lookup_at(struct conn *c, int64_t at, uint64_t parent, struct store_bytes name, uint64_t *ino);

@@ -53,6 +53,7 @@ static int from_row(struct conn *c, sqlite3_stmt *q, struct node *n)
     n->jver = col_i(q, 17);
     n->jj = col_i(q, 18);
     n->jjver = col_i(q, 19);
+    n->entries = col_i(q, 21);
     (void)c;
     return buf_append(&n->xattr, xattr.data, xattr.len);
 }
@@ -64,7 +65,7 @@ void node_clear(struct node *n, uint64_t ino)
     n->parent = 0;
     n->live = n->bound = false;
     n->name_len = 0;
-    n->born = 0;
+    n->born = n->entries = 0;
     n->mode = n->uid = n->gid = n->nlink = 0;
     n->mtime = n->ctime = n->size = n->create_rev = n->version = n->seq = n->vseq = 0;
     n->chash = 0;
@@ -217,7 +218,7 @@ static int put_big(struct store *s, int64_t vid, const struct store_bytes *conte
 }
 
 /* Binds what VER_INSERT and VER_CARRY have in common. */
-static void bind_version(struct store *s, sqlite3_stmt *q, const struct node *n, int64_t prev, int op)
+static void bind_version(struct store *s, sqlite3_stmt *q, const struct node *n, int64_t prev, int op, const char *cause)
 {
     bool renamed = op == STORE_EV_RENAME;
 
@@ -250,6 +251,10 @@ static void bind_version(struct store *s, sqlite3_stmt *q, const struct node *n,
         bind_b(q, 22, n->xattr.data, n->xattr.len);
     else
         bind_null(q, 22);
+    if (cause)
+        bind_t(q, 23, cause);
+    else
+        bind_null(q, 23);
 }
 
 static int put_version(struct store *s, struct txn *t, struct node *n, int64_t prev, int op, const struct store_bytes *content)
@@ -258,17 +263,17 @@ static int put_version(struct store *s, struct txn *t, struct node *n, int64_t p
     sqlite3_stmt *q = conn_stmt(&s->conn, content ? STMT_VER_INSERT : STMT_VER_CARRY);
     int err = 0;
 
-    bind_version(s, q, n, prev, op);
+    bind_version(s, q, n, prev, op, cmd->cause);
     if (content) {
-        bind_i(q, 23, cmd->member);
-        bind_i(q, 24, cmd->uid);
-        bind_i(q, 25, cmd->pid);
-        bind_b(q, 26, cmd->comm, strlen(cmd->comm));
-        bind_null(q, 27);
+        bind_i(q, 24, cmd->member);
+        bind_i(q, 25, cmd->uid);
+        bind_i(q, 26, cmd->pid);
+        bind_b(q, 27, cmd->comm, strlen(cmd->comm));
+        bind_null(q, 28);
         if (content->len > STORE_INLINE_MAX)
             err = put_big(s, n->vseq, content);
         else if (content->len)
-            bind_b(q, 27, content->data, content->len);
+            bind_b(q, 28, content->data, content->len);
     }
     if (!err)
         err = conn_run(&s->conn, q);
@@ -426,10 +431,12 @@ int node_touch(struct store *s, struct txn *t, struct node *dir, int subdirs)
 
     dir->mtime = dir->ctime = t->cmd->time_ns;
     dir->nlink = (uint32_t)((int64_t)dir->nlink + subdirs);
+    dir->entries = t->rev;
     bind_u(q, 1, dir->ino);
     bind_i(q, 2, dir->mtime);
     bind_i(q, 3, dir->ctime);
     bind_i(q, 4, dir->nlink);
+    bind_i(q, 5, dir->entries);
     account(s, dir);
     return conn_run(&s->conn, q);
 }

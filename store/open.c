@@ -99,6 +99,7 @@ void store_free(struct store *s)
 {
     sessions_fini(&s->sessions);
     arena_free(s->arena);
+    arena_free(s->part_arena);
     free(s->changes.list);
     buf_fini(&s->changes.names);
     free(s->results);
@@ -151,6 +152,7 @@ static int load_last_time(struct store *s)
     if (err || !found)
         return err ? err : QE_CORRUPT;
     s->st.last_time = col_i(q, 0);
+    s->st.last_time_rev = col_i(q, 1);
     conn_reset(q);
     return 0;
 }
@@ -229,7 +231,8 @@ int store_open(const struct store_options *options, struct store **out, struct b
         s->dir = strdup(options->dir);
         s->path = path_join(options->dir, cur.name);
         s->arena = arena_new();
-        err = s->dir && s->path && s->arena ? 0 : QE_NOMEM;
+        s->part_arena = arena_new();
+        err = s->dir && s->path && s->arena && s->part_arena ? 0 : QE_NOMEM;
     }
     if (!err) {
         s->installed_at = cur.installed_at;

@@ -397,6 +397,44 @@ int store_hash(struct store_reader *r, int64_t *rev, uint64_t *hash)
     return err;
 }
 
+static int rev_at(struct store_reader *r, int64_t time_ns, int64_t *rev)
+{
+    sqlite3_stmt *q = conn_stmt(&r->conn, STMT_META_TIME);
+    bool found, after_all;
+    int err = conn_row(&r->conn, q, &found);
+
+    if (err || !found)
+        return err ? err : QE_CORRUPT;
+    after_all = time_ns >= col_i(q, 0);
+    conn_reset(q);
+    if (after_all) {
+        *rev = r->rev;
+        return 0;
+    }
+    q = conn_stmt(&r->conn, STMT_TIME_REV_AT);
+    bind_i(q, 1, time_ns);
+    err = conn_row(&r->conn, q, &found);
+    if (err || !found)
+        return err ? err : QE_STALE;
+    *rev = col_i(q, 0);
+    conn_reset(q);
+    return *rev < r->compacted ? QE_STALE : 0;
+}
+
+int store_rev_at(struct store_reader *r, int64_t time_ns, int64_t *rev)
+{
+    int64_t at = STORE_HEAD, found;
+    int err = open_at(r, &at);
+
+    if (err)
+        return err;
+    err = rev_at(r, time_ns, &found);
+    if (!err)
+        *rev = found;
+    close_at(r);
+    return err;
+}
+
 /* ---- Events -------------------------------------------------------------------------------------------------------------- */
 
 static int events(struct conn *c, int64_t after, store_event_cb cb, void *data)
@@ -408,8 +446,8 @@ static int events(struct conn *c, int64_t after, store_event_cb cb, void *data)
 
     bind_i(q, 1, seq_of(after + 1, 0));
     while (!(err = conn_row(c, q, &found)) && found) {
-        struct store_event e = {.rev = rev_of(col_i(q, 0)), .op = (enum store_event_op)col_i(q, 1), .ino = col_u(q, 2), .parent = col_u(q, 3),
-                                .old_parent = col_u(q, 5), .name = col_b(q, 4), .old_name = col_b(q, 6)};
+        struct store_event e = {.rev = rev_of(col_i(q, 0)), .sub = sub_of(col_i(q, 0)), .op = (enum store_event_op)col_i(q, 1), .ino = col_u(q, 2), .parent = col_u(q, 3),
+                                .old_parent = col_u(q, 5), .name = col_b(q, 4), .old_name = col_b(q, 6), .cause = col_b(q, 7)};
 
         if (!more && e.rev != last)
             break;
@@ -436,4 +474,31 @@ int store_events(struct store_reader *r, int64_t after, store_event_cb cb, void 
         err = events(&r->conn, after < 1 ? 1 : after, cb, data); /* revision 1 only made the root */
     close_at(r);
     return err;
+}
+
+int store_dir_at(struct store_reader *r, int64_t rev, int32_t sub, uint64_t dir, struct store_dir_at *out)
+{
+    int64_t at = STORE_HEAD, seq;
+    sqlite3_stmt *q = conn_stmt(&r->conn, STMT_VER_DIR);
+    struct store_bytes name;
+    bool found = false;
+    int err = open_at(r, &at);
+
+    if (err)
+        return err;
+    err = version_by(&r->conn, dir, seq_of(rev, sub), &seq);
+    if (!err && seq) {
+        bind_i(q, 1, seq);
+        err = conn_row(&r->conn, q, &found);
+    }
+    if (!err && found) {
+        name = col_b(q, 1);
+        *out = (struct store_dir_at){.parent = col_u(q, 0), .mode = (uint32_t)col_i(q, 2), .uid = (uint32_t)col_i(q, 3),
+                                     .gid = (uint32_t)col_i(q, 4), .name_len = name.len < STORE_NAME_MAX ? name.len : STORE_NAME_MAX};
+        if (name.len)
+            memcpy(out->name, name.data, out->name_len);
+        conn_reset(q);
+    }
+    close_at(r);
+    return err ? err : found ? 0 : QE_NOENT;
 }

@@ -45,6 +45,7 @@ CREATE TABLE node(
   create_rev INTEGER NOT NULL,    -- replicated: revision that made it
   version INTEGER NOT NULL,       -- replicated: commits since then, 1 at creation
   nlink INTEGER NOT NULL,         -- replicated: 1, for a directory 2 + its subdirectories, 0 when deleted
+  entries INTEGER NOT NULL,       -- replicated: revision at which an entry of this directory last came, went or changed its name; else 0
   lease INTEGER,                  -- replicated: lease it is attached to; NULL: none
   seq INTEGER NOT NULL,           -- replicated: its newest row in ver
   vseq INTEGER NOT NULL,          -- replicated: seq of the version that wrote its content; names the content
@@ -132,6 +133,16 @@ CREATE TABLE result(
   PRIMARY KEY(session, seq)
 ) STRICT, WITHOUT ROWID;
 
+-- Parts of transactions that are larger than a log entry may be, until the command that makes them take effect; a session has one.
+CREATE TABLE stage(
+  session INTEGER NOT NULL,       -- replicated: whose
+  part INTEGER NOT NULL,          -- replicated: 0, 1, ...
+  id INTEGER NOT NULL,            -- replicated: which transaction; the same in all parts
+  hash INTEGER NOT NULL,          -- replicated: XXH3 of data
+  data BLOB NOT NULL,             -- replicated: an encoded command
+  PRIMARY KEY(session, part)
+) STRICT, WITHOUT ROWID;
+
 -- Cluster settings, canonical text. All of them have a row.
 CREATE TABLE setting(
   name TEXT PRIMARY KEY,          -- replicated
@@ -165,12 +176,6 @@ CREATE TABLE lock(
   last INTEGER NOT NULL,          -- replicated
   token INTEGER NOT NULL          -- replicated: fencing token, 0 while it waits in the queue
 ) STRICT;
-CREATE TABLE stage(
-  id INTEGER NOT NULL,            -- replicated: transaction
-  part INTEGER NOT NULL,          -- replicated: its pieces, in order
-  data BLOB NOT NULL,             -- replicated
-  PRIMARY KEY(id, part)
-) STRICT, WITHOUT ROWID;
 CREATE TABLE bookmark(
   name TEXT PRIMARY KEY,          -- replicated
   owner INTEGER NOT NULL,         -- replicated: uid

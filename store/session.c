@@ -119,7 +119,9 @@ int sessions_load(struct store *s)
             conn_reset(q);
             return QE_NOMEM;
         }
-    return err ? err : load_results(s);
+    if (!err)
+        err = load_results(s);
+    return err ? err : stages_load(s);
 }
 
 /* ---- Exactly once -------------------------------------------------------------------------------------------------------- */
@@ -296,27 +298,39 @@ int sessions_flush(struct store *s)
 
 /* ---- Operations ---------------------------------------------------------------------------------------------------------- */
 
-static void end_session(struct store *s, struct session *ss)
+static int end_session(struct store *s, struct session *ss)
 {
+    int err = stage_forget(s, ss);
+
+    if (err)
+        return err;
     for (size_t i = 0; i < ss->n_results; i++)
         s->st.hash -= hash_result(ss->id, &ss->results[i]);
     s->st.hash -= hash_session(ss);
     ss->ended = true;
+    return 0;
 }
 
 /* An older session of the member is of a process that is gone: what it may still have on its way must not come after the new one's. */
 int op_session(struct store *s, struct txn *t, const struct store_op *op, uint64_t *ino)
 {
     struct session *ss;
+    int err;
 
     (void)op;
     if (t->cmd->seq == 0)
         return QE_INVAL;
     if (session_find(&s->sessions, t->index))
         return QE_BUSY; /* the second one of an entry: ids are indexes */
+    err = member_find(s, t->cmd->member);
+    if (err == QE_NOENT && (int64_t)t->cmd->member < s->st.next_member)
+        return QE_STALE; /* it has been removed since */
+    if (err && err != QE_NOENT)
+        return err;
     ss = of_member(&s->sessions, t->cmd->member);
-    if (ss)
-        end_session(s, ss);
+    err = ss ? end_session(s, ss) : 0;
+    if (err)
+        return err;
     ss = insert(&s->sessions, t->index, t->cmd->member, t->cmd->seq);
     if (!ss)
         return QE_NOMEM;
@@ -326,16 +340,25 @@ int op_session(struct store *s, struct txn *t, const struct store_op *op, uint64
     return 0;
 }
 
+int sessions_end_of(struct store *s, uint32_t member)
+{
+    struct session *ss = of_member(&s->sessions, member);
+
+    return ss ? end_session(s, ss) : 0;
+}
+
 int op_session_end(struct store *s, struct txn *t, const struct store_op *op, uint64_t *ino)
 {
     struct session *ss = session_find(&s->sessions, op->ino);
+    int err;
 
     (void)t;
     if (!ss)
         return QE_NOENT;
-    end_session(s, ss);
-    *ino = op->ino;
-    return 0;
+    err = end_session(s, ss);
+    if (!err)
+        *ino = op->ino;
+    return err;
 }
 
 int op_reserve(struct store *s, struct txn *t, const struct store_op *op, uint64_t *ino)

@@ -30,8 +30,13 @@ enum {
     STORE_MAX_VALUE_CAP = 16 << 20,     /* the highest max-value */
     STORE_INO_BLOCK = 4096,             /* inode numbers reserved by one STORE_OP_RESERVE */
     STORE_RESULTS_MAX = 4096,           /* kept results of a session */
+    STORE_STAGE_BYTES_MAX = 80 << 20,   /* of the parts of one staged transaction */
+    STORE_OPS_MAX = 65536,              /* operations of a command, staged or not; each takes at most four positions of a revision */
+    STORE_CAUSE_MAX = 80,               /* bytes of a cause */
     STORE_CLUSTER_ID_SIZE = 16,
     STORE_ADDRESS_MAX = 261,            /* bytes of host:port: a DNS name, brackets, a colon, a port */
+    STORE_MEMBERS_MAX = 64,             /* of a cluster */
+    STORE_VOTERS_MAX = 7,               /* of them */
 };
 #define STORE_MEMBER_ID_MAX INT32_MAX
 #define STORE_HEAD INT64_C(0) /* for `at`: the current revision; any other number is an old revision */
@@ -74,10 +79,21 @@ enum store_op_kind {
     STORE_OP_SETTING,      /* cluster setting: name, bytes; validated by store_setting_check at apply too */
     STORE_OP_COMPACT,      /* `rev`: forget what only earlier revisions need (ESTALE before it afterwards); takes no revision */
     STORE_OP_SESSION,      /* a new session of the command's member, whose older one ends; its id is the index of its entry (the second one of
-                            * an entry: BUSY). `seq` is a nonce: repeated, it gives the same session; below the last one's: STALE; 0: INVAL */
+                            * an entry: BUSY). `seq` is a nonce: repeated, it gives the same session; below the last one's, or of a
+                            * member that was removed: STALE; 0: INVAL */
     STORE_OP_SESSION_END,  /* `ino` is the id of the session that ends; takes no revision */
     STORE_OP_RESERVE,      /* reserve STORE_INO_BLOCK inode numbers; result.ino is the first n (ino = n*4+kind); no revision */
+    STORE_OP_MEMBER,       /* the table of members: `flags` is one of enum store_member_change; result.ino is the member's id; no revision */
+    STORE_OP_STAGE,        /* part `rev` (0, 1, …) of the session's staged transaction `ino`: `bytes` is an encoded command of which the
+                            * conditions and operations count. Part 0 begins, and forgets an older one; no revision */
+    STORE_OP_STAGED,       /* takes effect as if all conditions and operations of the `rev` parts of `ino` were in this command, in order;
+                            * the parts are forgotten, whatever the result. STALE: they are not there */
 };
+/* ADD: name (address, not empty), mode (enum store_member_role: voter becomes standby where STORE_VOTERS_MAX are to be voters), new_ino (a
+ *   nonce, not 0). It gets an id that nobody ever had; the same nonce again: the same id. NOSPC: STORE_MEMBERS_MAX.
+ * ADDRESS: ino, name. ROLE: ino, mode; NOSPC: STORE_VOTERS_MAX are voters. REMOVE: ino; its sessions end; BUSY: the last one.
+ * NOENT: no such member. INVAL: malformed. */
+enum store_member_change { STORE_MEMBER_ADD = 1, STORE_MEMBER_ADDRESS, STORE_MEMBER_ROLE, STORE_MEMBER_REMOVE };
 
 enum { STORE_RENAME_NOREPLACE = 1, STORE_RENAME_EXCHANGE = 2 };
 enum { STORE_XATTR_CREATE = 1, STORE_XATTR_REPLACE = 2 };
@@ -118,8 +134,32 @@ struct store_op {
     size_t n_xattrs;
 };
 
+enum store_condition_kind {
+    /* What a reader saw. `number` is the revision at which it looked. */
+    STORE_IF_BOUND = 1,  /* name `name` in directory `parent` is `ino`; 0: there is none */
+    STORE_IF_UNCHANGED,  /* inode `ino` is there and has no version after revision `number`: content, attributes, xattrs, its own name */
+    STORE_IF_LIST,       /* no entry of directory `ino` has come, gone, or been renamed after revision `number` */
+    /* What somebody demands of the path `name` from the root, like "a/b"; symbolic links are not followed. */
+    STORE_IF_EXISTS,
+    STORE_IF_ABSENT,
+    STORE_IF_VERSION,    /* `compare` with `number`; what is absent has 0 */
+    STORE_IF_CREATE_REV,
+    STORE_IF_MOD_REV,
+    STORE_IF_CONTENT,    /* a file whose content is `bytes` */
+};
+enum store_compare { STORE_EQ, STORE_NE, STORE_LT, STORE_GT };
+struct store_condition {
+    enum store_condition_kind kind;
+    enum store_compare compare;
+    uint64_t ino, parent;
+    struct store_bytes name, bytes; /* borrowed */
+    int64_t number;
+};
+
 /* One command: at most one revision. All operations take effect or none; the first that fails gives the result. Operations from
  * STORE_OP_SETTING on stand alone in their command (else INVAL).
+ * Conditions are decided before the first operation; one that does not hold: CANCELED, and nothing changes. When a command has conditions,
+ * several operations, or staged ones, a failure's result.ino is the number, from 1, of the condition (CANCELED) or operation that failed.
  * session, seq, acked, member and time_ns are stamped by replica, the rest is the caller's. */
 struct store_command {
     uint64_t session;  /* 0 only for STORE_OP_SESSION */
@@ -130,15 +170,18 @@ struct store_command {
     uint32_t uid, gid; /* who */
     int32_t pid;
     const char *comm;  /* at most 15 bytes, "?" when unknown */
+    const char *cause; /* why, when it is not a plain call: for the event stream; at most STORE_CAUSE_MAX bytes of UTF-8; NULL */
     const struct store_op *ops;
     size_t n_ops;
+    const struct store_condition *conditions;
+    size_t n_conditions;
 };
 
 struct store_result {
     uint64_t session, seq;
     int err;      /* a user's code (err.h) or 0 */
     int64_t rev;  /* the revision it took; the current one if it took none */
-    uint64_t ino; /* of what was created or committed to; session id; first number of a reserved block */
+    uint64_t ino; /* of what was created or committed to; session id; first number of a reserved block; see above for failures */
     bool kept;    /* this was answered from the kept results, or from the sessions: a repetition */
 };
 
@@ -239,6 +282,7 @@ struct store_sink {
     void *data;
     void (*result)(void *data, const struct store_result *r);  /* for each command, in order; after COMMIT */
     void (*changed)(void *data, const struct store_change *c, size_t n); /* after COMMIT, before the results; may be NULL */
+    void (*members)(void *data); /* after COMMIT, before the results: the table of members has changed; may be NULL */
 };
 
 /* Applies entries, oldest first, in one SQLite transaction, together with the position. Entries at or below `applied` are skipped.
@@ -300,6 +344,8 @@ typedef bool (*store_dirent_cb)(void *data, const void *name, size_t len, uint64
 int store_list(struct store_reader *r, int64_t at, uint64_t dir, const void *after, size_t after_len, store_dirent_cb cb, void *data);
 int store_getxattr(struct store_reader *r, int64_t at, uint64_t ino, const void *name, size_t len, struct buf *out);
 int store_listxattr(struct store_reader *r, int64_t at, uint64_t ino, struct buf *out); /* names, each with a NUL */
+/* The newest revision at a time, to a tenth of a second. STALE: the time is before the oldest revision that can be read. */
+int store_rev_at(struct store_reader *r, int64_t time_ns, int64_t *rev);
 /* "/a/b" of an inode as it is now, for messages. NOENT when it is deleted. */
 int store_path(struct store_reader *r, uint64_t ino, struct buf *out);
 
@@ -313,13 +359,23 @@ int store_writer(struct store_reader *r, int64_t at, uint64_t ino, struct store_
 enum store_event_op { STORE_EV_PUT = 1, STORE_EV_DELETE, STORE_EV_MKDIR, STORE_EV_RMDIR, STORE_EV_SYMLINK, STORE_EV_RENAME, STORE_EV_ATTRIB };
 struct store_event {
     int64_t rev;
+    int32_t sub; /* position in the revision; not without gaps */
     enum store_event_op op;
-    uint64_t ino, parent, old_parent; /* the binding at that revision; old_*: RENAME */
+    uint64_t ino, parent, old_parent; /* the binding from this event on; old_*: RENAME */
     struct store_bytes name, old_name;
+    struct store_bytes cause; /* len 0: a plain call */
 };
 /* Events of revisions > after, in order; when the callback has returned false, it still gets the rest of that revision. STALE: compacted. */
 typedef bool (*store_event_cb)(void *data, const struct store_event *e);
 int store_events(struct store_reader *r, int64_t after, store_event_cb cb, void *data);
+/* A directory's place and permissions just after an event, for paths and for who may see them. NOENT: it was not there. */
+struct store_dir_at {
+    uint64_t parent; /* of the root: 0 */
+    uint32_t mode, uid, gid; /* mode: 07777 */
+    size_t name_len;
+    char name[STORE_NAME_MAX];
+};
+int store_dir_at(struct store_reader *r, int64_t rev, int32_t sub, uint64_t dir, struct store_dir_at *out);
 
 /* The value of a cluster setting, appended. NOENT: no such setting. */
 int store_setting(struct store_reader *r, const char *name, struct buf *out);

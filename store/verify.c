@@ -83,6 +83,21 @@ static void sum_member(void *data, const struct store_member *m)
     *sum += hash_member(m);
 }
 
+static int sum_stages(struct store *s, uint64_t *sum)
+{
+    int err = 0;
+
+    for (size_t i = 0; !err && i < s->sessions.n; i++) {
+        sqlite3_stmt *q = conn_stmt(&s->conn, STMT_STAGE_HASHES);
+        bool found;
+
+        bind_u(q, 1, s->sessions.list[i].id);
+        while (!(err = conn_row(&s->conn, q, &found)) && found)
+            *sum += hash_stage(col_u(q, 0), col_u(q, 2), col_i(q, 1), col_u(q, 3));
+    }
+    return err;
+}
+
 int store_verify(struct store *s)
 {
     int64_t pages = 0;
@@ -98,6 +113,8 @@ int store_verify(struct store *s)
         err = sum_settings(s, &sum);
     if (!err)
         err = members_each(&s->conn, sum_member, &sum);
+    if (!err)
+        err = sum_stages(s, &sum);
     if (err)
         return err;
     sum_sessions(s, &sum);

@@ -10,6 +10,7 @@
 static const struct control_view *const views[] = {
     [FS_VIEW_CONTROL] = &control__rows_view,
     [FS_VIEW_LOCAL] = &control__local_view,
+    [FS_VIEW_AT] = &control__at_view,
 };
 
 const struct control_view *control__view_of(fuse_ino_t node)
@@ -94,7 +95,7 @@ void control__reply_open(fuse_req_t req, struct fuse_file_info *fi, struct buf *
     buf_move(&f->content, content);
     snapshot_bytes += f->content.cap;
     fi->fh = (uintptr_t)f;
-    fi->direct_io = 1;
+    fi->direct_io = !fi->keep_cache; /* unless the caller says that the content never changes, size and all */
     if (fuse_reply_open(req, fi) == -ENOENT) { /* the caller is gone: no RELEASE will come */
         snapshot_bytes -= f->content.cap;
         buf_fini(&f->content);

@@ -241,12 +241,12 @@ static void local_releasedir(fuse_req_t req, fuse_ino_t node, struct fuse_file_i
 
 static void local_getxattr(fuse_req_t req, fuse_ino_t node, const char *name, size_t size)
 {
-    xattrs_get(req, fs_number_of(node), name, size);
+    xattrs_get_at(req, STORE_HEAD, fs_number_of(node), name, size);
 }
 
 static void local_listxattr(fuse_req_t req, fuse_ino_t node, size_t size)
 {
-    xattrs_list(req, fs_number_of(node), size);
+    xattrs_list_at(req, STORE_HEAD, fs_number_of(node), size);
 }
 
 const struct control_view control__local_view = {

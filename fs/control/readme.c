@@ -13,6 +13,7 @@ static const char text[] =
     "  hash         `REVISION HASH` of this member's state; members of a cluster have the same\n"
     "  config/NAME  a setting; root may write those of the cluster:  echo 4G > config/quota\n"
     "  local/       the tree as this member has it, read-only, without asking anybody\n"
+    "  at/REV/      the whole tree as of a revision, read-only; at/2026-11-22T10:00:00Z and at/head-1 lead to one\n"
     "  compact      the revision up to which history is forgotten; root may write a later one\n"
     "\n"
     "A write is one or more whole lines, each a command; write(2) itself says whether it took effect.\n"

@@ -91,7 +91,7 @@ struct control_file {
 };
 /* Bytes of such snapshots in memory; more than this are refused with ENOMEM. */
 enum { CONTROL_SNAPSHOT_BYTES_MAX = 1 << 30 };
-/* Takes the content over and replies to OPEN. */
+/* Takes the content over and replies to OPEN. fi->keep_cache, set by the caller: the kernel may keep what it has read. */
 void control__reply_open(fuse_req_t req, struct fuse_file_info *fi, struct buf *content, bool writable);
 void control__reply_bytes(fuse_req_t req, const struct buf *b, size_t size, off_t off);
 

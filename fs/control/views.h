@@ -61,6 +61,8 @@ struct control_view {
 extern const struct control_view control__rows_view;  /* rows.c: the table */
 extern const struct control_view control__local_view; /* local.c: local/ */
 
+extern const struct control_view control__at_view;    /* at.c: at/ */
+
 /* NULL: there is no such view. */
 const struct control_view *control__view_of(fuse_ino_t node);
 

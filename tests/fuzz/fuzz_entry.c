@@ -112,6 +112,10 @@ size_t fuzz_seed(size_t i, uint8_t *out, size_t max)
         {.kind = STORE_OP_COMPACT, .rev = 3},
         {.kind = STORE_OP_RESERVE},
         {.kind = STORE_OP_SESSION_END, .ino = 99},
+        {.kind = STORE_OP_MEMBER, .flags = STORE_MEMBER_ADD, .name = {"a:1", 3}, .mode = STORE_MEMBER_VOTER, .new_ino = 5},
+        {.kind = STORE_OP_MEMBER, .flags = STORE_MEMBER_ADDRESS, .ino = 1, .name = {"b:1", 3}},
+        {.kind = STORE_OP_MEMBER, .flags = STORE_MEMBER_ROLE, .ino = 1, .mode = STORE_MEMBER_STANDBY},
+        {.kind = STORE_OP_MEMBER, .flags = STORE_MEMBER_REMOVE, .ino = 1},
     };
     struct store_command cmd = {.session = SESSION, .seq = i + 1, .member = 1, .time_ns = 1, .pid = 1, .comm = "fuzz", .n_ops = 1};
     struct buf bytes = {0};

@@ -9,7 +9,7 @@ while IFS= read -r -d '' script; do
     bash -n "$script" || bad=1
 done < <(find examples tests .ci -type f \( -name '*.sh' -o -name '*.bash' -o -name run \) -print0)
 [ $n -gt 0 ] || { echo "no scripts found"; exit 1; }
-for script in examples/quickstart.sh tests/run.sh .ci/run; do [ -x "$script" ] || { echo "$script is not executable"; bad=1; }; done
+for script in examples/*.sh tests/run.sh .ci/run; do [ -x "$script" ] || { echo "$script is not executable"; bad=1; }; done
 
 packages() {
     sed -nE '/^packages=\(/,/\)/p' "$1" | sed 's/packages=(//; s/)//' | tr -s ' \n' '\n' | grep . | sort

@@ -183,6 +183,8 @@ static bool on_event(void *data, const struct store_event *e)
     if (x->op == STORE_EV_RENAME && (e->old_parent != x->old_parent || e->old_name.len != strlen(x->old_name) ||
                                      memcmp(e->old_name.data ? e->old_name.data : "", x->old_name, e->old_name.len)))
         FAIL("rename event of revision %" PRId64 ": old name differs", e->rev);
+    if (e->cause.len != strlen(x->cause) || memcmp(e->cause.data ? e->cause.data : "", x->cause, e->cause.len))
+        FAIL("event of revision %" PRId64 ": cause differs", e->rev);
     f->i++;
     return true;
 }
@@ -268,7 +270,7 @@ static int make_entry(struct run *run)
         fed->index = ++run->index; /* entries without commands have indexes, too */
     while (made < n && !session) {
         const struct store_command *cmd = generate(&run->g, &run->m);
-        struct store_result r = model_apply(&run->m, fed->index, cmd);
+        struct store_result r = model_apply(&run->m, fed->index, cmd, run->g.part);
 
         generate_learn(&run->g, cmd, &r);
         if (run->n_expected == run->cap_expected) {
@@ -347,6 +349,31 @@ static void compare_hashes(struct run *run)
         FAIL("the stores differ: revisions %" PRId64 " and %" PRId64 ", hashes %016" PRIx64 " and %016" PRIx64, ra, rb, ha, hb);
 }
 
+struct member_cursor {
+    const struct model *m;
+    int at;
+};
+
+static void compare_member(void *data, const struct store_member *is)
+{
+    struct member_cursor *c = data;
+    const struct model_member *x = &c->m->members[c->at++];
+
+    if (c->at > c->m->n_members || is->id != x->id || (uint32_t)is->role != x->role || is->nonce != x->nonce || strcmp(is->address, x->address))
+        FAIL("member %u \"%s\" of role %d; should be %u \"%s\" of role %u", is->id, is->address, (int)is->role, x->id, x->address, x->role);
+}
+
+static void compare_members(struct kit *k, const struct model *m)
+{
+    struct member_cursor c = {m, 0};
+    int64_t next;
+
+    if (store_members(k->r, &next, compare_member, &c))
+        FAIL("members");
+    if (c.at != m->n_members || next != m->next_member)
+        FAIL("%d members, the next one %" PRId64 "; should be %d and %" PRId64, c.at, next, m->n_members, m->next_member);
+}
+
 static void compare_all(struct run *run, bool deep)
 {
     struct model *m = &run->m;
@@ -354,6 +381,7 @@ static void compare_all(struct run *run, bool deep)
     struct store_attr a;
 
     compare_counters(&run->a, m);
+    compare_members(&run->a, m);
     compare_revision(&run->a, m, m->rev, 1, &run->g);
     compare_revision(&run->a, m, low, 1, &run->g);
     if (deep)

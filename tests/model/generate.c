@@ -1,6 +1,7 @@
 #include "tests/model/generate.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "store/base/err.h"
@@ -29,6 +30,10 @@ void generate_init(struct generator *g, uint64_t seed, int64_t time_ns)
     if (g->rng == 0)
         g->rng = 1;
     g->time_ns = time_ns;
+    for (uint32_t i = 0; i < 3; i++)
+        g->member[i] = i + 1;
+    g->body = &g->one;
+    g->next_stage = 1;
     for (size_t i = 0; i < GEN_DATA; i++)
         g->data[i] = (uint8_t)generate_random(g, 256);
 }
@@ -135,7 +140,7 @@ static void make_create(struct generator *g, struct model *m, struct store_op *o
 
     op->kind = kinds[generate_random(g, 4)];
     op->parent = some_dir(g, m);
-    op->name = some_name(g, g->text[slot][0]);
+    op->name = some_name(g, g->body->text[slot][0]);
     op->new_ino = new_number(g, op->kind == STORE_OP_MKDIR ? STORE_DIR : op->kind == STORE_OP_SYMLINK ? STORE_SYMLINK : STORE_FILE);
     op->mode = (uint32_t)generate_random(g, 010000);
     op->uid = (uint32_t)generate_random(g, 5);
@@ -143,8 +148,8 @@ static void make_create(struct generator *g, struct model *m, struct store_op *o
     if (op->kind == STORE_OP_SYMLINK)
         op->bytes = (struct store_bytes){"target/of/link", 6 + generate_random(g, 8)};
     if (op->kind == STORE_OP_CREATE && chance(g, 3)) {
-        g->xattr = (struct store_xattr){{xattr_name, sizeof xattr_name - 1}, {"1234567", generate_random(g, 8)}};
-        op->xattrs = &g->xattr;
+        g->body->xattr = (struct store_xattr){{xattr_name, sizeof xattr_name - 1}, {"1234567", generate_random(g, 8)}};
+        op->xattrs = &g->body->xattr;
         op->n_xattrs = 1;
     }
 }
@@ -152,15 +157,15 @@ static void make_create(struct generator *g, struct model *m, struct store_op *o
 static void make_commit(struct generator *g, struct model *m, struct store_op *op, int slot)
 {
     op->kind = STORE_OP_COMMIT;
-    op->edits = g->edits[slot];
-    op->n_edits = some_edits(g, g->edits[slot]);
+    op->edits = g->body->edits[slot];
+    op->n_edits = some_edits(g, g->body->edits[slot]);
     if (chance(g, 2)) {
         op->ino = some_inode(g, m);
         for (int tries = 0; tries < 5 && store_ino_kind(op->ino) != STORE_FILE; tries++)
             op->ino = some_inode(g, m);
     } else {
         op->parent = some_dir(g, m);
-        op->name = some_name(g, g->text[slot][0]);
+        op->name = some_name(g, g->body->text[slot][0]);
         op->new_ino = new_number(g, STORE_FILE);
         op->mode = (uint32_t)generate_random(g, 010000);
         op->uid = (uint32_t)generate_random(g, 5);
@@ -175,9 +180,9 @@ static void make_commit(struct generator *g, struct model *m, struct store_op *o
 static void make_rename(struct generator *g, struct model *m, struct store_op *op, int slot)
 {
     op->kind = STORE_OP_RENAME;
-    some_entry(g, m, &op->parent, &op->name, g->text[slot][0]);
+    some_entry(g, m, &op->parent, &op->name, g->body->text[slot][0]);
     op->parent2 = chance(g, 2) ? op->parent : some_dir(g, m);
-    op->name2 = some_name(g, g->text[slot][1]);
+    op->name2 = some_name(g, g->body->text[slot][1]);
     op->flags = chance(g, 2) ? 0 : (uint32_t)generate_random(g, 4);
 }
 
@@ -195,8 +200,8 @@ static void make_attr(struct generator *g, struct model *m, struct store_op *op,
         op->mtime_ns = (int64_t)generate_random(g, 1000000) - 1000;
         return;
     }
-    snprintf(g->text[slot][0], 32, "user.%c", 'a' + (char)generate_random(g, 3));
-    op->name = (struct store_bytes){g->text[slot][0], 6};
+    snprintf(g->body->text[slot][0], 32, "user.%c", 'a' + (char)generate_random(g, 3));
+    op->name = (struct store_bytes){g->body->text[slot][0], 6};
     op->bytes = (struct store_bytes){g->data + generate_random(g, 1000), generate_random(g, MODEL_XATTR_SIZE)};
     op->flags = op->kind == STORE_OP_SETXATTR ? (uint32_t)generate_random(g, 3) : 0;
 }
@@ -205,8 +210,8 @@ static void make_remove(struct generator *g, struct model *m, struct store_op *o
 {
     uint64_t ino;
 
-    some_entry(g, m, &op->parent, &op->name, g->text[slot][0]);
-    ino = op->name.len < MODEL_NAME_SIZE ? model_lookup(m, INT64_MAX - 1, op->parent, g->text[slot][0]) : 0;
+    some_entry(g, m, &op->parent, &op->name, g->body->text[slot][0]);
+    ino = op->name.len < MODEL_NAME_SIZE ? model_lookup(m, INT64_MAX - 1, op->parent, g->body->text[slot][0]) : 0;
     op->kind = (store_ino_kind(ino) == STORE_DIR) != chance(g, 10) ? STORE_OP_RMDIR : STORE_OP_UNLINK;
 }
 
@@ -220,6 +225,19 @@ static void make_tree_op(struct generator *g, struct model *m, struct store_op *
     case 8: case 9: case 10: case 11: case 12: make_remove(g, m, op, slot); break;
     default: make_commit(g, m, op, slot); break;
     }
+}
+
+/* Often about a member that is there; sometimes asked for twice. */
+static void make_member(struct generator *g, struct model *m, struct store_op *op)
+{
+    static const uint32_t changes[] = {STORE_MEMBER_ADD, STORE_MEMBER_ADD, STORE_MEMBER_ADDRESS, STORE_MEMBER_ROLE, STORE_MEMBER_ROLE, STORE_MEMBER_REMOVE};
+    uint64_t id = m->n_members && !chance(g, 10) ? m->members[generate_random(g, (uint64_t)m->n_members)].id : generate_random(g, 100);
+
+    snprintf(g->body->text[0][0], sizeof g->body->text[0][0], chance(g, 20) ? "bad" : "h:%d", 1 + (int)generate_random(g, 9000));
+    *op = (struct store_op){.kind = STORE_OP_MEMBER, .flags = changes[generate_random(g, 6)], .mode = 1 + (uint32_t)generate_random(g, 2), .ino = id,
+                            .name = {g->body->text[0][0], strlen(g->body->text[0][0])}, .new_ino = 1 + generate_random(g, 500)};
+    if (op->flags != STORE_MEMBER_ADD && op->flags != STORE_MEMBER_ADDRESS)
+        op->name.len = 0;
 }
 
 static bool make_other_op(struct generator *g, struct model *m, struct store_op *op)
@@ -238,6 +256,9 @@ static bool make_other_op(struct generator *g, struct model *m, struct store_op 
         op->kind = STORE_OP_COMPACT;
         op->rev = m->rev + 30 - (int64_t)generate_random(g, 2000);
         return true;
+    } else if (chance(g, 400)) {
+        make_member(g, m, op);
+        return true;
     } else if (!chance(g, 1500)) {
         return false;
     }
@@ -248,6 +269,112 @@ static bool make_other_op(struct generator *g, struct model *m, struct store_op 
 }
 
 /* ---- Commands ------------------------------------------------------------------------------------------------------------ */
+
+/* ---- Conditions ---------------------------------------------------------------------------------------------------------- */
+
+/* The path of an inode, or of a name that is not there. */
+static struct store_bytes some_path(struct generator *g, struct model *m, uint64_t ino, char path[64])
+{
+    char text[64];
+    int depth = 0;
+
+    path[0] = 0;
+    for (const struct model_inode *in = model_find(m, ino); in->now.live && in->ino != ROOT && depth < 4; depth++) {
+        snprintf(text, sizeof text, "%s%s%.40s", in->now.name, path[0] ? "/" : "", path);
+        snprintf(path, 64, "%s", text);
+        in = model_find(m, in->now.parent);
+    }
+    if (chance(g, 6))
+        strncat(path, "x", 63 - strlen(path));
+    return (struct store_bytes){path, strlen(path)};
+}
+
+/* Holds, as often as not. */
+static void make_condition(struct generator *g, struct model *m, struct store_condition *c, char path[64])
+{
+    uint64_t ino = some_inode(g, m);
+    const struct model_inode *in = model_find(m, ino);
+
+    *c = (struct store_condition){.kind = (enum store_condition_kind)(1 + generate_random(g, STORE_IF_CONTENT)), .ino = ino,
+                                  .number = m->rev - (int64_t)generate_random(g, 100), .compare = (enum store_compare)generate_random(g, 4)};
+    if (c->kind == STORE_IF_BOUND && ino == ROOT) {
+        c->kind = STORE_IF_UNCHANGED; /* it has no name */
+    } else if (c->kind == STORE_IF_BOUND) {
+        c->parent = in->now.parent;
+        snprintf(path, 64, "%s", in->now.name);
+        c->name = (struct store_bytes){path, strlen(path)};
+        if (chance(g, 10))
+            c->ino = 0;
+    } else if (c->kind == STORE_IF_LIST) {
+        c->ino = chance(g, 3) ? ino : some_dir(g, m);
+        c->number = m->rev - (int64_t)generate_random(g, 8);
+    } else if (c->kind >= STORE_IF_EXISTS) {
+        c->name = some_path(g, m, ino, path);
+        if (c->kind == STORE_IF_VERSION)
+            c->number = (int64_t)generate_random(g, 3);
+        if (c->kind == STORE_IF_CONTENT && in->now.content)
+            c->bytes = (struct store_bytes){in->now.content->data, in->now.content->len};
+    }
+}
+
+static size_t make_conditions(struct generator *g, struct model *m)
+{
+    size_t n = 1 + generate_random(g, GEN_CONDITIONS);
+
+    for (size_t i = 0; i < n; i++)
+        make_condition(g, m, &g->body->conditions[i], g->body->path[i]);
+    return n;
+}
+
+/* ---- Staged transactions ------------------------------------------------------------------------------------------------- */
+
+static void stage_part(struct generator *g, struct model *m, struct store_op *op)
+{
+    struct generator_body *body = calloc(1, sizeof *body);
+
+    if (!body)
+        abort();
+    body->next = g->parts;
+    g->parts = g->body = body;
+    body->cmd = (struct store_command){.comm = "", .ops = body->ops, .n_ops = 1 + generate_random(g, GEN_OPS), .conditions = body->conditions};
+    for (size_t i = 0; i < body->cmd.n_ops; i++)
+        make_tree_op(g, m, &body->ops[i], (int)i);
+    if (chance(g, 4))
+        body->cmd.n_conditions = make_conditions(g, m);
+    g->body = &g->one;
+    buf_clear(&g->encoded);
+    if (store_command_encode(&body->cmd, &g->encoded))
+        abort();
+    g->part = &body->cmd;
+    op->bytes = (struct store_bytes){g->encoded.data, g->encoded.len};
+}
+
+/* The next step of the session's staged transaction; false: there is none. */
+static bool make_staged(struct generator *g, struct model *m, int which, struct store_op *op)
+{
+    if (!g->stage_id[which] && chance(g, 60)) {
+        g->stage_id[which] = g->next_stage++;
+        g->staged[which] = 0;
+        g->to_stage[which] = 1 + (int)generate_random(g, MODEL_PARTS_MAX - 1);
+    }
+    if (!g->stage_id[which] || chance(g, 3))
+        return false;
+    *op = (struct store_op){.kind = STORE_OP_STAGE, .ino = g->stage_id[which], .rev = g->staged[which]};
+    if (chance(g, 100)) /* it is given up; the next one takes its place */
+        g->stage_id[which] = 0;
+    if (chance(g, 50))
+        op->rev++;
+    if (g->staged[which] < g->to_stage[which]) {
+        stage_part(g, m, op);
+        g->staged[which]++;
+    } else {
+        op->kind = STORE_OP_STAGED;
+        g->stage_id[which] = 0;
+    }
+    return true;
+}
+
+/* ---- Sending ------------------------------------------------------------------------------------------------------------- */
 
 /* Sent before, or late, or from nowhere: nothing of it may take effect. */
 static void make_stray(struct generator *g, int which)
@@ -265,19 +392,20 @@ const struct store_command *generate(struct generator *g, struct model *m)
     size_t n = chance(g, 8) ? 1 + generate_random(g, GEN_OPS) : 1;
 
     g->count++;
+    g->part = NULL;
     g->time_ns += (int64_t)generate_random(g, 40000000);
-    g->cmd = (struct store_command){.member = (uint32_t)which + 1, .time_ns = g->time_ns - 5, .uid = (uint32_t)generate_random(g, 4),
-                                    .pid = (int32_t)generate_random(g, 30000), .comm = "model", .ops = g->ops, .n_ops = n};
+    g->cmd = (struct store_command){.member = g->member[which], .time_ns = g->time_ns - 5, .uid = (uint32_t)generate_random(g, 4),
+                                    .pid = (int32_t)generate_random(g, 30000), .comm = "model", .ops = g->body->ops, .n_ops = n};
     for (int i = 0; i < 3; i++)
         if (!g->sessions[i]) {
-            g->ops[0] = (struct store_op){.kind = STORE_OP_SESSION};
+            g->body->ops[0] = (struct store_op){.kind = STORE_OP_SESSION};
             g->cmd.n_ops = 1;
-            g->cmd.member = (uint32_t)i + 1;
+            g->cmd.member = g->member[i];
             g->cmd.seq = ++g->nonce;
             return &g->cmd;
         }
     if (chance(g, 2000)) { /* one of the last ones again: the newest of its member is repeated, others come too late */
-        g->ops[0] = (struct store_op){.kind = STORE_OP_SESSION};
+        g->body->ops[0] = (struct store_op){.kind = STORE_OP_SESSION};
         g->cmd.n_ops = 1;
         g->cmd.seq = g->nonce > 3 ? g->nonce - generate_random(g, 3) : g->nonce;
         if (chance(g, 20) && m->n_sessions < MODEL_SESSIONS_MAX - 4)
@@ -286,13 +414,21 @@ const struct store_command *generate(struct generator *g, struct model *m)
     }
     g->cmd.session = g->sessions[which];
     if (chance(g, 20000) && m->n_sessions < MODEL_SESSIONS_MAX - 4) {
-        g->ops[0] = (struct store_op){.kind = STORE_OP_SESSION_END, .ino = g->sessions[generate_random(g, 3)]};
+        g->body->ops[0] = (struct store_op){.kind = STORE_OP_SESSION_END, .ino = g->sessions[generate_random(g, 3)]};
         g->cmd.n_ops = 1;
-    } else if (make_other_op(g, m, &g->ops[0])) {
+    } else if (make_other_op(g, m, &g->body->ops[0])) {
         g->cmd.n_ops = 1;
+    } else if (make_staged(g, m, which, &g->body->ops[0])) {
+        g->cmd.n_ops = 1;
+        g->cmd.cause = "txn";
     } else {
         for (size_t i = 0; i < n; i++)
-            make_tree_op(g, m, &g->ops[i], (int)i);
+            make_tree_op(g, m, &g->body->ops[i], (int)i);
+        if (chance(g, 8)) {
+            g->cmd.conditions = g->body->conditions;
+            g->cmd.n_conditions = make_conditions(g, m);
+            g->cmd.cause = "expired x";
+        }
         if (chance(g, 30)) {
             make_stray(g, which);
             return &g->cmd;
@@ -312,14 +448,17 @@ void generate_learn(struct generator *g, const struct store_command *cmd, const 
 
     if (r->err || r->kept || cmd->n_ops != 1)
         return;
-    if (op->kind == STORE_OP_SESSION) {
-        g->sessions[cmd->member - 1] = r->ino;
-        g->last_seq[cmd->member - 1] = g->acked[cmd->member - 1] = 0;
-    } else if (op->kind == STORE_OP_SESSION_END) {
-        for (int i = 0; i < 3; i++)
-            if (g->sessions[i] == op->ino)
-                g->sessions[i] = 0;
-    } else if (op->kind == STORE_OP_RESERVE) {
+    for (int i = 0; i < 3; i++)
+        if (op->kind == STORE_OP_SESSION && cmd->member == g->member[i]) {
+            g->sessions[i] = r->ino;
+            g->last_seq[i] = g->acked[i] = g->stage_id[i] = 0;
+        } else if (op->kind == STORE_OP_SESSION_END && g->sessions[i] == op->ino) {
+            g->sessions[i] = g->stage_id[i] = 0;
+        } else if (op->kind == STORE_OP_MEMBER && op->flags == STORE_MEMBER_REMOVE && g->member[i] == op->ino) {
+            g->sessions[i] = g->stage_id[i] = 0;
+            g->member[i] += 1000000;
+        }
+    if (op->kind == STORE_OP_RESERVE) {
         g->next_n = r->ino;
         g->end_n = r->ino + STORE_INO_BLOCK;
     }

@@ -4,12 +4,24 @@
 
 #include "tests/model/model.h"
 
-enum { GEN_OPS = 4, GEN_EDITS = 3, GEN_DATA = 1 << 17 };
+enum { GEN_OPS = 4, GEN_EDITS = 3, GEN_CONDITIONS = 3, GEN_DATA = 1 << 17 };
+
+struct generator_body { /* what a command points to */
+    struct generator_body *next; /* of those that live on: parts of staged transactions */
+    struct store_command cmd;    /* of such a part */
+    struct store_op ops[GEN_OPS];
+    struct store_edit edits[GEN_OPS][GEN_EDITS];
+    struct store_xattr xattr;
+    struct store_condition conditions[GEN_CONDITIONS];
+    char text[GEN_OPS][3][32];
+    char path[GEN_CONDITIONS][64];
+};
 
 struct generator {
     uint64_t rng;
     int64_t time_ns;
     uint64_t next_n, end_n;        /* reserved inode numbers not used yet */
+    uint32_t member[3];            /* whose commands these are; another one when that was removed */
     uint64_t sessions[3];          /* in use; 0: to be made */
     uint64_t last_seq[3];          /* sent in them */
     uint64_t acked[3];
@@ -18,10 +30,12 @@ struct generator {
     int count;                     /* commands so far */
 
     struct store_command cmd;      /* the newest; points to what follows */
-    struct store_op ops[GEN_OPS];
-    struct store_edit edits[GEN_OPS][GEN_EDITS];
-    struct store_xattr xattr;
-    char text[GEN_OPS][3][32];
+    struct generator_body one, *body, *parts; /* of the newest command; where to put the next; those that live on */
+    uint64_t stage_id[3];          /* transactions being staged; 0: none */
+    int staged[3], to_stage[3];    /* parts sent, parts in all */
+    uint64_t next_stage;
+    struct buf encoded;            /* the newest part */
+    const struct store_command *part; /* the same, not encoded; NULL: the newest command is no part */
     uint8_t data[GEN_DATA];
 };
 

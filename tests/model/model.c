@@ -148,7 +148,7 @@ static void add_event(struct model *m, struct step *t, int op, const struct mode
     TOUCH(m, m->n_events);
     GROW(m->events, m->n_events, m->cap_events);
     e = &m->events[m->n_events++];
-    *e = (struct model_event){.rev = t->rev, .op = op, .ino = in->ino, .parent = in->now.parent};
+    *e = (struct model_event){.rev = t->rev, .op = op, .ino = in->ino, .parent = in->now.parent, .cause = t->cmd->cause ? t->cmd->cause : ""};
     strcpy(e->name, in->now.name);
     if (op == STORE_EV_RENAME) {
         e->old_parent = was->parent;
@@ -210,7 +210,9 @@ static void touch_dir(struct model *m, struct step *t, uint64_t ino)
     struct model_inode *dir = model_find(m, ino);
 
     TOUCH(m, dir->now);
+    TOUCH(m, dir->listed);
     dir->now.mtime = dir->now.ctime = t->cmd->time_ns;
+    dir->listed = t->rev;
 }
 
 static struct model_inode *add_inode(struct model *m, uint64_t ino)
@@ -246,6 +248,7 @@ void model_init(struct model *m, int64_t time_ns, uint32_t uid, uint32_t gid)
     s.content = model_bytes("", 0);
     m->rev = 1;
     m->next_ino = 1;
+    m->next_member = 1;
     m->quota = INT64_C(2) << 30;
     m->max_value = 1 << 20;
     set_state(m, &t, add_inode(m, ROOT), s, STORE_EV_MKDIR);
@@ -678,7 +681,12 @@ static struct model_session *session_of(struct model *m, uint32_t member)
 static int do_session(struct model *m, const struct store_command *cmd, uint64_t index, uint64_t *ino)
 {
     struct model_session *older = session_of(m, cmd->member);
+    bool there = false;
 
+    for (int i = 0; i < m->n_members; i++)
+        there = there || m->members[i].id == cmd->member;
+    if (!there && cmd->member < m->next_member)
+        return QE_STALE;
     if (older)
         older->ended = true;
     m->sessions[m->n_sessions++] = (struct model_session){.id = index, .member = cmd->member, .nonce = cmd->seq};
@@ -694,6 +702,83 @@ static int do_session_end(struct model *m, const struct store_op *op, uint64_t *
         return QE_NOENT;
     s->ended = true;
     *ino = op->ino;
+    return 0;
+}
+
+/* Addresses of the generator are right, or "bad". */
+static int add_member(struct model *m, const struct store_op *op, uint64_t *ino)
+{
+    struct model_member *add = &m->members[m->n_members];
+    int voters = 0;
+
+    for (int i = 0; i < m->n_members; i++) {
+        voters += m->members[i].role == STORE_MEMBER_VOTER;
+        if (m->members[i].nonce == op->new_ino) {
+            *ino = m->members[i].id;
+            return 0;
+        }
+    }
+    if (m->n_members == STORE_MEMBERS_MAX)
+        return QE_NOSPC;
+    *add = (struct model_member){.id = (uint32_t)m->next_member++, .role = voters < STORE_VOTERS_MAX ? op->mode : STORE_MEMBER_STANDBY,
+                                 .nonce = op->new_ino};
+    text_of(op->name, add->address);
+    m->n_members++;
+    *ino = add->id;
+    return 0;
+}
+
+static int remove_member(struct model *m, int at)
+{
+    if (m->n_members == 1)
+        return QE_BUSY;
+    for (int i = 0; i < m->n_sessions; i++)
+        m->sessions[i].ended |= m->sessions[i].member == m->members[at].id;
+    memmove(&m->members[at], &m->members[at + 1], (size_t)(m->n_members - at - 1) * sizeof *m->members);
+    m->n_members--;
+    return 0;
+}
+
+static int do_member(struct model *m, const struct store_op *op, uint64_t *ino)
+{
+    bool add = op->flags == STORE_MEMBER_ADD, names = add || op->flags == STORE_MEMBER_ADDRESS;
+    int at = 0, voters = 0, err = 0;
+    char text[MODEL_NAME_SIZE];
+
+    text_of(op->name, text);
+    while (!add && at < m->n_members && m->members[at].id != op->ino)
+        at++;
+    if (!add && at == m->n_members)
+        return QE_NOENT;
+    if (names && !strcmp(text, "bad"))
+        return QE_INVAL;
+    for (int i = 0; i < m->n_members; i++)
+        voters += m->members[i].role == STORE_MEMBER_VOTER && i != at;
+    if (add)
+        return add_member(m, op, ino);
+    if (op->flags == STORE_MEMBER_ADDRESS)
+        strcpy(m->members[at].address, text);
+    else if (op->flags == STORE_MEMBER_REMOVE)
+        err = remove_member(m, at);
+    else if (op->mode == STORE_MEMBER_VOTER && voters >= STORE_VOTERS_MAX)
+        err = QE_NOSPC;
+    else
+        m->members[at].role = op->mode;
+    if (!err)
+        *ino = op->ino;
+    return err;
+}
+
+static int do_stage(struct model *m, struct step *t, const struct store_op *op, const struct store_command *part)
+{
+    struct model_session *s = find_session(m, t->cmd->session);
+
+    if (op->rev > 0 && (op->ino != s->stage_id || op->rev != s->n_parts))
+        return QE_STALE;
+    if (op->rev == 0)
+        s->n_parts = 0;
+    s->stage_id = op->ino;
+    s->parts[s->n_parts++] = part;
     return 0;
 }
 
@@ -714,12 +799,121 @@ static int do_op(struct model *m, struct step *t, uint64_t index, const struct s
     case STORE_OP_COMPACT: return do_compact(m, op);
     case STORE_OP_SESSION: return do_session(m, t->cmd, index, ino);
     case STORE_OP_SESSION_END: return do_session_end(m, op, ino);
+    case STORE_OP_MEMBER: return do_member(m, op, ino);
     case STORE_OP_RESERVE:
         *ino = (uint64_t)m->next_ino;
         m->next_ino += STORE_INO_BLOCK;
         return 0;
+    case STORE_OP_STAGE:
+    case STORE_OP_STAGED: break; /* elsewhere */
     }
     return QE_INVAL;
+}
+
+/* ---- Conditions ---------------------------------------------------------------------------------------------------------- */
+
+static uint64_t walk(struct model *m, struct store_bytes path)
+{
+    char text[128], *rest = text, *name;
+    uint64_t ino = ROOT;
+
+    snprintf(text, sizeof text, "%.*s", (int)path.len, (const char *)path.data);
+    while (ino && (name = strsep(&rest, "/")))
+        if (*name)
+            ino = model_lookup(m, m->rev, ino, name);
+    return ino;
+}
+
+static bool compared(int64_t value, const struct store_condition *c)
+{
+    return c->compare == STORE_EQ ? value == c->number : c->compare == STORE_NE ? value != c->number : c->compare == STORE_LT ? value < c->number : value > c->number;
+}
+
+static bool holds(struct model *m, const struct store_condition *c)
+{
+    bool by_path = c->kind >= STORE_IF_EXISTS;
+    uint64_t ino = by_path ? walk(m, c->name) : c->ino;
+    const struct model_inode *in = model_find(m, ino);
+    const struct model_state *s = in && in->now.live ? &in->now : NULL;
+    char name[MODEL_NAME_SIZE];
+
+    switch (c->kind) {
+    case STORE_IF_BOUND: text_of(c->name, name); return model_lookup(m, m->rev, c->parent, name) == c->ino;
+    case STORE_IF_UNCHANGED: return s && in->old[in->n_old - 1].rev <= c->number;
+    case STORE_IF_LIST: return s && in->listed <= c->number;
+    case STORE_IF_EXISTS: return ino != 0;
+    case STORE_IF_ABSENT: return ino == 0;
+    case STORE_IF_VERSION: return compared(s ? s->version : 0, c);
+    case STORE_IF_CREATE_REV: return compared(s ? s->create_rev : 0, c);
+    case STORE_IF_MOD_REV: return compared(s ? in->old[in->n_old - 1].rev : 0, c);
+    case STORE_IF_CONTENT:
+        return s && store_ino_kind(ino) == STORE_FILE && s->content->len == c->bytes.len && !memcmp(s->content->data, c->bytes.data, c->bytes.len);
+    }
+    return false;
+}
+
+static int check_conditions(struct model *m, const struct store_command *cmd, uint64_t *at)
+{
+    for (size_t i = 0; i < cmd->n_conditions; i++) {
+        ++*at;
+        if (!holds(m, &cmd->conditions[i]))
+            return QE_CANCELED;
+    }
+    return 0;
+}
+
+static int do_ops(struct model *m, struct step *t, uint64_t index, const struct store_command *cmd, uint64_t *ino, uint64_t *at)
+{
+    int err = 0;
+
+    for (size_t i = 0; i < cmd->n_ops && !err; i++) {
+        ++*at;
+        err = do_op(m, t, index, &cmd->ops[i], ino);
+    }
+    return err;
+}
+
+static int do_staged(struct model *m, struct step *t, uint64_t index, const struct store_op *op, uint64_t *ino, uint64_t *at)
+{
+    struct model_session *s = find_session(m, t->cmd->session);
+    int err = 0;
+
+    if (s->stage_id != op->ino || s->n_parts == 0 || op->rev != s->n_parts)
+        err = QE_STALE;
+    for (int i = 0; !err && i < s->n_parts; i++)
+        err = check_conditions(m, s->parts[i], at);
+    if (!err)
+        *at = 0;
+    for (int i = 0; !err && i < s->n_parts; i++)
+        err = do_ops(m, t, index, s->parts[i], ino, at);
+    if (s->stage_id == op->ino) {
+        s->stage_id = 0;
+        s->n_parts = 0;
+    }
+    return err;
+}
+
+static int do_command(struct model *m, struct step *t, uint64_t index, const struct store_command *part, uint64_t *ino)
+{
+    const struct store_command *cmd = t->cmd;
+    bool many = cmd->n_ops > 1 || cmd->n_conditions || cmd->ops[0].kind == STORE_OP_STAGED;
+    uint64_t at = 0;
+    int err;
+
+    if (cmd->ops[0].kind == STORE_OP_STAGE)
+        return do_stage(m, t, &cmd->ops[0], part);
+    if (cmd->ops[0].kind == STORE_OP_STAGED) {
+        err = do_staged(m, t, index, &cmd->ops[0], ino, &at);
+    } else {
+        err = check_conditions(m, cmd, &at);
+        if (!err)
+            at = 0;
+        if (!err)
+            err = do_ops(m, t, index, cmd, ino, &at);
+    }
+    if (err)
+        *ino = many ? at : 0; /* which one failed */
+    return err;
 }
 
 /* ---- Commands ------------------------------------------------------------------------------------------------------------ */
@@ -766,7 +960,7 @@ static void keep(struct model *m, const struct store_command *cmd, const struct 
         s->acked = cmd->acked < cmd->seq ? cmd->acked : cmd->seq - 1;
 }
 
-struct store_result model_apply(struct model *m, uint64_t index, const struct store_command *cmd)
+struct store_result model_apply(struct model *m, uint64_t index, const struct store_command *cmd, const struct store_command *part)
 {
     struct store_result r = {.session = cmd->session, .seq = cmd->seq, .rev = m->rev};
     struct step t = {cmd, m->rev + 1, false};
@@ -775,17 +969,14 @@ struct store_result model_apply(struct model *m, uint64_t index, const struct st
     if (answered(m, cmd, &r))
         return r;
     m->n_undo = 0;
-    for (size_t i = 0; i < cmd->n_ops && !r.err; i++)
-        r.err = do_op(m, &t, index, &cmd->ops[i], &ino);
+    r.err = do_command(m, &t, index, part, &ino);
     if (r.err) {
         undo_all(m);
-    } else {
-        if (t.changed) {
-            m->rev = t.rev;
-            note_hist(m);
-        }
-        r.ino = ino;
+    } else if (t.changed) {
+        m->rev = t.rev;
+        note_hist(m);
     }
+    r.ino = ino;
     r.rev = m->rev;
     keep(m, cmd, &r);
     return r;

@@ -9,7 +9,7 @@
 
 #include "store/store.h"
 
-enum { MODEL_NAME_SIZE = 16, MODEL_XATTRS = 4, MODEL_XATTR_SIZE = 64, MODEL_INODES_MAX = 8000000, MODEL_SESSIONS_MAX = 64 };
+enum { MODEL_NAME_SIZE = 16, MODEL_XATTRS = 4, MODEL_XATTR_SIZE = 64, MODEL_INODES_MAX = 8000000, MODEL_SESSIONS_MAX = 64, MODEL_PARTS_MAX = 8 };
 
 struct model_bytes { /* immutable, shared, never freed */
     size_t len;
@@ -46,6 +46,7 @@ struct model_inode {
     uint64_t ino;
     struct model_binding **bindings; /* directories: all there ever were, in order of their beginning */
     int n_bindings, cap_bindings;
+    int64_t listed;                  /* revision at which they last changed */
     struct model_state now;   /* directories: times move without a version */
     struct model_state *old;  /* all versions, oldest first; the newest is like `now` */
     int n_old, cap_old;
@@ -56,6 +57,7 @@ struct model_event {
     int op;
     uint64_t ino, parent, old_parent;
     char name[MODEL_NAME_SIZE], old_name[MODEL_NAME_SIZE];
+    const char *cause; /* "": none */
 };
 
 struct model_kept {
@@ -68,8 +70,17 @@ struct model_session {
     uint32_t member;
     bool ended;
     uint64_t last_seq, acked;
+    uint64_t stage_id;        /* transaction that is being staged; 0: none */
+    int n_parts;              /* of it */
+    const struct store_command *parts[MODEL_PARTS_MAX];
     struct model_kept *kept; /* all there ever were */
     int n_kept, cap_kept;
+};
+
+struct model_member {
+    uint32_t id, role;
+    uint64_t nonce;
+    char address[MODEL_NAME_SIZE];
 };
 
 struct model {
@@ -81,6 +92,9 @@ struct model {
     int n_events, cap_events;
     struct model_session sessions[MODEL_SESSIONS_MAX];
     int n_sessions;
+    struct model_member members[STORE_MEMBERS_MAX];
+    int n_members;
+    int64_t next_member;
     int64_t live_bytes;
     int64_t hist_total, hist_base; /* bytes superseded ever, and up to `compacted` */
     int64_t *hist_at;              /* hist_total at each revision */
@@ -92,8 +106,9 @@ struct model {
 };
 
 void model_init(struct model *m, int64_t time_ns, uint32_t uid, uint32_t gid);
-/* The result that the command must have when it is applied as part of entry `index`. */
-struct store_result model_apply(struct model *m, uint64_t index, const struct store_command *cmd);
+/* The result that the command must have when it is applied as part of entry `index`. The model does not read encoded bytes: for
+ * STORE_OP_STAGE `part` is what was encoded, and lives on; else NULL. */
+struct store_result model_apply(struct model *m, uint64_t index, const struct store_command *cmd, const struct store_command *part);
 
 struct model_inode *model_find(struct model *m, uint64_t ino);
 /* The state at a revision; NULL when it was not there. */

@@ -12,6 +12,7 @@ teardown() { leave_test; }
 table() {
     cat <<'E'
 README 444 file
+at 555 directory
 compact 644 file
 config 555 directory
 config/election-timeout 644 file

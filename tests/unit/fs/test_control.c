@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "fs/control/at_name.h"
 #include "fs/control/tree.h"
 #include "fs/pending.h"
 
@@ -179,16 +180,39 @@ static void test_table_is_consistent(void **state)
     (void)state;
     for (n = 0; control__entry(FS_CONTROL_ROOT, n, &name); n++)
         check_entry(FS_CONTROL_ROOT, n, 1);
-    assert_int_equal(n, 10);
+    assert_int_equal(n, 11);
     assert_true(control__find(FS_CONTROL_ROOT, "leases") == 0); /* not built yet: does not exist */
     assert_true(control__find(FS_CONTROL_ROOT, "local") == fs_node(FS_VIEW_LOCAL, STORE_ROOT_INO));
     assert_null(control__view_of(fs_node((enum fs_view)999, 1)));
 }
 
+static void test_names_of_at(void **state)
+{
+    static const struct { const char *name; enum at_kind kind; int64_t value; } names[] = {
+        {"1", AT_REVISION, 1}, {"1042", AT_REVISION, 1042}, {"0", AT_REVISION, 0}, {"01", AT_NOTHING, 0}, {"-1", AT_NOTHING, 0},
+        {"1x", AT_NOTHING, 0}, {"", AT_NOTHING, 0}, {"9999999999999999999", AT_NOTHING, 0},
+        {"head-0", AT_HEAD, 0}, {"head-12", AT_HEAD, 12}, {"head-", AT_NOTHING, 0}, {"head-01", AT_NOTHING, 0}, {"head", AT_NOTHING, 0},
+        {"1970-01-01T00:00:00Z", AT_TIME, 0}, {"2001-09-09T01:46:40Z", AT_TIME, INT64_C(1000000000000000000)},
+        {"2001-09-09T01:46:40.25Z", AT_TIME, INT64_C(1000000000250000000)}, {"2001-09-09T01:46Z", AT_TIME, INT64_C(999999960000000000)},
+        {"2001-09-09", AT_TIME, INT64_C(999993600000000000)}, {"2024-02-29", AT_TIME, INT64_C(1709164800000000000)},
+        {"2023-02-29", AT_NOTHING, 0}, {"2001-09-09T01:46:40", AT_NOTHING, 0}, {"2001-09-09T24:00Z", AT_NOTHING, 0},
+        {"2001-9-9", AT_NOTHING, 0}, {"2001-09-09T01:46:40.Z", AT_NOTHING, 0}, {"2001-09-09T01:46:40Zx", AT_NOTHING, 0}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        int64_t value = 0;
+
+        if (at_name_parse(names[i].name, &value) != names[i].kind)
+            fail_msg("%s is taken for something else", names[i].name);
+        if (names[i].kind != AT_NOTHING)
+            assert_true(value == names[i].value);
+    }
+}
+
 static void test_unknown_nodes_are_refused(void **state)
 {
     struct control_ref ref;
-    const uint64_t numbers[] = {0, 12, 1000, 2 << 16 | 1, 4 << 16 | 999, 5000 << 16 | 1, UINT64_C(1) << 40};
+    const uint64_t numbers[] = {0, 13, 1000, 2 << 16 | 1, 5 << 16 | 999, 5000 << 16 | 1, UINT64_C(1) << 40};
 
     (void)state;
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
@@ -289,7 +313,7 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup(test_##name, setup)
     const struct CMUnitTest tests[] = {
-        TEST(table_is_consistent), TEST(unknown_nodes_are_refused), TEST(config_write), TEST(lines_are_one_command), TEST(compacting_again_does_nothing),
+        TEST(table_is_consistent), TEST(names_of_at), TEST(unknown_nodes_are_refused), TEST(config_write), TEST(lines_are_one_command), TEST(compacting_again_does_nothing),
         TEST(bad_values), TEST(all_or_nothing), TEST(read_only_rows), TEST(long_writes), TEST(without_quorum),
     };
 

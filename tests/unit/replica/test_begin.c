@@ -188,6 +188,25 @@ static void sole_member_has_the_address_it_listens_at(void **state)
     assert_string_equal(address, "127.0.0.1:7001");
 }
 
+/* What applying changes, the copy in memory has when the result is told. */
+static void table_of_members_follows_the_store(void **state)
+{
+    struct store_op op = {.kind = STORE_OP_MEMBER, .flags = STORE_MEMBER_ADD, .name = {"b:1", 3}, .mode = STORE_MEMBER_VOTER, .new_ino = 9};
+    char address[STORE_ADDRESS_MAX + 1];
+    uint64_t id;
+
+    (void)state;
+    member_up(&m);
+    assert_int_equal(replica_member_address(m.r, 2, address, sizeof address), QE_NOENT);
+    assert_int_equal(member_do(&m, &op, NULL, &id), 0);
+    assert_int_equal(id, 2);
+    assert_int_equal(replica_member_address(m.r, 2, address, sizeof address), 0);
+    assert_string_equal(address, "b:1");
+    op = (struct store_op){.kind = STORE_OP_MEMBER, .flags = STORE_MEMBER_REMOVE, .ino = 2};
+    assert_int_equal(member_do(&m, &op, NULL, NULL), 0);
+    assert_int_equal(replica_member_address(m.r, 2, address, sizeof address), QE_NOENT);
+}
+
 /* ---- Failure ------------------------------------------------------------------------------------------------------------- */
 
 static void bad_lists_are_refused(void **state)
@@ -215,6 +234,7 @@ int main(int argc, char **argv)
         TEST(any_difference_makes_another_cluster),
         TEST(table_of_members_is_loaded),
         TEST(sole_member_has_the_address_it_listens_at),
+        TEST(table_of_members_follows_the_store),
         TEST(bad_lists_are_refused),
     };
 

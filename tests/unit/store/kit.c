@@ -163,7 +163,7 @@ uint64_t kit_ino(struct kit *k, enum store_kind kind)
 struct store_command kit_command(struct kit *k, const struct store_op *ops, size_t n)
 {
     k->time_ns += 1000000;
-    return (struct store_command){.session = k->session, .seq = ++k->seq, .acked = k->acked, .member = 3, .time_ns = k->time_ns, .uid = k->uid,
+    return (struct store_command){.session = k->session, .seq = ++k->seq, .acked = k->acked, .member = KIT_MEMBER, .time_ns = k->time_ns, .uid = k->uid,
                                   .gid = k->gid, .pid = 4711, .comm = "test", .ops = ops, .n_ops = n};
 }
 
@@ -187,11 +187,18 @@ static void on_changed(void *data, const struct store_change *c, size_t n)
     k->n_changes = n;
 }
 
+static void on_members(void *data)
+{
+    struct kit *k = data;
+
+    k->n_members_changed++;
+}
+
 int kit_apply(struct kit *k, const struct store_command *cmds, size_t n)
 {
     struct store_bytes *list = calloc(n + 1, sizeof *list);
     struct buf *bufs = calloc(n + 1, sizeof *bufs), entry = {0};
-    struct store_sink sink = {k, on_result, on_changed};
+    struct store_sink sink = {k, on_result, on_changed, on_members};
     struct store_entry e;
     int err;
 

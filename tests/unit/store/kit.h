@@ -6,6 +6,8 @@
 
 #include "store/store.h"
 
+enum { KIT_MEMBER = 3 }; /* whose commands they are */
+
 struct kit {
     char dir[64];             /* removed by kit_fini */
     struct store *s;          /* NULL while closed */
@@ -22,6 +24,7 @@ struct kit {
     size_t n_changes;
     struct store_change changes[64]; /* of the newest batch; names are copied to `names` */
     char names[64][2][256];
+    int n_members_changed;    /* how often the table of members was said to have changed */
     const char *settings[8][2]; /* for kit_init_with */
     size_t n_settings;
 };

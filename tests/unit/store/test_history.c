@@ -62,6 +62,34 @@ static void every_revision_can_be_read_as_it_was(void **state)
     }
 }
 
+/* The kit's clock goes on by a millisecond a command. */
+static void a_time_is_the_newest_revision_of_then(void **state)
+{
+    struct kit *k = *state;
+    int64_t rev, first, last, t;
+
+    put(k, "f", "1");
+    first = k->time_ns;
+    for (int i = 0; i < 50; i++)
+        put(k, "f", "2");
+    last = k->res.rev;
+    t = k->time_ns;
+    k->time_ns += INT64_C(3600000000000);
+    assert_int_equal(store_rev_at(k->r, t + 1, &rev), 0); /* nothing after it yet */
+    assert_int_equal(rev, last);
+    put(k, "f", "3");
+    for (int64_t after = 0; after < INT64_C(3600000000000); after += INT64_C(600000000000)) {
+        assert_int_equal(store_rev_at(k->r, t + after, &rev), 0);
+        assert_int_equal(rev, last); /* also in the middle of the pause */
+    }
+    assert_int_equal(store_rev_at(k->r, k->time_ns, &rev), 0);
+    assert_int_equal(rev, last + 1);
+    assert_int_equal(store_rev_at(k->r, first - INT64_C(1000000000000000), &rev), QE_STALE); /* before the tree */
+    compact(k, last + 1);
+    assert_int_equal(store_rev_at(k->r, t + 1, &rev), QE_STALE);
+    assert_int_equal(store_rev_at(k->r, k->time_ns, &rev), 0);
+}
+
 static void a_deleted_file_is_there_before_and_not_after(void **state)
 {
     struct kit *k = *state;
@@ -326,6 +354,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         KIT_TEST(every_revision_can_be_read_as_it_was),
+        KIT_TEST(a_time_is_the_newest_revision_of_then),
         KIT_TEST(a_deleted_file_is_there_before_and_not_after),
         KIT_TEST(a_transaction_of_a_reader_sees_one_revision),
         KIT_TEST(events_tell_every_change_in_order),

@@ -301,9 +301,12 @@ static void check_finds_damage_and_names_it(void **state)
     assert_found("UPDATE setting SET value = '3X' WHERE name = 'quota'", "setting \"quota\"");
     assert_found("DELETE FROM setting WHERE name = 'retain'", "settings");
     assert_found("DELETE FROM time", "time table is empty");
+    assert_found("INSERT INTO stage VALUES(555, 0, 1, 0, x'00')", "no session");
+    assert_found("INSERT INTO stage SELECT id, 1, 1, 0, x'00' FROM session", "lacks a part");
+    assert_found("INSERT INTO stage SELECT id, 0, 1, 0, x'00' FROM session", "is not what was written");
     assert_found("INSERT INTO lease VALUES(1, 'x', 0, 1, 1)", "must be empty");
     assert_found("DROP INDEX node_name; CREATE INDEX node_name ON node(parent, name); INSERT INTO node SELECT 4000, parent, name, born, mode, uid, gid, mtime, "
-                 "ctime, size, create_rev, version, nlink, lease, seq, vseq, chash, ord, jump, jver, jj, jjver, xattr FROM node WHERE "
+                 "ctime, size, create_rev, version, nlink, entries, lease, seq, vseq, chash, ord, jump, jver, jj, jjver, xattr FROM node WHERE "
                  "name = CAST('f' AS BLOB)", "damage");
 }
 

@@ -1,0 +1,397 @@
+/* at/: the whole tree as of any revision that is retained, read-only.
+ *
+ * at/REV is a directory; at/head-N and at/TIME are symlinks to it. A node stands for an inode at a revision, or for such a symlink; the
+ * table of nodes gives each a number of its own, so that cp and diff never take two revisions of a file for one. The number is a hash
+ * of what the node stands for: it comes out the same when the kernel has forgotten the node in between.
+ *
+ * A revision never changes, so the kernel may keep everything it has been told, for ever. Only opening asks again, for the revision may
+ * have been compacted: ESTALE. */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <uthash.h>
+
+#include "fs/control/at_name.h"
+#include "fs/control/listing.h"
+#include "fs/control/tree.h"
+#include "fs/ops.h"
+#include "fs/view.h"
+#include "fs/work.h"
+#include "store/base/clock.h"
+
+static const double FOR_EVER_S = 1e8;
+enum { PAGE_NAMES = 1000 }; /* read in one transaction */
+
+struct at_key {
+    int64_t value;  /* AT_REVISION: the revision; else as at_name_parse has it */
+    uint64_t ino;   /* AT_REVISION: the inode; else the enum at_kind, which is no inode's number: those are 1 and from 4 on */
+};
+
+struct at_node {
+    struct at_key key;
+    uint64_t number;      /* hash key */
+    uint64_t nlookup;
+    UT_hash_handle hh;
+};
+
+/* ---- Nodes --------------------------------------------------------------------------------------------------------------------- */
+
+static struct at_node *nodes; /* by number; FUSE loop only */
+
+/* 46 bits that differ for different keys with near certainty; below VIEW_ROOT + 1 is nothing. */
+static uint64_t number_for(struct at_key key)
+{
+    uint64_t h = (uint64_t)key.value * UINT64_C(0x9e3779b97f4a7c15) ^ (key.ino + UINT64_C(0x632be59bd9b4e019));
+
+    h = (h ^ h >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+    h = (h ^ h >> 27) * UINT64_C(0x94d049bb133111eb);
+    return (h >> 18 & ((UINT64_C(1) << 46) - 1)) + VIEW_ROOT + 1;
+}
+
+static struct at_node *node_find(fuse_ino_t node)
+{
+    uint64_t number = fs_number_of(node);
+    struct at_node *n;
+
+    HASH_FIND(hh, nodes, &number, sizeof number, n);
+    return n;
+}
+
+/* Finds or makes. NULL: out of memory. */
+static struct at_node *node_for(struct at_key key)
+{
+    struct at_node *n = NULL;
+    uint64_t number = number_for(key);
+
+    for (;; number++) { /* the next one if another key has it */
+        HASH_FIND(hh, nodes, &number, sizeof number, n);
+        if (!n)
+            break;
+        if (n->key.value == key.value && n->key.ino == key.ino)
+            return n;
+    }
+    n = calloc(1, sizeof *n);
+    if (!n)
+        return NULL;
+    n->key = key;
+    n->number = number;
+    HASH_ADD(hh, nodes, number, sizeof n->number, n);
+    return n;
+}
+
+static void at_forget(struct fs *fs, fuse_ino_t node, uint64_t nlookup)
+{
+    struct at_node *n = node_find(node);
+
+    (void)fs;
+    if (!n)
+        return;
+    n->nlookup -= nlookup < n->nlookup ? nlookup : n->nlookup;
+    if (n->nlookup == 0) {
+        HASH_DEL(nodes, n);
+        free(n);
+    }
+}
+
+/* What the node is, if it is an inode at a revision. */
+static const struct at_node *inode_of(fuse_ino_t node)
+{
+    const struct at_node *n = node_find(node);
+
+    return n && n->key.ino != AT_HEAD && n->key.ino != AT_TIME ? n : NULL;
+}
+
+/* ---- Names --------------------------------------------------------------------------------------------------------------------- */
+
+static void reply_node(fuse_req_t req, struct at_key key, const struct store_attr *attr, const struct stat *st)
+{
+    struct fuse_entry_param e = {.entry_timeout = attr ? FOR_EVER_S : 0, .attr_timeout = attr ? FOR_EVER_S : 0};
+    struct at_node *n = node_for(key);
+
+    if (!n) {
+        fuse_reply_err(req, ENOMEM);
+        return;
+    }
+    e.ino = fs_node(FS_VIEW_AT, n->number);
+    if (attr)
+        view_stat(attr, e.ino, &e.attr);
+    else
+        e.attr = *st;
+    e.attr.st_ino = e.ino;
+    n->nlookup++;
+    if (fuse_reply_entry(req, &e) == -ENOENT) /* the caller is gone: no FORGET will come */
+        at_forget(fs_of(req), e.ino, 1);
+}
+
+/* The revision that head-N or a time stands for now. */
+static int link_target(struct fs *fs, enum at_kind kind, int64_t value, int64_t *rev)
+{
+    struct store_glance g;
+    int err = 0;
+
+    if (kind == AT_TIME && value > clock_realtime_ns())
+        return QE_RANGE;
+    if (kind == AT_TIME)
+        err = store_rev_at(fs->reader, value, rev);
+    replica_glance(fs->replica, &g);
+    if (kind == AT_HEAD)
+        *rev = g.rev - value;
+    return err ? err : *rev < 1 ? QE_NOENT : *rev < g.compacted ? QE_STALE : 0;
+}
+
+static void lookup_link(fuse_req_t req, enum at_kind kind, int64_t value)
+{
+    struct fs *fs = fs_of(req);
+    struct fuse_entry_param e;
+    int64_t rev;
+    int err = link_target(fs, kind, value, &rev);
+
+    if (err) {
+        fuse_reply_err(req, fs_errno(err));
+        return;
+    }
+    control__entry_of(fs, 0, S_IFLNK | 0777, &e);
+    e.attr.st_size = snprintf(NULL, 0, "%" PRId64, rev);
+    reply_node(req, (struct at_key){value, kind}, NULL, &e.attr);
+}
+
+static void lookup_root(fuse_req_t req, int64_t rev)
+{
+    struct store_attr a;
+    int err = rev < 1 ? QE_NOENT : store_getattr(fs_of(req)->reader, rev, STORE_ROOT_INO, &a);
+
+    if (err)
+        fuse_reply_err(req, fs_errno(err));
+    else
+        reply_node(req, (struct at_key){rev, STORE_ROOT_INO}, &a, NULL);
+}
+
+static void at_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    const struct at_node *dir = inode_of(parent);
+    struct fuse_entry_param e;
+    struct store_attr a;
+    int64_t value = 0;
+    enum at_kind kind;
+    int err;
+
+    if (!name) {
+        control__entry_of(fs_of(req), parent, S_IFDIR | 0555, &e);
+        fuse_reply_entry(req, &e);
+    } else if (dir) {
+        err = strlen(name) > STORE_NAME_MAX ? QE_NAMETOOLONG : store_lookup(fs_of(req)->reader, dir->key.value, dir->key.ino, name, strlen(name), &a);
+        if (err == QE_NOENT) { /* for ever: the kernel keeps that, too */
+            e = (struct fuse_entry_param){.entry_timeout = FOR_EVER_S};
+            fuse_reply_entry(req, &e);
+        } else if (err) {
+            fuse_reply_err(req, fs_errno(err));
+        } else {
+            reply_node(req, (struct at_key){dir->key.value, a.ino}, &a, NULL);
+        }
+    } else if (fs_number_of(parent) != VIEW_ROOT) {
+        fuse_reply_err(req, ENOENT);
+    } else if ((kind = at_name_parse(name, &value)) == AT_NOTHING) {
+        fuse_reply_err(req, ENOENT);
+    } else if (kind == AT_REVISION) {
+        lookup_root(req, value);
+    } else {
+        lookup_link(req, kind, value);
+    }
+}
+
+/* ---- Attributes ---------------------------------------------------------------------------------------------------------------- */
+
+static void at_getattr(fuse_req_t req, fuse_ino_t node)
+{
+    struct fs *fs = fs_of(req);
+    const struct at_node *n = node_find(node);
+    struct fuse_entry_param e;
+    struct store_attr a;
+    struct stat st;
+    int64_t rev;
+    int err;
+
+    if (fs_number_of(node) == VIEW_ROOT) {
+        control__entry_of(fs, node, S_IFDIR | 0555, &e);
+        fuse_reply_attr(req, &e.attr, e.attr_timeout);
+        return;
+    }
+    if (!n) {
+        fuse_reply_err(req, ENOENT);
+        return;
+    }
+    if (inode_of(node)) {
+        err = store_getattr(fs->reader, n->key.value, n->key.ino, &a);
+        if (!err)
+            view_stat(&a, node, &st);
+    } else {
+        err = link_target(fs, (enum at_kind)n->key.ino, n->key.value, &rev);
+        control__entry_of(fs, node, S_IFLNK | 0777, &e);
+        e.attr.st_size = err ? 0 : snprintf(NULL, 0, "%" PRId64, rev);
+        st = e.attr;
+    }
+    if (err)
+        fuse_reply_err(req, fs_errno(err));
+    else
+        fuse_reply_attr(req, &st, inode_of(node) ? FOR_EVER_S : 0);
+}
+
+static void at_readlink(fuse_req_t req, fuse_ino_t node)
+{
+    struct fs *fs = fs_of(req);
+    const struct at_node *n = node_find(node);
+    struct buf target = {0};
+    int64_t rev;
+    int err = n ? 0 : QE_INVAL;
+
+    if (!err && inode_of(node))
+        err = store_content(fs->reader, n->key.value, n->key.ino, &target, NULL);
+    else if (!err)
+        err = link_target(fs, (enum at_kind)n->key.ino, n->key.value, &rev);
+    if (!err && !inode_of(node))
+        err = buf_printf(&target, "%" PRId64, rev);
+    if (err)
+        fuse_reply_err(req, fs_errno(err));
+    else
+        fuse_reply_readlink(req, buf_cstr(&target));
+    buf_fini(&target);
+}
+
+static void at_getxattr(fuse_req_t req, fuse_ino_t node, const char *name, size_t size)
+{
+    const struct at_node *n = inode_of(node);
+
+    if (n)
+        xattrs_get_at(req, n->key.value, n->key.ino, name, size);
+    else
+        fuse_reply_err(req, ENODATA);
+}
+
+static void at_listxattr(fuse_req_t req, fuse_ino_t node, size_t size)
+{
+    const struct at_node *n = inode_of(node);
+
+    if (n)
+        xattrs_list_at(req, n->key.value, n->key.ino, size);
+    else if (size)
+        fuse_reply_buf(req, NULL, 0);
+    else
+        fuse_reply_xattr(req, 0);
+}
+
+/* ---- Files --------------------------------------------------------------------------------------------------------------------- */
+
+/* The kernel keeps the pages: they never change. */
+static void at_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
+{
+    const struct at_node *n = inode_of(node);
+    struct buf content = {0};
+    int err;
+
+    if ((fi->flags & O_ACCMODE) != O_RDONLY || fi->flags & O_TRUNC) {
+        fuse_reply_err(req, EROFS);
+        return;
+    }
+    err = n ? store_content(fs_of(req)->reader, n->key.value, n->key.ino, &content, NULL) : QE_NOENT;
+    if (err) {
+        buf_fini(&content);
+        fuse_reply_err(req, fs_errno(err));
+        return;
+    }
+    fi->keep_cache = 1;
+    control__reply_open(req, fi, &content, false);
+}
+
+/* ---- Directories --------------------------------------------------------------------------------------------------------------- */
+
+struct at_list { /* a directory that is being opened */
+    struct fuse_file_info fi;
+    struct at_key key;
+    struct listing *out; /* owned */
+    /* The worker's. */
+    size_t n;            /* names in the page */
+    char last[STORE_NAME_MAX];
+    size_t last_len;
+    int err;
+};
+
+static const mode_t types[] = {[STORE_FILE] = S_IFREG, [STORE_DIR] = S_IFDIR, [STORE_SYMLINK] = S_IFLNK, [3] = 0};
+
+static bool at_list_name(void *data, const void *name, size_t len, uint64_t ino)
+{
+    struct at_list *l = data;
+
+    l->err = listing_add(l->out, name, len, fs_node(FS_VIEW_AT, number_for((struct at_key){l->key.value, ino})), types[ino & 3]);
+    memcpy(l->last, name, len);
+    l->last_len = len;
+    return !l->err && ++l->n < PAGE_NAMES;
+}
+
+/* A worker's. */
+static int at_list_run(struct fs *fs, struct store_reader *reader, void *data)
+{
+    struct at_list *l = data;
+    int err;
+
+    do {
+        l->n = 0;
+        err = work_stopping(fs) ? QE_SHUTDOWN : store_list(reader, l->key.value, l->key.ino, l->last, l->last_len, at_list_name, l);
+    } while (!err && !l->err && l->n == PAGE_NAMES);
+    return err ? err : l->err;
+}
+
+static void at_list_settle(struct fs *fs, fuse_req_t req, int err, int64_t rev, uint64_t ino, void *data)
+{
+    struct at_list *l = data;
+
+    (void)fs, (void)rev, (void)ino;
+    if (req && !err) {
+        listing_reply_open(req, &l->fi, l->out, true);
+        l->out = NULL;
+    } else if (req) {
+        fuse_reply_err(req, fs_errno(err));
+    }
+    listing_free(l->out);
+    free(l);
+}
+
+static void at_opendir(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
+{
+    const struct at_node *n = inode_of(node);
+    struct at_list *l;
+
+    if (fs_number_of(node) == VIEW_ROOT) {
+        listing_open_empty(req, node, fi);
+        return;
+    }
+    l = n ? calloc(1, sizeof *l) : NULL;
+    if (l) {
+        l->fi = *fi;
+        l->key = n->key;
+        l->out = listing_new(node, node);
+    }
+    if (!l || !l->out) {
+        free(l);
+        fuse_reply_err(req, n ? ENOMEM : ENOENT);
+        return;
+    }
+    work_start(fs_of(req), at_list_run, &(struct pending_call){.req = req, .settle = at_list_settle, .data = l});
+}
+
+const struct control_view control__at_view = {
+    .refusal = EROFS,
+    .lookup = at_lookup,
+    .forget = at_forget,
+    .getattr = at_getattr,
+    .readlink = at_readlink,
+    .open = at_open,
+    .opendir = at_opendir,
+    .readdir = listing_readdir,
+    .releasedir = listing_releasedir,
+    .getxattr = at_getxattr,
+    .listxattr = at_listxattr,
+};

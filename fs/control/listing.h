@@ -1,0 +1,28 @@
+/* An open directory of a view whose names are listed whole when it is opened, by a worker (work.h): a directory of an old revision may
+ * have had any number of names, and ended ones to skip besides. FUSE loop, but for listing_add, which is the worker's. */
+#ifndef QFS_FS_CONTROL_LISTING_H
+#define QFS_FS_CONTROL_LISTING_H
+
+#include "fs/fs.h"
+
+struct listing {
+    struct buf names; /* NUL-terminated, one behind the other */
+    struct buf list;  /* of struct listing_name */
+};
+
+/* One more name; "." and ".." are names like others. 0 or QE_NOMEM. */
+int listing_add(struct listing *l, const void *name, size_t len, fuse_ino_t node, mode_t type);
+/* Replies to OPENDIR with the listing, which then belongs to the open directory, or to nobody: do not use it afterwards. `keep`: the
+ * names never change, so the kernel may keep them. */
+void listing_reply_open(fuse_req_t req, struct fuse_file_info *fi, struct listing *l, bool keep);
+/* A new one with "." and "..", or NULL. */
+struct listing *listing_new(fuse_ino_t node, fuse_ino_t parent);
+void listing_free(struct listing *l); /* NULL is fine */
+
+/* For struct control_view. */
+void listing_readdir(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, struct fuse_file_info *fi, bool plus);
+void listing_releasedir(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi);
+/* OPENDIR of a directory that lists nothing, as a function of a view. */
+void listing_open_empty(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi);
+
+#endif
