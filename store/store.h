@@ -91,7 +91,7 @@ enum store_op_kind {
 };
 /* ADD: name (address, not empty), mode (enum store_member_role: voter becomes standby where STORE_VOTERS_MAX are to be voters), new_ino (a
  *   nonce, not 0). It gets an id that nobody ever had; the same nonce again: the same id. NOSPC: STORE_MEMBERS_MAX.
- * ADDRESS: ino, name. ROLE: ino, mode; NOSPC: STORE_VOTERS_MAX are voters. REMOVE: ino; its sessions end; BUSY: the last one.
+ * ADDRESS: ino, name. ROLE: ino, mode; NOSPC: STORE_VOTERS_MAX are voters; BUSY: it is leaving already, or is the only member and shall leave. REMOVE: ino; its sessions end; BUSY: the last one.
  * NOENT: no such member. INVAL: malformed. */
 enum store_member_change { STORE_MEMBER_ADD = 1, STORE_MEMBER_ADDRESS, STORE_MEMBER_ROLE, STORE_MEMBER_REMOVE };
 
@@ -209,7 +209,8 @@ int store_setting_check(const char *name, const char *value, struct buf *canonic
 
 /* ---- Members ------------------------------------------------------------------------------------------------------------- */
 
-enum store_member_role { STORE_MEMBER_STANDBY = 1, STORE_MEMBER_VOTER = 2 };
+/* LEAVING: it is to be removed; its row goes when raft has let go of it. */
+enum store_member_role { STORE_MEMBER_STANDBY = 1, STORE_MEMBER_VOTER = 2, STORE_MEMBER_LEAVING = 3 };
 struct store_member {
     uint32_t id;            /* 1..STORE_MEMBER_ID_MAX; never given to another one */
     const char *address;    /* host:port; "": it has no network. Borrowed. */
