@@ -89,6 +89,31 @@ bool applier_full(struct replica *r)
     return full;
 }
 
+bool applier_idle(struct replica *r)
+{
+    struct applier *a = &r->applier;
+    bool idle;
+
+    pthread_mutex_lock(&a->lock);
+    idle = a->n == 0 && !a->working && !a->dead;
+    pthread_mutex_unlock(&a->lock);
+    return idle;
+}
+
+void applier_answer(struct replica *r, struct replica_request *list)
+{
+    struct store_glance glance;
+
+    store_glance(r->store, &glance);
+    while (list) {
+        struct replica_request *next = list->priv.next;
+
+        hist_add(&r->barrier_time, clock_boottime_ns() - list->priv.submitted_ns);
+        list->cb(list, 0, glance.rev, 0);
+        list = next;
+    }
+}
+
 int applier_wait_sync(struct replica *r, struct applier_sync *s)
 {
     struct applier *a = &r->applier;
@@ -148,7 +173,7 @@ static void discard(struct replica *r)
         pthread_mutex_unlock(&a->lock);
         if (any && item.kind == APPLIER_BARRIER)
             submit_end(r, item.barrier, QE_IO);
-        if (any && (item.kind == APPLIER_SYNC || item.kind == APPLIER_EXPORT))
+        if (any && item.kind == APPLIER_SYNC)
             sync_done(a, item.sync, QE_IO);
     }
 }
@@ -293,7 +318,6 @@ static int make_durable(struct replica *r, struct applier_sync *s)
 
 static void work(struct replica *r, const struct applier_item *items, size_t n)
 {
-    struct store_glance glance;
     int err;
 
     switch (items[0].kind) {
@@ -301,25 +325,13 @@ static void work(struct replica *r, const struct applier_item *items, size_t n)
         apply_batch(r, items, n);
         break;
     case APPLIER_BARRIER:
-        store_glance(r->store, &glance);
-        for (struct replica_request *req = items[0].barrier, *next; req; req = next) {
-            next = req->priv.next;
-            req->cb(req, 0, glance.rev, 0);
-        }
+        applier_answer(r, items[0].barrier);
         break;
     case APPLIER_SYNC:
         err = make_durable(r, items[0].sync);
         sync_done(&r->applier, items[0].sync, err);
         if (err)
             fail(r, "make the database durable", err);
-        break;
-    case APPLIER_EXPORT:
-        err = store_export_begin(r->store, items[0].sync->export);
-        sync_done(&r->applier, items[0].sync, err);
-        if (err == QE_IO || err == QE_CORRUPT)
-            fail(r, "begin a copy of the database", err);
-        break;
-    case APPLIER_EXPORT_END: /* upkeep follows */
         break;
     }
 }
@@ -435,7 +447,7 @@ static void *applier_main(void *arg)
         now = clock_boottime_ns();
         if (n > 0) {
             worked = now;
-            dirty = dirty || items[0].kind == APPLIER_ENTRY || items[0].kind == APPLIER_EXPORT_END; /* checkpoints waited for it */
+            dirty = dirty || items[0].kind == APPLIER_ENTRY;
         }
         idle = n == 0 && (now - worked >= IDLE_NS);
         if (dirty || more) {

@@ -67,6 +67,11 @@ void disk_look(struct replica *r)
 
     if (now - r->disk_checked_ns >= LOOK_EVERY_NS * 10)
         look(r, now);
+    if (atomic_load(&r->role) != RAFT_LEADER && atomic_load(&r->free_bytes) < needed(true) && dir_ballast_release(&r->dir)) {
+        log_warn("replica", "gave up the ballast of \"%s\" to follow the leader", r->dir.path);
+        atomic_store(&r->disk_full, true);
+        look(r, now);
+    }
     if (!atomic_load(&r->disk_full) || atomic_load(&r->free_bytes) < needed(false))
         return;
     if (dir_ballast_make(&r->dir, (uint64_t)needed(false)))

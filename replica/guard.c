@@ -256,6 +256,8 @@ void guard_step(struct guard *g)
     check_available(g);
     if (!g->failed)
         guard_peer_step(g);
+    if (!g->failed && g->hooks.step)
+        g->hooks.step(g->hooks.data);
 }
 
 static void guard_tick(struct raft_io *io)

@@ -18,6 +18,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "store/base/clock.h"
+
 enum { PROGRESS_PROBE = 0, PROGRESS_PIPELINE = 1 }; /* libraft's raft_progress.state */
 
 struct guard_send { /* an AppendEntries on its way out */
@@ -128,6 +130,7 @@ static bool recv_append_entries(struct guard *g, struct raft_append_entries *ae)
 {
     if (ae->term < g->raft->current_term)
         return true;
+    g->heard_ns = clock_boottime_ns();
     begin_verified_term(g, ae->term);
     trim(g, ae);
     cap_commit(g, ae);
@@ -266,6 +269,8 @@ static bool recv_install(struct guard *g, struct raft_message *m)
 {
     struct raft *r = g->raft;
 
+    if (m->install_snapshot.term >= r->current_term)
+        g->heard_ns = clock_boottime_ns();
     if (!g->hooks.install || m->install_snapshot.term < r->current_term ||
         r->log.snapshot.last_index >= m->install_snapshot.last_index ||
         guard_term_of(g, m->install_snapshot.last_index) == m->install_snapshot.last_term) {
@@ -303,42 +308,12 @@ bool guard_install_release(struct guard *g)
     return true;
 }
 
-static struct guard_told *told(struct guard *g, raft_id id)
-{
-    if (g->told_term != g->raft->current_term) {
-        g->told_term = g->raft->current_term;
-        g->n_told = 0;
-    }
-    for (unsigned i = 0; i < g->n_told; i++)
-        if (g->told[i].id == id)
-            return &g->told[i];
-    if (g->n_told == GUARD_MEMBERS_MAX)
-        return NULL;
-    g->told[g->n_told] = (struct guard_told){.id = id};
-    return &g->told[g->n_told++];
-}
-
-/* For guard_configuration: who answers is there. */
-static void note_heard(struct guard *g, const struct raft_message *m)
-{
-    struct guard_told *from;
-
-    if (g->raft->state != RAFT_LEADER || m->append_entries_result.term != g->raft->current_term)
-        return;
-    from = told(g, m->server_id);
-    if (!from)
-        return;
-    from->heard = true;
-    from->heard_at = g->raft->io->time(g->raft->io);
-}
-
 bool guard_peer_recv(struct guard *g, struct raft_message *m)
 {
     switch (m->type) {
     case RAFT_IO_APPEND_ENTRIES:
         return recv_append_entries(g, &m->append_entries);
     case RAFT_IO_APPEND_ENTRIES_RESULT:
-        note_heard(g, m);
         count_own_term(g, &m->append_entries_result);
         return true;
     case RAFT_IO_REQUEST_VOTE:
@@ -367,6 +342,21 @@ static void clamp_acknowledgement(struct guard *g, struct raft_append_entries_re
         most = g->raft->last_stored;
     if (result->last_log_index > most)
         result->last_log_index = most;
+}
+
+static struct guard_told *told(struct guard *g, raft_id id)
+{
+    if (g->told_term != g->raft->current_term) {
+        g->told_term = g->raft->current_term;
+        g->n_told = 0;
+    }
+    for (unsigned i = 0; i < g->n_told; i++)
+        if (g->told[i].id == id)
+            return &g->told[i];
+    if (g->n_told == GUARD_MEMBERS_MAX)
+        return NULL;
+    g->told[g->n_told] = (struct guard_told){.id = id};
+    return &g->told[g->n_told++];
 }
 
 static struct raft_progress *progress_of(struct guard *g, raft_id id)

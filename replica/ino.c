@@ -35,51 +35,60 @@ static void put_block(struct ino *n, uint64_t first)
     n->end[i] = first + STORE_INO_BLOCK;
 }
 
+static void ask(struct replica *r);
+
+/* The first block is enough to serve; the others follow. After an error the next number that is taken asks again. */
 static void reserved_cb(struct replica_request *req, int err, int64_t rev, uint64_t ino)
 {
     struct replica *r = req->data;
+    bool more;
 
     (void)rev;
     pthread_mutex_lock(&r->ino.lock);
-    r->ino.asking = false; /* after an error the next number that is taken asks again */
     if (!err)
         put_block(&r->ino, ino);
+    more = !err && shift(&r->ino);
+    r->ino.asking = more;
     pthread_mutex_unlock(&r->ino.lock);
     if (err && err != QE_SHUTDOWN)
         log_warn("replica", "cannot reserve inode numbers: %s", qfs_strerror(err));
+    if (more)
+        ask(r);
+    serve_note(r, err);
+}
+
+static void ask(struct replica *r)
+{
+    r->ino.req.data = r;
+    r->ino.req.cb = reserved_cb;
+    submit_internal(r, &r->ino.req, &reserve);
 }
 
 uint64_t replica_new_ino(struct replica *r, enum store_kind kind)
 {
     struct ino *n = &r->ino;
     uint64_t ino = 0;
-    bool ask;
+    bool more;
 
     pthread_mutex_lock(&n->lock);
-    ask = shift(n) && !n->asking;
+    more = shift(n) && !n->asking;
     if (n->next[0] != n->end[0])
         ino = n->next[0]++ * 4 + (uint64_t)kind;
-    n->asking = n->asking || ask;
+    n->asking = n->asking || more;
     pthread_mutex_unlock(&n->lock);
-    if (ask) {
-        n->req.data = r;
-        n->req.cb = reserved_cb;
-        submit_internal(r, &n->req, &reserve);
-    }
+    if (more)
+        ask(r);
     return ino;
 }
 
-int ino_fill(struct replica *r)
+void ino_want(struct replica *r)
 {
-    for (int i = 0; i < INO_BLOCKS; i++) {
-        uint64_t first;
-        int err = submit_wait(r, &reserve, NULL, &first);
+    bool more;
 
-        if (err)
-            return err;
-        pthread_mutex_lock(&r->ino.lock);
-        put_block(&r->ino, first);
-        pthread_mutex_unlock(&r->ino.lock);
-    }
-    return 0;
+    pthread_mutex_lock(&r->ino.lock);
+    more = !r->ino.asking;
+    r->ino.asking = true;
+    pthread_mutex_unlock(&r->ino.lock);
+    if (more)
+        ask(r);
 }

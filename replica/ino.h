@@ -21,6 +21,6 @@ struct ino {
 
 void ino_init(struct replica *r);
 void ino_fini(struct replica *r);
-int ino_fill(struct replica *r);   /* waits until all blocks are there; for start */
+void ino_want(struct replica *r); /* reserves the first numbers, as soon as there is a session */
 
 #endif

@@ -21,6 +21,7 @@ void loop_publish(struct replica *r)
     unsigned voters;
 
     atomic_store_explicit(&r->role, raft_state(&r->raft), memory_order_relaxed);
+    atomic_store_explicit(&r->leader, r->submit.leader, memory_order_relaxed);
     atomic_store_explicit(&r->term, guard_term(&r->guard), memory_order_relaxed);
     atomic_store_explicit(&r->commit, guard_commit(&r->guard), memory_order_relaxed);
     atomic_store_explicit(&r->last_index, raft_last_index(&r->raft), memory_order_relaxed);
@@ -29,24 +30,6 @@ void loop_publish(struct replica *r)
     atomic_store_explicit(&r->log_bytes, r->guard.log_bytes, memory_order_relaxed);
     atomic_store_explicit(&r->n_members, guard_servers(&r->guard, &voters), memory_order_relaxed);
     atomic_store_explicit(&r->n_voters, voters, memory_order_relaxed);
-}
-
-/* Everything committed by now is in the store thread's queue already, so a barrier behind it is answered when that is applied. */
-static void take_barriers(struct replica *r, struct replica_request *newest)
-{
-    struct replica_request *list = NULL;
-    struct applier_item item = {.kind = APPLIER_BARRIER};
-
-    while (newest) { /* oldest first */
-        struct replica_request *next = newest->priv.next;
-
-        newest->priv.next = list;
-        list = newest;
-        newest = next;
-    }
-    item.barrier = list;
-    if (list && applier_push(r, &item))
-        submit_end(r, list, member_failed(r) ? QE_IO : QE_NOMEM);
 }
 
 static void closed_cb(struct raft *raft)
@@ -104,26 +87,51 @@ static void wake_cb(uv_async_t *wake)
     if (stop)
         l->open = false; /* nobody leaves anything here any more */
     pthread_mutex_unlock(&l->lock);
-    take_barriers(r, barriers);
+    barrier_add(r, barriers);
     if (stop) {
+        barrier_refuse(r, member_failed(r) ? QE_IO : QE_SHUTDOWN);
         if (l->stop_deadline_ns == 0)
             l->stop_deadline_ns = clock_boottime_ns() + STOP_PATIENCE_NS;
         try_close(r);
         return;
     }
+    loop_step(r);
+}
+
+/* A leader would step down if it did not hear from a majority. */
+static bool is_leaderless(struct replica *r, int64_t now_ns)
+{
+    return raft_state(&r->raft) != RAFT_LEADER && now_ns - r->guard.heard_ns > r->election_ns;
+}
+
+void loop_step(struct replica *r)
+{
+    if (atomic_load(&r->submit.leaderless) && !is_leaderless(r, clock_boottime_ns()))
+        atomic_store(&r->submit.leaderless, false);
+    transfer_step(r);
     submit_pump(r);
+    barrier_step(r);
+    loop_publish(r);
 }
 
 void loop_tick(struct replica *r)
 {
+    int64_t now = clock_boottime_ns();
+    bool leaderless = is_leaderless(r, now);
+
     loop_publish(r);
     if (r->loop.stop_deadline_ns) {
         try_close(r);
         return;
     }
-    submit_expire(r, clock_boottime_ns());
+    atomic_store(&r->submit.leaderless, leaderless);
+    submit_expire(r, now, leaderless);
+    if (leaderless && atomic_load(&r->stopping))
+        submit_refuse(r, QE_SHUTDOWN, QE_SHUTDOWN, QE_TIMEDOUT); /* also the member's own: nobody is there to take them */
     disk_look(r);
-    submit_pump(r);
+    forward_tick(r, now);
+    barrier_tick(r, now);
+    loop_step(r);
 }
 
 static void *loop_main(void *arg)
@@ -208,24 +216,29 @@ void loop_fini(struct replica *r)
 
 void replica_barrier(struct replica *r, struct replica_request *req)
 {
-    bool open;
+    int err = 0;
 
     memset(&req->priv, 0, sizeof req->priv);
     req->priv.submitted_ns = clock_boottime_ns();
+    if (r->opt.timeout_ms > 0)
+        req->priv.deadline_ns = req->priv.submitted_ns + (int64_t)r->opt.timeout_ms * 1000000;
     pthread_mutex_lock(&r->loop.lock);
-    open = r->loop.open && !r->loop.stop;
-    if (open) {
+    if (!r->loop.open || r->loop.stop) {
+        err = QE_SHUTDOWN;
+    } else if (atomic_load(&r->submit.leaderless)) {
+        err = QE_TIMEDOUT;
+    } else {
         req->priv.next = r->loop.barriers;
         r->loop.barriers = req;
         uv_async_send(&r->loop.wake);
     }
     pthread_mutex_unlock(&r->loop.lock);
-    if (!open)
-        submit_end(r, req, member_failed(r) ? QE_IO : QE_SHUTDOWN);
+    if (err)
+        submit_end(r, req, err == QE_SHUTDOWN && member_failed(r) ? QE_IO : err);
 }
 
+/* A member that is alone commits only by itself. */
 bool replica_barrier_needed(struct replica *r)
 {
-    (void)r;
-    return false; /* a member that is alone commits only by itself */
+    return atomic_load(&r->role) != RAFT_LEADER || atomic_load(&r->n_voters) != 1;
 }

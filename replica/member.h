@@ -12,12 +12,15 @@
 #include <stdint.h>
 
 #include "replica/applier.h"
+#include "replica/barrier.h"
 #include "replica/dir.h"
 #include "replica/guard.h"
 #include "replica/ino.h"
 #include "replica/member_table.h"
 #include "replica/replica.h"
+#include "replica/serve.h"
 #include "replica/submit.h"
+#include "replica/transfer.h"
 
 enum {
     MEMBER_SEGMENT_BYTES = 8 << 20,   /* of one raft log segment: small by default */
@@ -70,16 +73,21 @@ struct replica {
     struct raft_io io;            /* raft_uv's, decorated by `guard` */
     struct raft raft;             /* libraft's state */
     struct raft_fsm fsm;          /* fsm.c */
+    struct peers *peers;          /* connections to the other members; NULL: there is no network */
     struct guard guard;           /* what makes libraft safe */
     bool io_inited;               /* raft_uv_init succeeded: raft_uv_close is due */
     bool raft_inited;             /* raft_init succeeded: raft_close is due */
     struct raft_apply apply;      /* the one entry in flight */
     int64_t disk_checked_ns;      /* when free space was last looked at */
+    int64_t election_ns, heartbeat_ns; /* the cluster settings, as of the start */
 
     /* Each has its own rules. */
     struct submit submit;         /* from replica_submit to the answer */
+    struct barrier barrier;       /* read barriers, of ours and of others */
     struct applier applier;       /* the store thread and its queue */
     struct ino ino;               /* reserved inode numbers */
+    struct transfer transfer;     /* of the leadership to another member */
+    struct serve serve;           /* our session and inode numbers: whether we have them */
     struct member_table members;  /* who belongs to the cluster */
     struct replica_request end;   /* the end of our session, proposed by replica_stop */
 
@@ -90,13 +98,14 @@ struct replica {
 
     /* Any thread. */
     _Atomic int role;             /* RAFT_*, as of the last look */
+    _Atomic uint32_t leader;      /* who leads; 0: not known */
     _Atomic uint64_t term, commit, last_index, snapshot_index, log_bytes; /* copies of raft's, made by the loop */
     _Atomic uint64_t raft_applied; /* index of the last entry of any type that libraft has handed on */
     _Atomic unsigned n_members, n_voters; /* of the configuration */
     _Atomic int64_t free_bytes;   /* on the disk of DIR */
     _Atomic bool disk_full;       /* writes are refused until there is room */
     _Atomic bool stopping;        /* replica_stop was called */
-    struct hist commit_time, apply_time, fsync_time, checkpoint_time;
+    struct hist commit_time, apply_time, fsync_time, checkpoint_time, barrier_time;
 };
 
 /* loop.c */
@@ -106,11 +115,16 @@ void loop_wake(struct replica *r);                      /* any thread: look at t
 void loop_stop(struct replica *r);                      /* ends the thread, or undoes loop_init */
 void loop_fini(struct replica *r);                      /* when no other thread is left that could wake it */
 void loop_tick(struct replica *r);                      /* the loop's: time passed (guard's tick) */
+void loop_step(struct replica *r);                      /* the loop's: libraft has done something (guard's step) */
 void loop_publish(struct replica *r);                   /* the loop's: copies raft's state for other threads */
 
 /* fsm.c */
 void fsm_init(struct replica *r);
 uint64_t fsm_marker_bytes(void);                        /* MEMBER_MARKER_BYTES, or a test's */
+
+/* message.c (raft loop). */
+int member_send(struct replica *r, uint32_t to, const Qfs__PeerMessage *m, const void *payload, size_t len); /* as peer_send */
+void member_message(struct replica *r, uint32_t from, const Qfs__PeerMessage *m, const uint8_t *payload, size_t len);
 
 /* start.c: fail-stop. The first call answers all waiting requests and tells the owner; later ones do nothing. Any thread, with no
  * lock held. */

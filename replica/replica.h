@@ -94,11 +94,6 @@ void replica_barrier(struct replica *r, struct replica_request *req);
 int replica_reader(struct replica *r, struct store_reader **out);          /* any thread; close with store_reader_close */
 void replica_glance(struct replica *r, struct store_glance *out);          /* any thread, cheap */
 
-/* Writes a copy of the database, one revision, to an empty file: a SQLite database that any program can open. `go_on` (may be NULL) is
- * asked now and then. QE_BUSY: too many copies at once, or writers needed the room in the WAL again and again; QE_DISKFULL, QE_SHUTDOWN,
- * QE_IO. Any thread but replica's own; waits, in constant memory; must have returned before replica_stop. */
-int replica_export(struct replica *r, int fd, bool (*go_on)(void *data), void *data, struct store_export *out);
-
 /* ---- Status -------------------------------------------------------------------------------------------------------------- */
 
 enum { REPLICA_HIST_BUCKETS = 24 };
@@ -117,7 +112,8 @@ struct replica_status {
     uint64_t n_waiting;      /* submitted and not answered */
     int64_t free_bytes;      /* on the disk of DIR */
     char alarm[160];         /* "" or one sentence: what is wrong */
-    struct replica_hist commit_time, apply_time, fsync_time, checkpoint_time; /* submit..answer, entry..applied, log write, checkpoint */
+    struct replica_hist commit_time, apply_time, fsync_time, checkpoint_time, barrier_time; /* submit..answer, entry..applied, log write,
+                                                                  * checkpoint, read barrier */
 };
 void replica_status(struct replica *r, struct replica_status *out);        /* any thread */
 /* Where a member listens, as this one knows it; "" without a network. QE_NOENT: no such member; QE_RANGE. Any thread. */

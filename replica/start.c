@@ -15,7 +15,10 @@
 #include "store/base/clock.h"
 #include "store/base/log.h"
 
-enum { STOP_PATIENCE_MS = 10000 }; /* for requests to be answered, when there is no timeout to go by */
+enum {
+    STOP_PATIENCE_MS = 10000, /* for requests to be answered, when there is no timeout to go by */
+    HANDOVER_ELECTIONS = 2,   /* so many election timeouts are given to a transfer of the leadership */
+};
 
 /* ---- Fail-stop ----------------------------------------------------------------------------------------------------------- */
 
@@ -63,6 +66,11 @@ static void hook_fail(void *data, const char *what)
 static void hook_tick(void *data)
 {
     loop_tick(data);
+}
+
+static void hook_step(void *data)
+{
+    loop_step(data);
 }
 
 static void hook_written(void *data, int64_t ns)
@@ -176,7 +184,7 @@ static int raft_error(struct replica *r, int rv, struct buf *why)
 
 static int start_raft(struct replica *r, struct buf *why)
 {
-    const struct guard_hooks hooks = {r, hook_fail, hook_tick, hook_written, NULL};
+    const struct guard_hooks hooks = {r, hook_fail, hook_tick, hook_written, NULL, hook_step};
     unsigned election_ms, heartbeat_ms;
     char address[16];
     int err = read_settings(r, &election_ms, &heartbeat_ms, why), rv;
@@ -200,6 +208,9 @@ static int start_raft(struct replica *r, struct buf *why)
         return raft_error(r, rv, why);
     r->raft_inited = true;
     guard_configure(&r->guard, election_ms, heartbeat_ms);
+    r->election_ns = (int64_t)election_ms * 1000000;
+    r->heartbeat_ns = (int64_t)heartbeat_ms * 1000000;
+    r->guard.heard_ns = clock_boottime_ns(); /* a leader has an election timeout to show itself */
     rv = raft_start(&r->raft);
     if (rv)
         return raft_error(r, rv, why);
@@ -207,18 +218,23 @@ static int start_raft(struct replica *r, struct buf *why)
     return 0;
 }
 
-static const struct store_op session_op = {.kind = STORE_OP_SESSION};
-static const struct store_command open_session = {.comm = "quorumfs", .ops = &session_op, .n_ops = 1};
-
-/* Everything committed before is applied first, so that the member serves what it acknowledged. */
+/* A member that is alone waits until everything is there: nobody else can keep it waiting. One of several serves without a quorum as
+ * well, what needs none; so it waits for as long as a request would. */
 static int begin_serving(struct replica *r, struct buf *why)
 {
-    int err = submit_wait(r, NULL, NULL, NULL);
+    bool alone = atomic_load(&r->n_voters) == 1 && atomic_load(&r->role) == RAFT_LEADER;
+    int timeout_ms = r->opt.timeout_ms > 0 ? r->opt.timeout_ms : STOP_PATIENCE_MS, err = 0;
 
-    if (!err)
-        err = submit_wait(r, &open_session, NULL, NULL);
-    if (!err)
-        err = ino_fill(r);
+    if (alone)
+        err = submit_wait(r, NULL, NULL, NULL); /* all that it acknowledged before can be read */
+    if (!err) {
+        serve_begin(r);
+        err = serve_wait(r, alone ? 0 : clock_boottime_ns() + (int64_t)timeout_ms * 1000000);
+    }
+    if (err && !alone && err != QE_STALE && !member_failed(r)) {
+        log_warn("replica", "serving \"%s\" without a quorum: what needs one has to wait", r->dir.path);
+        return 0;
+    }
     if (err && member_failed(r))
         buf_printf(why, "%s", r->failure);
     else if (err)
@@ -236,7 +252,10 @@ static struct replica *member_new(const struct replica_options *options)
     pthread_mutex_init(&r->lock, NULL);
     pthread_mutex_init(&r->loop.lock, NULL); /* there before the loop is: whoever fails wakes it */
     submit_init(r);
+    barrier_init(r);
     ino_init(r);
+    serve_init(r);
+    transfer_init(r);
     member_table_init(&r->members);
     if (dir_init(&r->dir, options->dir) == 0 && applier_init(r) == 0)
         return r;
@@ -268,6 +287,8 @@ static void member_close(struct replica *r, bool loop_made)
     guard_fini(&r->guard);
     applier_fini(r);
     ino_fini(r);
+    serve_fini(r);
+    transfer_fini(r);
     member_table_fini(&r->members);
     submit_fini(r);
     loop_fini(r);
@@ -337,7 +358,9 @@ void replica_stop(struct replica *r)
     r->end = (struct replica_request){.data = r, .cb = ended_cb};
     atomic_store(&r->stopping, true);
     submit_refuse(r, QE_SHUTDOWN, 0, 0);
-    if (!member_failed(r))
+    if (atomic_load(&r->role) == RAFT_LEADER && atomic_load(&r->n_voters) > 1)
+        transfer_wait(r, 0, clock_boottime_ns() + HANDOVER_ELECTIONS * r->election_ns);
+    if (!member_failed(r) && r->submit.session != 0)
         submit_internal(r, &r->end, &end_session);
     if (!submit_drain(r, clock_boottime_ns() + (int64_t)patience_ms * 1000000))
         log_warn("replica", "stopping with requests that were not answered in time");

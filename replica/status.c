@@ -19,7 +19,7 @@ void replica_status(struct replica *r, struct replica_status *out)
     memset(out, 0, sizeof *out);
     out->member = r->id.member_id;
     out->role = role_name(r);
-    out->leader = atomic_load(&r->role) == RAFT_LEADER ? r->id.member_id : 0;
+    out->leader = atomic_load(&r->leader);
     memcpy(out->cluster_id, r->id.cluster_id, sizeof out->cluster_id);
     out->term = atomic_load(&r->term);
     out->commit = atomic_load(&r->commit);
@@ -41,6 +41,7 @@ void replica_status(struct replica *r, struct replica_status *out)
     hist_copy(&r->apply_time, &out->apply_time);
     hist_copy(&r->fsync_time, &out->fsync_time);
     hist_copy(&r->checkpoint_time, &out->checkpoint_time);
+    hist_copy(&r->barrier_time, &out->barrier_time);
 }
 
 int replica_member_address(struct replica *r, uint32_t id, char *out, size_t size)

@@ -10,11 +10,9 @@
 #include "store/base/failpoint.h"
 #include "store/base/log.h"
 
-enum { INTERNAL = 1, SESSION = 2, FINAL = 4 }; /* bits of priv.state */
-
 /* ---- Lists --------------------------------------------------------------------------------------------------------------- */
 
-static void list_push(struct submit_list *l, struct replica_request *req)
+void submit_push(struct submit_list *l, struct replica_request *req)
 {
     req->priv.prev = l->tail;
     req->priv.next = NULL;
@@ -25,7 +23,7 @@ static void list_push(struct submit_list *l, struct replica_request *req)
     l->tail = req;
 }
 
-static void list_unlink(struct submit_list *l, struct replica_request *req)
+void submit_unlink(struct submit_list *l, struct replica_request *req)
 {
     if (req->priv.prev)
         req->priv.prev->priv.next = req->priv.next;
@@ -62,11 +60,12 @@ void submit_init(struct replica *r)
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&r->submit.empty, &attr);
     pthread_condattr_destroy(&attr);
-    r->submit.nonce = (uint64_t)clock_realtime_ns();
+    r->submit.nonce = r->submit.stream = (uint64_t)clock_realtime_ns();
 }
 
 void submit_fini(struct replica *r)
 {
+    inbox_reset(&r->submit.inboxes, 0);
     pthread_cond_destroy(&r->submit.empty);
     pthread_mutex_destroy(&r->submit.lock);
 }
@@ -89,8 +88,7 @@ void submit_end(struct replica *r, struct replica_request *list, int err)
     }
 }
 
-/* One request less is unanswered; under the lock. */
-static void leave(struct submit *s)
+void submit_leave(struct submit *s)
 {
     if (--s->n_waiting == 0)
         pthread_cond_broadcast(&s->empty);
@@ -106,22 +104,26 @@ static int enqueue(struct replica *r, struct replica_request *req, const struct 
     const struct replica_request *oldest = s->proposed.head ? s->proposed.head : s->waiting.head;
     int err;
 
-    if (s->refuse && !(s->refuse == QE_SHUTDOWN && req->priv.state & FINAL))
+    if (s->refuse && !(s->refuse == QE_SHUTDOWN && req->priv.state & SUBMIT_FINAL))
         return s->refuse;
+    if (s->session == 0 && !(req->priv.state & SUBMIT_SESSION))
+        return QE_TIMEDOUT; /* it cannot be numbered: there was no quorum yet */
+    if (!(req->priv.state & SUBMIT_INTERNAL) && atomic_load(&s->leaderless))
+        return QE_TIMEDOUT;
     if (s->waiting_bytes > MEMBER_WAITING_BYTES)
         return QE_NOMEM;
-    req->priv.seq = req->priv.state & SESSION ? s->nonce : s->next_seq + 1;
-    c.session = req->priv.state & SESSION ? 0 : s->session;
+    req->priv.seq = req->priv.state & SUBMIT_SESSION ? s->nonce : s->next_seq + 1;
+    c.session = req->priv.state & SUBMIT_SESSION ? 0 : s->session;
     c.seq = req->priv.seq;
-    c.acked = req->priv.state & SESSION ? 0 : (oldest ? oldest->priv.seq : c.seq) - 1;
+    c.acked = req->priv.state & SUBMIT_SESSION ? 0 : (oldest ? oldest->priv.seq : c.seq) - 1;
     c.member = r->id.member_id;
     c.time_ns = clock_realtime_ns();
     err = store_command_encode(&c, &req->priv.command);
     if (err)
         return err;
-    if (!(req->priv.state & SESSION))
+    if (!(req->priv.state & SUBMIT_SESSION))
         s->next_seq = c.seq;
-    list_push(&s->waiting, req);
+    submit_push(&s->waiting, req);
     s->waiting_bytes += req->priv.command.len;
     s->n_waiting++;
     return 0;
@@ -136,7 +138,7 @@ static void submit_state(struct replica *r, struct replica_request *req, const s
     memset(&req->priv, 0, sizeof req->priv);
     req->priv.state = state;
     req->priv.submitted_ns = clock_boottime_ns();
-    if (!(state & INTERNAL) && r->opt.timeout_ms > 0)
+    if (!(state & SUBMIT_INTERNAL) && r->opt.timeout_ms > 0)
         req->priv.deadline_ns = req->priv.submitted_ns + (int64_t)r->opt.timeout_ms * 1000000;
     pthread_mutex_lock(&s->lock);
     err = enqueue(r, req, cmd);
@@ -152,7 +154,7 @@ void submit_internal(struct replica *r, struct replica_request *req, const struc
 {
     enum store_op_kind kind = cmd->ops[0].kind;
 
-    submit_state(r, req, cmd, INTERNAL | (kind == STORE_OP_SESSION ? SESSION : kind == STORE_OP_SESSION_END ? FINAL : 0));
+    submit_state(r, req, cmd, SUBMIT_INTERNAL | (kind == STORE_OP_SESSION ? SUBMIT_SESSION : kind == STORE_OP_SESSION_END ? SUBMIT_FINAL : 0));
 }
 
 void replica_submit(struct replica *r, struct replica_request *req, const struct store_command *cmd)
@@ -160,71 +162,58 @@ void replica_submit(struct replica *r, struct replica_request *req, const struct
     submit_state(r, req, cmd, 0);
 }
 
+/* Another leader's disk is not known here: it will say so itself. */
 int replica_writable(struct replica *r)
 {
+    bool leads = atomic_load(&r->role) == RAFT_LEADER;
+
     if (member_failed(r))
         return QE_IO;
     if (atomic_load(&r->stopping))
         return QE_SHUTDOWN;
-    if (atomic_load(&r->disk_full))
+    if (leads && atomic_load(&r->disk_full))
         return QE_DISKFULL;
-    return atomic_load(&r->role) == RAFT_LEADER ? 0 : QE_TIMEDOUT;
+    return atomic_load(&r->submit.leaderless) || !submit_in_session(r) ? QE_TIMEDOUT : 0;
 }
 
-/* ---- Proposing (raft loop) ----------------------------------------------------------------------------------------------- */
-
-/* Takes from `waiting` what makes one entry. The commands are copied into it under the lock, because whoever answers a request
- * frees its command. QE_AGAIN: nothing to take. */
-static int take_batch(struct replica *r, struct buf *entry, struct submit_list *refused)
+/* The new nonce counts for the next SESSION only: the streams and questions that began above the old one go on. */
+void submit_raise_nonce(struct replica *r, uint64_t above)
 {
-    struct submit *s = &r->submit;
-    struct store_bytes cmds[MEMBER_BATCH_COMMANDS];
-    struct submit_list taken = {0};
-    size_t n = 0, bytes = 0;
-    struct replica_request *req;
-    int err;
-
-    while ((req = s->waiting.head) != NULL && n < MEMBER_BATCH_COMMANDS) {
-        size_t len = req->priv.command.len;
-
-        if (n > 0 && (bytes + len > MEMBER_BATCH_BYTES || req->priv.state & SESSION))
-            break;
-        list_unlink(&s->waiting, req);
-        s->waiting_bytes -= len;
-        if (!disk_admits(r, (req->priv.state & (INTERNAL | FINAL)) == INTERNAL)) { /* no ballast for the end of a session */
-            leave(s);
-            list_push(refused, req);
-            continue;
-        }
-        list_push(&taken, req);
-        cmds[n++] = (struct store_bytes){req->priv.command.data, len};
-        bytes += len;
-        if (req->priv.state & SESSION)
-            break; /* it stands alone: the index of its entry is the session's id */
-    }
-    if (n == 0)
-        return QE_AGAIN;
-    err = store_entry_build(r->id.cluster_id, guard_term(&r->guard), clock_realtime_ns(), cmds, n, entry);
-    if (!err) {
-        list_join(&s->proposed, &taken);
-        return 0;
-    }
-    while ((req = taken.head) != NULL) { /* out of memory: these did not and will not take effect */
-        list_unlink(&taken, req);
-        leave(s);
-        list_push(refused, req);
-    }
-    return err;
+    pthread_mutex_lock(&r->submit.lock);
+    if (r->submit.nonce <= above)
+        r->submit.nonce = above + 1;
+    pthread_mutex_unlock(&r->submit.lock);
 }
 
-/* What was proposed goes back in front of what waits, to be proposed again in the old order. */
-static void take_back(struct replica *r)
+/* ---- Between the lists (raft loop) --------------------------------------------------------------------------------------- */
+
+struct replica_request *submit_take(struct submit *s)
+{
+    struct replica_request *req = s->waiting.head;
+
+    if (!req)
+        return NULL;
+    submit_unlink(&s->waiting, req);
+    s->waiting_bytes -= req->priv.command.len;
+    return req;
+}
+
+void submit_note_proposed(struct submit *s, struct submit_list *taken)
+{
+    for (const struct replica_request *q = taken->head; q; q = q->priv.next)
+        s->proposed_bytes += q->priv.command.len;
+    list_join(&s->proposed, taken);
+}
+
+void submit_take_back(struct replica *r, bool sent)
 {
     struct submit *s = &r->submit;
 
     pthread_mutex_lock(&s->lock);
-    for (struct replica_request *q = s->proposed.head; q; q = q->priv.next)
-        s->waiting_bytes += q->priv.command.len;
+    for (struct replica_request *q = s->proposed.head; sent && q; q = q->priv.next)
+        q->priv.state |= SUBMIT_SENT;
+    s->waiting_bytes += s->proposed_bytes;
+    s->proposed_bytes = 0;
     list_join(&s->proposed, &s->waiting);
     s->waiting = s->proposed;
     s->proposed = (struct submit_list){0};
@@ -232,95 +221,73 @@ static void take_back(struct replica *r)
     pthread_mutex_unlock(&s->lock);
 }
 
-static void applied_cb(struct raft_apply *apply, int status, void *result)
+int submit_refusal(const struct replica_request *req, int err)
 {
-    struct replica *r = apply->data;
-
-    (void)result;
-    if (status) { /* leadership lost: the entry may or may not be committed by another leader */
-        take_back(r);
-        return;
-    }
-    pthread_mutex_lock(&r->submit.lock);
-    r->submit.busy = false;
-    pthread_mutex_unlock(&r->submit.lock);
-    loop_publish(r);
-    submit_pump(r);
-}
-
-/* Hands the entry to libraft, which takes its memory on success. */
-static void propose(struct replica *r, struct buf *entry)
-{
-    struct raft_buffer payload;
-    void *exact = realloc(entry->data, entry->len); /* it stays in libraft's log until a marker passes it */
-    int rv;
-
-    if (exact)
-        entry->data = exact;
-    payload = (struct raft_buffer){entry->data, entry->len};
-    r->apply.data = r;
-    rv = FAILPOINT("replica.propose") ? RAFT_NOTLEADER : raft_apply(&r->raft, &r->apply, &payload, 1, applied_cb);
-    if (rv == 0) {
-        *entry = (struct buf){0};
-        return;
-    }
-    if (rv != RAFT_NOTLEADER)
-        member_fail(r, "cannot append to the log: %s", raft_strerror(rv));
-    take_back(r);
-}
-
-void submit_pump(struct replica *r)
-{
-    struct submit *s = &r->submit;
-    struct submit_list refused = {0};
-    struct buf entry = {0};
-    int err = QE_AGAIN;
-
-    if (member_failed(r) || raft_state(&r->raft) != RAFT_LEADER || applier_full(r))
-        return;
-    pthread_mutex_lock(&s->lock);
-    if (!s->busy && s->waiting.head) {
-        err = take_batch(r, &entry, &refused);
-        s->busy = err == 0;
-    }
-    pthread_mutex_unlock(&s->lock);
-    if (err == 0)
-        propose(r, &entry);
-    submit_end(r, refused.head, err == QE_NOMEM ? QE_NOMEM : QE_DISKFULL);
-    buf_fini(&entry);
+    return req->priv.state & SUBMIT_SENT ? QE_TIMEDOUT : err;
 }
 
 /* ---- Answering ----------------------------------------------------------------------------------------------------------- */
+
+/* Whether this is what the first unanswered request waits for, or a later one. */
+static bool matches(const struct submit *s, const struct replica_request *req, const struct store_result *result)
+{
+    if (req->priv.state & SUBMIT_SESSION)
+        return result->session == 0 && result->seq == s->nonce;
+    return result->session == s->session && s->session != 0 && req->priv.seq == result->seq;
+}
+
+/* A request that is to be sent again may be applied by what was sent before, so both lists are looked through. Both are in order. */
+static struct replica_request *find(struct submit *s, const struct store_result *result, struct submit_list **where)
+{
+    struct submit_list *lists[] = {&s->proposed, &s->waiting};
+
+    if (result->session != 0 && result->session != s->session)
+        return NULL;
+    for (int i = 0; i < 2; i++) {
+        *where = lists[i];
+        for (struct replica_request *req = lists[i]->head; req; req = req->priv.next) {
+            if (matches(s, req, result))
+                return req;
+            if (!(req->priv.state & SUBMIT_SESSION) && req->priv.seq > result->seq)
+                return NULL;
+        }
+    }
+    return NULL;
+}
+
+static void unlink_from(struct submit *s, struct submit_list *list, struct replica_request *req)
+{
+    submit_unlink(list, req);
+    *(list == &s->waiting ? &s->waiting_bytes : &s->proposed_bytes) -= req->priv.command.len;
+    submit_leave(s);
+}
 
 /* Results come in order, those of other members and of earlier runs among them. */
 void submit_result(struct replica *r, const struct store_result *result)
 {
     struct submit *s = &r->submit;
+    struct submit_list *where;
     struct replica_request *req;
-    bool ours;
+    bool wake = false;
 
     pthread_mutex_lock(&s->lock);
-    req = s->proposed.head;
-    if (req && req->priv.state & SESSION) {
-        ours = result->session == 0 && result->seq == req->priv.seq;
-        if (ours && !result->err)
+    req = find(s, result, &where);
+    if (req) {
+        if (req->priv.state & SUBMIT_SESSION && !result->err)
             s->session = result->ino;
-    } else {
-        ours = req && result->session == s->session && s->session != 0;
-        while (ours && req && req->priv.seq < result->seq)
-            req = req->priv.next;
-        ours = ours && req && req->priv.seq == result->seq;
-    }
-    if (ours) {
-        list_unlink(&s->proposed, req);
-        leave(s);
+        unlink_from(s, where, req);
+        s->progress_ns = clock_boottime_ns();
+        wake = s->shut && s->waiting.head;
+        s->shut = s->shut && !wake;
     }
     pthread_mutex_unlock(&s->lock);
-    if (ours)
+    if (req)
         answer(r, req, result->err, result->rev, result->ino);
+    if (wake)
+        loop_wake(r);
 }
 
-void submit_expire(struct replica *r, int64_t now_ns)
+void submit_expire(struct replica *r, int64_t now_ns, bool all)
 {
     struct submit *s = &r->submit;
     struct submit_list late = {0}, *lists[] = {&s->proposed, &s->waiting};
@@ -328,18 +295,28 @@ void submit_expire(struct replica *r, int64_t now_ns)
     pthread_mutex_lock(&s->lock);
     for (int i = 0; i < 2; i++) {
         for (struct replica_request *req = lists[i]->head, *next; req; req = next) {
+            bool over = req->priv.deadline_ns != 0 && req->priv.deadline_ns <= now_ns;
+
             next = req->priv.next;
-            if (req->priv.deadline_ns == 0 || req->priv.deadline_ns > now_ns)
+            if (!over && (!all || req->priv.state & SUBMIT_INTERNAL))
                 continue;
-            if (lists[i] == &s->waiting)
-                s->waiting_bytes -= req->priv.command.len;
-            list_unlink(lists[i], req);
-            list_push(&late, req);
-            leave(s);
+            unlink_from(s, lists[i], req);
+            submit_push(&late, req);
         }
     }
     pthread_mutex_unlock(&s->lock);
     submit_end(r, late.head, QE_TIMEDOUT);
+}
+
+/* Answers with `err`, but what may be in a log with QE_TIMEDOUT. */
+static void end_refused(struct replica *r, struct replica_request *list, int err)
+{
+    while (list) {
+        struct replica_request *next = list->priv.next;
+
+        answer(r, list, submit_refusal(list, err), 0, 0);
+        list = next;
+    }
 }
 
 void submit_refuse(struct replica *r, int refuse, int err_waiting, int err_proposed)
@@ -353,15 +330,17 @@ void submit_refuse(struct replica *r, int refuse, int err_waiting, int err_propo
         list_join(&waiting, &s->waiting);
         s->waiting_bytes = 0;
     }
-    if (err_proposed)
+    if (err_proposed) {
         list_join(&proposed, &s->proposed);
+        s->proposed_bytes = 0;
+    }
     for (struct replica_request *q = waiting.head; q; q = q->priv.next)
-        leave(s);
+        submit_leave(s);
     for (struct replica_request *q = proposed.head; q; q = q->priv.next)
-        leave(s);
+        submit_leave(s);
     pthread_mutex_unlock(&s->lock);
     submit_end(r, proposed.head, err_proposed);
-    submit_end(r, waiting.head, err_waiting);
+    end_refused(r, waiting.head, err_waiting);
 }
 
 bool submit_in_session(struct replica *r)

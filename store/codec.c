@@ -224,6 +224,20 @@ int command_decode(struct arena *a, struct store_bytes data, struct store_comman
     return 0;
 }
 
+int store_command_look(const void *data, size_t len, struct store_command_head *out)
+{
+    struct arena *a = arena_new();
+    struct store_command cmd;
+    int err = a ? command_decode(a, (struct store_bytes){data, len}, &cmd) : QE_NOMEM;
+
+    if (!err && cmd.n_ops == 0)
+        err = QE_FORMAT;
+    if (!err)
+        *out = (struct store_command_head){cmd.session, cmd.seq, cmd.member, cmd.ops[0].kind};
+    arena_free(a);
+    return err;
+}
+
 /* ---- Encoding ------------------------------------------------------------------------------------------------------------ */
 
 static ProtobufCBinaryData data_of(struct store_bytes b)

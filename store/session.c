@@ -135,7 +135,7 @@ static bool answers_session(struct store *s, const struct store_command *cmd, st
         return false;
     r->kept = cmd->seq == ss->nonce;
     r->err = r->kept ? 0 : QE_STALE;
-    r->ino = r->kept ? ss->id : 0;
+    r->ino = r->kept ? ss->id : ss->nonce; /* who lives can ask again, above it */
     return true;
 }
 

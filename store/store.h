@@ -79,8 +79,8 @@ enum store_op_kind {
     STORE_OP_SETTING,      /* cluster setting: name, bytes; validated by store_setting_check at apply too */
     STORE_OP_COMPACT,      /* `rev`: forget what only earlier revisions need (ESTALE before it afterwards); takes no revision */
     STORE_OP_SESSION,      /* a new session of the command's member, whose older one ends; its id is the index of its entry (the second one of
-                            * an entry: BUSY). `seq` is a nonce: repeated, it gives the same session; below the last one's, or of a
-                            * member that was removed: STALE; 0: INVAL */
+                            * an entry: BUSY). `seq` is a nonce: repeated, it gives the same session; below the last one's: STALE
+                            * (result.ino is that one); of a member that was removed: STALE; 0: INVAL */
     STORE_OP_SESSION_END,  /* `ino` is the id of the session that ends; takes no revision */
     STORE_OP_RESERVE,      /* reserve STORE_INO_BLOCK inode numbers; result.ino is the first n (ino = n*4+kind); no revision */
     STORE_OP_MEMBER,       /* the table of members: `flags` is one of enum store_member_change; result.ino is the member's id; no revision */
@@ -91,7 +91,7 @@ enum store_op_kind {
 };
 /* ADD: name (address, not empty), mode (enum store_member_role: voter becomes standby where STORE_VOTERS_MAX are to be voters), new_ino (a
  *   nonce, not 0). It gets an id that nobody ever had; the same nonce again: the same id. NOSPC: STORE_MEMBERS_MAX.
- * ADDRESS: ino, name. ROLE: ino, mode; NOSPC: STORE_VOTERS_MAX are voters; BUSY: it is leaving already, or is the only member and shall leave. REMOVE: ino; its sessions end; BUSY: the last one.
+ * ADDRESS: ino, name. ROLE: ino, mode; NOSPC: STORE_VOTERS_MAX are voters. REMOVE: ino; its sessions end; BUSY: the last one.
  * NOENT: no such member. INVAL: malformed. */
 enum store_member_change { STORE_MEMBER_ADD = 1, STORE_MEMBER_ADDRESS, STORE_MEMBER_ROLE, STORE_MEMBER_REMOVE };
 
@@ -188,6 +188,14 @@ struct store_result {
 /* Appends the encoded command to `out`. 0 or QE_NOMEM. Any thread. */
 int store_command_encode(const struct store_command *cmd, struct buf *out);
 
+struct store_command_head { /* what can be known of an encoded command at a glance */
+    uint64_t session, seq;
+    uint32_t member;
+    enum store_op_kind kind; /* of its first operation */
+};
+/* Whether these bytes are a command that every member will understand. 0, QE_FORMAT or QE_NOMEM. Any thread. */
+int store_command_look(const void *data, size_t len, struct store_command_head *out);
+
 /* A log entry: a header {magic, format, cluster id, proposer's term, count, true length, CRC32C}, the commands, zero padding to a
  * multiple of 8 bytes (libraft pads what it writes and reads it back unpadded). Appends to `out`. Any thread. */
 int store_entry_build(const uint8_t cluster_id[STORE_CLUSTER_ID_SIZE], uint64_t term, int64_t leader_time_ns,
@@ -209,8 +217,7 @@ int store_setting_check(const char *name, const char *value, struct buf *canonic
 
 /* ---- Members ------------------------------------------------------------------------------------------------------------- */
 
-/* LEAVING: it is to be removed; its row goes when raft has let go of it. */
-enum store_member_role { STORE_MEMBER_STANDBY = 1, STORE_MEMBER_VOTER = 2, STORE_MEMBER_LEAVING = 3 };
+enum store_member_role { STORE_MEMBER_STANDBY = 1, STORE_MEMBER_VOTER = 2 };
 struct store_member {
     uint32_t id;            /* 1..STORE_MEMBER_ID_MAX; never given to another one */
     const char *address;    /* host:port; "": it has no network. Borrowed. */
@@ -304,26 +311,6 @@ bool store_wal_full(const struct store *s);
 
 /* The revision up to which `retain` wants compaction by a STORE_OP_COMPACT, 0 for none now. `time_ns`: wall clock. */
 int64_t store_compact_wanted(struct store *s, int64_t time_ns);
-
-/* ---- Copies -------------------------------------------------------------------------------------------------------------- */
-
-enum { STORE_EXPORTS_MAX = 4 }; /* at once */
-struct store_export { /* a copy under way */
-    int64_t rev;                    /* the one revision that it shows, */
-    struct store_position position; /* the place in the log, */
-    uint64_t hash;                  /* and the state hash */
-    int64_t bytes;                  /* its size */
-    uint64_t turn;                  /* the store's own */
-};
-/* The store thread: from now until the end the database file stays as it is, and what is committed goes to the WAL. QE_AGAIN: not at
- * this moment (a reader of old frames, or a copy of an older revision under way), try again soon; QE_BUSY: STORE_EXPORTS_MAX. */
-int store_export_begin(struct store *s, struct store_export *out);
-/* Writes the copy to a descriptor, front to back, in constant memory: a SQLite database in one file, with the tables of schema.sql and the
- * views files and history. Any thread. `go_on` (may be NULL) is asked once a MiB. QE_AGAIN: writers needed the WAL before this was
- * done; QE_DISKFULL; QE_SHUTDOWN: go_on said no; QE_IO. */
-int store_export_copy(struct store *s, const struct store_export *x, int fd, bool (*go_on)(void *data), void *data);
-/* Due after each begin that succeeded, before store_close. Any thread. */
-void store_export_end(struct store *s, const struct store_export *x);
 
 /* ---- Glances (any thread, no lock, no SQL) ------------------------------------------------------------------------------- */
 

@@ -169,7 +169,7 @@ static void *fresh(size_t size)
 
 static void build(struct member *m)
 {
-    const struct guard_hooks hooks = {m, hook_fail, hook_tick, hook_written, hook_install};
+    const struct guard_hooks hooks = {m, hook_fail, hook_tick, hook_written, hook_install, NULL};
 
     m->raft = fresh(sizeof *m->raft);
     m->io = fresh(sizeof *m->io);

@@ -197,6 +197,7 @@ static void a_session_that_comes_too_late_is_refused(void **state)
     id = k->res.ino;
     kit_reopen(k);
     assert_int_equal(open_session(k, 5, 71), QE_STALE);
+    assert_int_equal(k->res.ino, 72);
     assert_int_equal(send(k, id, 1, 0, &op), 0);
 }
 

@@ -1,0 +1,94 @@
+#include "replica/serve.h"
+
+#include <time.h>
+
+#include "replica/member.h"
+#include "store/base/clock.h"
+#include "store/base/log.h"
+
+static const struct store_op session_op = {.kind = STORE_OP_SESSION};
+static const struct store_command open_session = {.comm = "quorumfs", .ops = &session_op, .n_ops = 1};
+
+void serve_init(struct replica *r)
+{
+    pthread_condattr_t attr;
+
+    pthread_mutex_init(&r->serve.lock, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&r->serve.changed, &attr);
+    pthread_condattr_destroy(&attr);
+}
+
+void serve_fini(struct replica *r)
+{
+    pthread_cond_destroy(&r->serve.changed);
+    pthread_mutex_destroy(&r->serve.lock);
+}
+
+void serve_note(struct replica *r, int err)
+{
+    struct serve *s = &r->serve;
+
+    pthread_mutex_lock(&s->lock);
+    s->ready = s->ready || !err;
+    s->err = err;
+    pthread_cond_broadcast(&s->changed);
+    pthread_mutex_unlock(&s->lock);
+}
+
+/* A refusal of the leader (its disk is full) is no reason to give up; nor is a nonce below the last one, which tells of a clock that
+ * went back. */
+static void session_cb(struct replica_request *req, int err, int64_t rev, uint64_t ino)
+{
+    struct replica *r = req->data;
+    bool raise = err == QE_STALE && ino != 0; /* 0: the member was removed */
+
+    (void)rev;
+    if (err == 0) {
+        ino_want(r);
+        return;
+    }
+    if (raise)
+        submit_raise_nonce(r, ino);
+    if (raise || err == QE_DISKFULL || err == QE_NOMEM) {
+        log_warn("replica", "there is no session yet: %s", qfs_strerror(err));
+        serve_begin(r);
+        return;
+    }
+    serve_note(r, err);
+}
+
+void serve_begin(struct replica *r)
+{
+    r->serve.request.data = r;
+    r->serve.request.cb = session_cb;
+    submit_internal(r, &r->serve.request, &open_session);
+}
+
+int serve_wait(struct replica *r, int64_t until_ns)
+{
+    struct serve *s = &r->serve;
+    int err;
+
+    pthread_mutex_lock(&s->lock);
+    while (!s->ready && !s->err) {
+        struct timespec t;
+        int64_t left = until_ns - clock_boottime_ns();
+
+        if (until_ns == 0) {
+            pthread_cond_wait(&s->changed, &s->lock);
+            continue;
+        }
+        if (left <= 0)
+            break;
+        clock_gettime(CLOCK_MONOTONIC, &t);
+        left += t.tv_nsec;
+        t.tv_sec += left / 1000000000;
+        t.tv_nsec = left % 1000000000;
+        pthread_cond_timedwait(&s->changed, &s->lock, &t);
+    }
+    err = s->ready ? 0 : s->err ? s->err : QE_TIMEDOUT;
+    pthread_mutex_unlock(&s->lock);
+    return err;
+}
