@@ -173,7 +173,7 @@ static void discard(struct replica *r)
         pthread_mutex_unlock(&a->lock);
         if (any && item.kind == APPLIER_BARRIER)
             submit_end(r, item.barrier, QE_IO);
-        if (any && item.kind == APPLIER_SYNC)
+        if (any && (item.kind == APPLIER_SYNC || item.kind == APPLIER_EXPORT))
             sync_done(a, item.sync, QE_IO);
     }
 }
@@ -333,6 +333,14 @@ static void work(struct replica *r, const struct applier_item *items, size_t n)
         if (err)
             fail(r, "make the database durable", err);
         break;
+    case APPLIER_EXPORT:
+        err = store_export_begin(r->store, items[0].sync->export);
+        sync_done(&r->applier, items[0].sync, err);
+        if (err == QE_IO || err == QE_CORRUPT)
+            fail(r, "begin a copy of the database", err);
+        break;
+    case APPLIER_EXPORT_END: /* upkeep follows */
+        break;
     }
 }
 
@@ -447,7 +455,7 @@ static void *applier_main(void *arg)
         now = clock_boottime_ns();
         if (n > 0) {
             worked = now;
-            dirty = dirty || items[0].kind == APPLIER_ENTRY;
+            dirty = dirty || items[0].kind == APPLIER_ENTRY || items[0].kind == APPLIER_EXPORT_END; /* checkpoints waited for it */
         }
         idle = n == 0 && (now - worked >= IDLE_NS);
         if (dirty || more) {

@@ -1,7 +1,7 @@
 /* applier: the store thread. Applies committed entries in order, completes requests, and keeps the database in shape.
  *
- * The raft loop puts items into its queue and never waits for it. One item is an entry, a read barrier, or a request to make all
- * before it durable (for a marker snapshot). */
+ * The raft loop puts items into its queue and never waits for it. One item is an entry, a read barrier, a request to make all
+ * before it durable (for a marker snapshot), or the begin and end of a copy of the database (export.c). */
 #ifndef QFS_REPLICA_APPLIER_H
 #define QFS_REPLICA_APPLIER_H
 
@@ -12,12 +12,13 @@
 
 #include "replica/replica.h"
 
-enum applier_kind { APPLIER_ENTRY, APPLIER_BARRIER, APPLIER_SYNC };
+enum applier_kind { APPLIER_ENTRY, APPLIER_BARRIER, APPLIER_SYNC, APPLIER_EXPORT, APPLIER_EXPORT_END };
 
 struct applier_sync { /* made durable up to here; lives on the waiter's side */
     uint64_t index, term;  /* asked for */
     int64_t rev;           /* answer: the revision there */
     uint64_t hash;         /* answer: the state hash there */
+    struct store_export *export; /* EXPORT: answer; borrowed */
     int err;               /* answer */
     bool done;             /* under applier.lock */
 };
@@ -28,7 +29,7 @@ struct applier_item {
     struct store_bytes data;         /* ENTRY: libraft's memory, which lives until a marker above it is durable */
     int64_t queued_ns;               /* ENTRY: when it was committed */
     struct replica_request *barrier; /* BARRIER: a list */
-    struct applier_sync *sync;       /* SYNC */
+    struct applier_sync *sync;       /* SYNC, EXPORT */
 };
 
 struct applier {
@@ -60,7 +61,7 @@ int applier_push(struct replica *r, const struct applier_item *item);
 bool applier_full(struct replica *r);
 bool applier_idle(struct replica *r);  /* readers see all that was pushed */
 void applier_answer(struct replica *r, struct replica_request *list); /* read barriers that have been reached; any thread */
-/* Waits until the store has made everything up to s->index durable. Any thread but the store's and the loop's. */
+/* Waits until the store has made everything up to s->index durable, or has begun the copy. Any thread but the store's and the loop's. */
 int applier_wait_sync(struct replica *r, struct applier_sync *s);
 void applier_kill(struct replica *r);  /* fail-stop: wakes all who wait; any thread */
 void applier_drain(struct replica *r); /* waits until all that was pushed is applied, or until a failure */

@@ -83,10 +83,12 @@ struct guard {
     uint64_t verified;                 /* up to here they are the same */
     uint64_t barrier_term;             /* the last term in which we led and appended a barrier */
     struct raft_barrier barrier;       /* that one; never freed before the guard */
-    struct guard_told {                /* leader: what each follower was sent */
+    struct guard_told {                /* leader: of a follower */
         raft_id id;
-        uint64_t commit;               /* the commit index */
+        uint64_t commit;               /* the commit index that it was sent */
         uint64_t cut;                  /* its last message ended before this index, although there were more; 0: it did not */
+        bool heard;                    /* it has answered in this term, */
+        raft_time heard_at;            /* at this time the last time */
     } told[GUARD_MEMBERS_MAX];
     unsigned n_told;                   /* used ones; all of `told_term` */
     uint64_t told_term;                /* when it was leader */
@@ -125,6 +127,15 @@ unsigned guard_voters(const struct guard *g, raft_id *out, unsigned max); /* of 
 bool guard_transferring(const struct guard *g);                  /* leader, and handing over */
 bool guard_busy(const struct guard *g);                          /* closing now would meet work under way */
 bool guard_settled(const struct guard *g);                       /* leader, and an entry of its own term is committed */
+struct guard_server { /* of the newest configuration */
+    uint32_t id;
+    int role;          /* RAFT_VOTER, RAFT_STANDBY, RAFT_SPARE */
+    uint64_t match;    /* leader: our log is stored there up to this index, as far as it has told; of ourselves what is stored here */
+    uint64_t silent_ms; /* leader: since it has answered us in this term; UINT64_MAX: it never has. 0 of ourselves */
+};
+unsigned guard_configuration(const struct guard *g, struct guard_server out[GUARD_MEMBERS_MAX]);
+uint64_t guard_configuration_index(const struct guard *g);
+bool guard_changing(const struct guard *g);                      /* a change of the configuration is under way */
 uint64_t guard_stored(const struct guard *g);                    /* index of the last entry on our disk */
 bool guard_may_snapshot(const struct guard *g);                  /* else fsm->snapshot answers RAFT_BUSY */
 

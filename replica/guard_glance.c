@@ -139,6 +139,47 @@ unsigned guard_servers(const struct guard *g, unsigned *voters)
     return g->raft->configuration.n;
 }
 
+static uint64_t silent_ms(const struct guard *g, raft_id id)
+{
+    if (id == g->raft->id)
+        return 0;
+    for (unsigned i = 0; g->told_term == g->raft->current_term && i < g->n_told; i++)
+        if (g->told[i].id == id && g->told[i].heard)
+            return g->raft->io->time(g->raft->io) - g->told[i].heard_at;
+    return UINT64_MAX;
+}
+
+unsigned guard_configuration(const struct guard *g, struct guard_server out[GUARD_MEMBERS_MAX])
+{
+    const struct raft *r = g->raft;
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < r->configuration.n && n < GUARD_MEMBERS_MAX; i++) {
+        const struct raft_server *s = &r->configuration.servers[i];
+        struct guard_server *to = &out[n++];
+
+        *to = (struct guard_server){.id = (uint32_t)s->id, .role = s->role, .silent_ms = UINT64_MAX};
+        if (r->state != RAFT_LEADER)
+            continue;
+        to->match = s->id == r->id ? r->last_stored : r->leader_state.progress[i].match_index;
+        to->silent_ms = silent_ms(g, s->id);
+    }
+    return n;
+}
+
+uint64_t guard_configuration_index(const struct guard *g)
+{
+    return g->raft->configuration_uncommitted_index ? g->raft->configuration_uncommitted_index : g->raft->configuration_index;
+}
+
+bool guard_changing(const struct guard *g)
+{
+    const struct raft *r = g->raft;
+
+    return r->configuration_uncommitted_index != 0 ||
+           (r->state == RAFT_LEADER && (r->leader_state.change != NULL || r->leader_state.promotee_id != 0));
+}
+
 unsigned guard_voters(const struct guard *g, raft_id *out, unsigned max)
 {
     unsigned n = 0;

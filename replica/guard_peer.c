@@ -308,12 +308,42 @@ bool guard_install_release(struct guard *g)
     return true;
 }
 
+static struct guard_told *told(struct guard *g, raft_id id)
+{
+    if (g->told_term != g->raft->current_term) {
+        g->told_term = g->raft->current_term;
+        g->n_told = 0;
+    }
+    for (unsigned i = 0; i < g->n_told; i++)
+        if (g->told[i].id == id)
+            return &g->told[i];
+    if (g->n_told == GUARD_MEMBERS_MAX)
+        return NULL;
+    g->told[g->n_told] = (struct guard_told){.id = id};
+    return &g->told[g->n_told++];
+}
+
+/* For guard_configuration: who answers is there. */
+static void note_heard(struct guard *g, const struct raft_message *m)
+{
+    struct guard_told *from;
+
+    if (g->raft->state != RAFT_LEADER || m->append_entries_result.term != g->raft->current_term)
+        return;
+    from = told(g, m->server_id);
+    if (!from)
+        return;
+    from->heard = true;
+    from->heard_at = g->raft->io->time(g->raft->io);
+}
+
 bool guard_peer_recv(struct guard *g, struct raft_message *m)
 {
     switch (m->type) {
     case RAFT_IO_APPEND_ENTRIES:
         return recv_append_entries(g, &m->append_entries);
     case RAFT_IO_APPEND_ENTRIES_RESULT:
+        note_heard(g, m);
         count_own_term(g, &m->append_entries_result);
         return true;
     case RAFT_IO_REQUEST_VOTE:
@@ -342,21 +372,6 @@ static void clamp_acknowledgement(struct guard *g, struct raft_append_entries_re
         most = g->raft->last_stored;
     if (result->last_log_index > most)
         result->last_log_index = most;
-}
-
-static struct guard_told *told(struct guard *g, raft_id id)
-{
-    if (g->told_term != g->raft->current_term) {
-        g->told_term = g->raft->current_term;
-        g->n_told = 0;
-    }
-    for (unsigned i = 0; i < g->n_told; i++)
-        if (g->told[i].id == id)
-            return &g->told[i];
-    if (g->n_told == GUARD_MEMBERS_MAX)
-        return NULL;
-    g->told[g->n_told] = (struct guard_told){.id = id};
-    return &g->told[g->n_told++];
 }
 
 static struct raft_progress *progress_of(struct guard *g, raft_id id)

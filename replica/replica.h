@@ -94,6 +94,11 @@ void replica_barrier(struct replica *r, struct replica_request *req);
 int replica_reader(struct replica *r, struct store_reader **out);          /* any thread; close with store_reader_close */
 void replica_glance(struct replica *r, struct store_glance *out);          /* any thread, cheap */
 
+/* Writes a copy of the database, one revision, to an empty file: a SQLite database that any program can open. `go_on` (may be NULL) is
+ * asked now and then. QE_BUSY: too many copies at once, or writers needed the room in the WAL again and again; QE_DISKFULL, QE_SHUTDOWN,
+ * QE_IO. Any thread but replica's own; waits, in constant memory; must have returned before replica_stop. */
+int replica_export(struct replica *r, int fd, bool (*go_on)(void *data), void *data, struct store_export *out);
+
 /* ---- Status -------------------------------------------------------------------------------------------------------------- */
 
 enum { REPLICA_HIST_BUCKETS = 24 };

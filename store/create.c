@@ -121,7 +121,7 @@ int store_create(const char *dir, const struct store_initial *initial, struct bu
 {
     struct current cur = {.name = "state-1.db", .epoch = initial->epoch}, old;
     char *path = path_join(dir, cur.name);
-    struct store *s = calloc(1, sizeof *s);
+    struct store *s = store_new();
     int err = path && s ? current_read(dir, &old, NULL) : QE_NOMEM;
 
     if (err == 0 || err == QE_CORRUPT)

@@ -14,6 +14,7 @@ enum {
     STORE_ENTRY_MAX = 64 << 20,     /* bytes of a log entry */
     STORE_VER_COST = 64,            /* what a version counts in hist_bytes besides name, content, xattrs */
     STORE_CHECKPOINT_FRAMES = 2000, /* WAL frames at which a checkpoint pays */
+    STORE_EXPORT_WAL_FACTOR = 8,    /* how much longer than its limit the WAL may become while a copy is made */
     STORE_BUSY_MS = 20,             /* how long a checkpoint waits for readers of old frames */
     STORE_TIME_STEP_NS = 100000000, /* rows of table time are this far apart */
 };
@@ -80,6 +81,7 @@ struct store {
     uint64_t epoch, installed_at;
     size_t reader_cache_bytes;
     size_t wal_limit_frames;
+    int copy_fd;                               /* owned: the database file, for copies; closed after all connections */
 
     /* The thread that owns the store. */
     struct conn conn;
@@ -97,9 +99,12 @@ struct store {
     int checkpoint_retry;        /* no checkpoint below this many frames: a reader was in the way */
     bool members_changed;        /* by the batch under way */
     bool broken;                 /* what is in memory could not be read again after a failure */
+    uint64_t export_applied;     /* position of the file while a copy is made */
+    int64_t export_rev;
 
     /* Any thread. */
     struct store_glance_atomics glance;
+    _Atomic uint64_t exports;    /* copies under way, see export.c: no checkpoint may run */
 };
 
 /* ---- An inode in memory (node.c) ----------------------------------------------------------------------------------------- */
@@ -250,6 +255,7 @@ int meta_load(struct conn *c, struct state *st, uint8_t cluster_id[STORE_CLUSTER
 int store_verify(struct store *s); /* verify.c: QE_CORRUPT when a small database is damaged */
 int meta_save(struct store *s);
 void glance_publish(struct store *s);
+struct store *store_new(void);     /* NULL: out of memory */
 void store_free(struct store *s);  /* the connection is closed */
 int store_reload(struct store *s); /* st and sessions from the tables, after a rollback */
 int store_begin(struct store *s);
@@ -270,6 +276,11 @@ int version_at(struct conn *c, uint64_t ino, int64_t rev, int64_t *seq);
 int attr_at(struct conn *c, int64_t at, uint64_t ino, struct store_attr *out, struct content_at *where);
 int lookup_at(struct conn *c, int64_t at, uint64_t parent, struct store_bytes name, uint64_t *ino);
 int content_of(struct conn *c, const struct content_at *where, struct buf *out); /* QE_CORRUPT when it is not what was written */
+
+/* ---- Copies (export.c) --------------------------------------------------------------------------------------------------- */
+
+int exports(const struct store *s);  /* how many are under way */
+void export_revoke(struct store *s); /* the copies under way fail: checkpoints may run */
 
 /* ---- Commands (codec.c) --------------------------------------------------------------------------------------------------- */
 

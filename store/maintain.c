@@ -10,9 +10,13 @@
 #include "store/compact.h"
 #include "store/internal.h"
 
-static bool checkpoint_due(const struct store *s, bool idle)
+static bool checkpoint_due(struct store *s, bool idle)
 {
     if (s->wal_frames == 0)
+        return false;
+    if (exports(s) && store_wal_full(s))
+        export_revoke(s);
+    if (exports(s))
         return false;
     if (store_wal_full(s))
         return true;
@@ -37,9 +41,10 @@ static int checkpoint(struct store *s)
     return 0;
 }
 
+/* While a copy is made the WAL may be longer. */
 bool store_wal_full(const struct store *s)
 {
-    return (size_t)s->wal_frames >= s->wal_limit_frames;
+    return (size_t)s->wal_frames >= s->wal_limit_frames * (exports(s) ? STORE_EXPORT_WAL_FACTOR : 1);
 }
 
 int store_maintain(struct store *s, int budget_ms, bool idle, bool *more)

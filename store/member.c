@@ -24,7 +24,7 @@ bool store_address_ok(const char *address)
 
 int member_check(const struct store_member *m, int64_t next_member)
 {
-    if (m->id == 0 || m->id >= next_member || (m->role != STORE_MEMBER_STANDBY && m->role != STORE_MEMBER_VOTER))
+    if (m->id == 0 || m->id >= next_member || m->role < STORE_MEMBER_STANDBY || m->role > STORE_MEMBER_LEAVING)
         return QE_CORRUPT;
     return !*m->address || store_address_ok(m->address) ? 0 : QE_CORRUPT;
 }
@@ -211,13 +211,17 @@ static int set_role(struct store *s, const struct store_op *op, const struct fou
     int64_t all, voters;
     int err;
 
-    if (!role_ok(op))
+    if (!role_ok(op) && op->mode != STORE_MEMBER_LEAVING)
         return QE_INVAL;
     if (row->m.role == (enum store_member_role)op->mode)
         return 0;
+    if (row->m.role == STORE_MEMBER_LEAVING)
+        return QE_BUSY;
     err = count(s, &all, &voters);
     if (err)
         return err;
+    if (op->mode == STORE_MEMBER_LEAVING && all == 1)
+        return QE_BUSY;
     if (op->mode == STORE_MEMBER_VOTER && voters >= STORE_VOTERS_MAX)
         return QE_NOSPC;
     m.role = (enum store_member_role)op->mode;

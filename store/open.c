@@ -1,4 +1,6 @@
 /* The life of a database: opened, read again after a failure, closed. */
+#include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -95,8 +97,19 @@ int meta_save(struct store *s)
     return err || sqlite3_changes(s->conn.db) == 1 ? err : QE_CORRUPT;
 }
 
+struct store *store_new(void)
+{
+    struct store *s = calloc(1, sizeof *s);
+
+    if (s)
+        s->copy_fd = -1;
+    return s;
+}
+
 void store_free(struct store *s)
 {
+    if (s->copy_fd >= 0)
+        close(s->copy_fd);
     sessions_fini(&s->sessions);
     arena_free(s->arena);
     arena_free(s->part_arena);
@@ -214,6 +227,9 @@ static int open_database(struct store *s, const struct store_options *o, const s
     if (s->epoch != cur->epoch)
         return why_set(why, QE_CORRUPT, "\"%s\" and \"%s/CURRENT\" do not belong together (epochs %" PRIu64 " and %" PRIu64 ")", s->path, s->dir,
                        s->epoch, cur->epoch);
+    s->copy_fd = open(s->path, O_RDONLY | O_CLOEXEC);
+    if (s->copy_fd < 0)
+        return why_set(why, QE_IO, "cannot open \"%s\" for copies: %s", s->path, strerror(errno));
     s->wal_frames = frames_left_behind(s->path);
     (void)sqlite3_wal_hook(s->conn.db, on_commit, s);
     (void)sqlite3_busy_timeout(s->conn.db, STORE_BUSY_MS);
@@ -223,7 +239,7 @@ static int open_database(struct store *s, const struct store_options *o, const s
 int store_open(const struct store_options *options, struct store **out, struct buf *why)
 {
     size_t wal_limit = options->wal_limit_bytes ? options->wal_limit_bytes : 32 << 20;
-    struct store *s = calloc(1, sizeof *s);
+    struct store *s = store_new();
     struct current cur;
     int err = s ? current_read(options->dir, &cur, why) : QE_NOMEM;
 

@@ -181,3 +181,28 @@ CREATE TABLE bookmark(
   owner INTEGER NOT NULL,         -- replicated: uid
   rev INTEGER NOT NULL            -- replicated: a consumer has handled everything up to here
 ) STRICT, WITHOUT ROWID;
+
+-- For people who open a copy (.quorum/snapshot.db) with sqlite3: documented in quorumfs(5). The store itself never uses them.
+
+-- The tree as it is: one row a file, directory or symbolic link; content is a link's target.
+CREATE VIEW files AS
+  WITH RECURSIVE tree(ino, path) AS (
+    SELECT 1, '' UNION ALL SELECT n.ino, t.path || '/' || CAST(n.name AS TEXT) FROM tree t JOIN node n ON n.parent = t.ino)
+  SELECT iif(t.path = '', '/', t.path) AS path,
+         CASE n.ino & 3 WHEN 0 THEN 'file' WHEN 1 THEN 'directory' ELSE 'symlink' END AS type,
+         n.mode AS mode, n.uid AS uid, n.gid AS gid, n.mtime / 1e9 AS mtime, n.size AS size,
+         n.seq >> 20 AS mod_revision, n.create_rev AS create_revision, n.version AS version,
+         CASE WHEN n.ino & 3 = 1 THEN NULL WHEN n.size > 4096 THEN (SELECT data FROM big WHERE vid = n.vseq)
+              ELSE coalesce((SELECT value FROM ver WHERE seq = n.seq), x'') END AS content,
+         n.ino AS inode
+  FROM tree t JOIN node n ON n.ino = t.ino;
+-- What happened, as far as it is kept: one row a change, in order. `directory` is the inode of the directory that has (or had) the name.
+CREATE VIEW history AS
+  SELECT v.seq >> 20 AS revision,
+         CASE v.op WHEN 1 THEN 'put' WHEN 2 THEN 'delete' WHEN 3 THEN 'mkdir' WHEN 4 THEN 'rmdir' WHEN 5 THEN 'symlink' WHEN 6 THEN 'rename'
+              ELSE 'attrib' END AS event,
+         v.parent AS directory, CAST(v.name AS TEXT) AS name, v.old_parent AS old_directory, CAST(v.old_name AS TEXT) AS old_name,
+         v.ino AS inode, v.mode AS mode, v.uid AS uid, v.gid AS gid, v.mtime / 1e9 AS mtime, v.size AS size, v.version AS version,
+         v.cause AS cause, v.w_member AS writer_member, v.w_uid AS writer_uid, v.w_pid AS writer_pid, CAST(v.w_comm AS TEXT) AS writer_command,
+         CASE WHEN v.size > 4096 THEN (SELECT data FROM big WHERE vid = v.vseq) ELSE v.value END AS content
+  FROM ver v ORDER BY v.seq;

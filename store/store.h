@@ -91,7 +91,7 @@ enum store_op_kind {
 };
 /* ADD: name (address, not empty), mode (enum store_member_role: voter becomes standby where STORE_VOTERS_MAX are to be voters), new_ino (a
  *   nonce, not 0). It gets an id that nobody ever had; the same nonce again: the same id. NOSPC: STORE_MEMBERS_MAX.
- * ADDRESS: ino, name. ROLE: ino, mode; NOSPC: STORE_VOTERS_MAX are voters. REMOVE: ino; its sessions end; BUSY: the last one.
+ * ADDRESS: ino, name. ROLE: ino, mode; NOSPC: STORE_VOTERS_MAX are voters; BUSY: it is leaving already, or is the only member and shall leave. REMOVE: ino; its sessions end; BUSY: the last one.
  * NOENT: no such member. INVAL: malformed. */
 enum store_member_change { STORE_MEMBER_ADD = 1, STORE_MEMBER_ADDRESS, STORE_MEMBER_ROLE, STORE_MEMBER_REMOVE };
 
@@ -217,7 +217,8 @@ int store_setting_check(const char *name, const char *value, struct buf *canonic
 
 /* ---- Members ------------------------------------------------------------------------------------------------------------- */
 
-enum store_member_role { STORE_MEMBER_STANDBY = 1, STORE_MEMBER_VOTER = 2 };
+/* LEAVING: it is to be removed; its row goes when raft has let go of it. */
+enum store_member_role { STORE_MEMBER_STANDBY = 1, STORE_MEMBER_VOTER = 2, STORE_MEMBER_LEAVING = 3 };
 struct store_member {
     uint32_t id;            /* 1..STORE_MEMBER_ID_MAX; never given to another one */
     const char *address;    /* host:port; "": it has no network. Borrowed. */
@@ -311,6 +312,26 @@ bool store_wal_full(const struct store *s);
 
 /* The revision up to which `retain` wants compaction by a STORE_OP_COMPACT, 0 for none now. `time_ns`: wall clock. */
 int64_t store_compact_wanted(struct store *s, int64_t time_ns);
+
+/* ---- Copies -------------------------------------------------------------------------------------------------------------- */
+
+enum { STORE_EXPORTS_MAX = 4 }; /* at once */
+struct store_export { /* a copy under way */
+    int64_t rev;                    /* the one revision that it shows, */
+    struct store_position position; /* the place in the log, */
+    uint64_t hash;                  /* and the state hash */
+    int64_t bytes;                  /* its size */
+    uint64_t turn;                  /* the store's own */
+};
+/* The store thread: from now until the end the database file stays as it is, and what is committed goes to the WAL. QE_AGAIN: not at
+ * this moment (a reader of old frames, or a copy of an older revision under way), try again soon; QE_BUSY: STORE_EXPORTS_MAX. */
+int store_export_begin(struct store *s, struct store_export *out);
+/* Writes the copy to a descriptor, front to back, in constant memory: a SQLite database in one file, with the tables of schema.sql and the
+ * views files and history. Any thread. `go_on` (may be NULL) is asked once a MiB. QE_AGAIN: writers needed the WAL before this was
+ * done; QE_DISKFULL; QE_SHUTDOWN: go_on said no; QE_IO. */
+int store_export_copy(struct store *s, const struct store_export *x, int fd, bool (*go_on)(void *data), void *data);
+/* Due after each begin that succeeded, before store_close. Any thread. */
+void store_export_end(struct store *s, const struct store_export *x);
 
 /* ---- Glances (any thread, no lock, no SQL) ------------------------------------------------------------------------------- */
 

@@ -236,6 +236,8 @@ static void make_member(struct generator *g, struct model *m, struct store_op *o
     snprintf(g->body->text[0][0], sizeof g->body->text[0][0], chance(g, 20) ? "bad" : "h:%d", 1 + (int)generate_random(g, 9000));
     *op = (struct store_op){.kind = STORE_OP_MEMBER, .flags = changes[generate_random(g, 6)], .mode = 1 + (uint32_t)generate_random(g, 2), .ino = id,
                             .name = {g->body->text[0][0], strlen(g->body->text[0][0])}, .new_ino = 1 + generate_random(g, 500)};
+    if (op->flags == STORE_MEMBER_ROLE && chance(g, 8))
+        op->mode = STORE_MEMBER_LEAVING;
     if (op->flags != STORE_MEMBER_ADD && op->flags != STORE_MEMBER_ADDRESS)
         op->name.len = 0;
 }

@@ -760,6 +760,8 @@ static int do_member(struct model *m, const struct store_op *op, uint64_t *ino)
         strcpy(m->members[at].address, text);
     else if (op->flags == STORE_MEMBER_REMOVE)
         err = remove_member(m, at);
+    else if (op->mode != m->members[at].role && (m->members[at].role == STORE_MEMBER_LEAVING || (op->mode == STORE_MEMBER_LEAVING && m->n_members == 1)))
+        err = QE_BUSY;
     else if (op->mode == STORE_MEMBER_VOTER && voters >= STORE_VOTERS_MAX)
         err = QE_NOSPC;
     else

@@ -222,6 +222,49 @@ static void concurrent_writes_share_entries(void **state)
     assert_true(status_of().fsync_time.count >= entries);
 }
 
+struct copier {
+    pthread_t thread;
+    atomic_bool stop;
+    int copies;       /* made */
+    int failed;       /* of them */
+};
+
+/* One copy after the other, each of a newer revision, each sound. */
+static void *copier_main(void *arg)
+{
+    struct copier *c = arg;
+    int64_t last = 0;
+
+    for (c->copies = 0; !atomic_load(&c->stop) || c->copies < 2; c->copies++) {
+        struct store_export x;
+        char magic[16] = "", path[300];
+        int fd;
+
+        snprintf(path, sizeof path, "%s/copy.db", m.parent);
+        fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
+        c->failed += fd < 0 || replica_export(m.r, fd, NULL, NULL, &x) != 0 || x.rev < last || pread(fd, magic, 16, 0) != 16 ||
+                     memcmp(magic, "SQLite format 3", 16) != 0 || lseek(fd, 0, SEEK_END) != x.bytes;
+        last = x.rev;
+        close(fd);
+        unlink(path);
+    }
+    return NULL;
+}
+
+static void copies_are_made_while_writing_goes_on(void **state)
+{
+    struct copier c = {0};
+
+    (void)state;
+    member_up(&m);
+    assert_int_equal(pthread_create(&c.thread, NULL, copier_main, &c), 0);
+    assert_int_equal(run_writers(8, 200), 0);
+    atomic_store(&c.stop, true);
+    pthread_join(c.thread, NULL);
+    print_message("%d copies\n", c.copies);
+    assert_int_equal(c.failed, 0);
+}
+
 static _Atomic int64_t barrier_rev;
 
 static void barrier_cb(struct replica_request *req, int err, int64_t rev, uint64_t ino)
@@ -455,6 +498,7 @@ int main(int argc, char **argv)
         TEST(inode_numbers_are_fresh_and_do_not_run_out),
         TEST(concurrent_writes_share_entries),
         TEST(barrier_sees_what_was_committed),
+        TEST(copies_are_made_while_writing_goes_on),
         TEST(history_is_compacted_as_retain_says),
         TEST(large_command_travels_alone),
         TEST(stop_answers_what_was_submitted),

@@ -53,7 +53,7 @@ int kit_create_quietly(struct kit *k)
 
 int kit_open(struct kit *k)
 {
-    struct store_options o = {.dir = k->dir};
+    struct store_options o = {.dir = k->dir, .wal_limit_bytes = k->wal_limit_bytes};
     struct buf why = {0};
     int err = store_open(&o, &k->s, &why);
 

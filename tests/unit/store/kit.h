@@ -19,6 +19,7 @@ struct kit {
     uint64_t next_n, end_n;   /* reserved inode numbers */
     int64_t time_ns;          /* the wall clock: a millisecond a command */
     uint32_t uid, gid;        /* who */
+    size_t wal_limit_bytes;   /* for kit_open; 0: the store's own */
     struct store_result res;  /* of the newest command */
     size_t n_results;         /* of the newest batch */
     size_t n_changes;

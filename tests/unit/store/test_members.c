@@ -116,6 +116,22 @@ static void the_caller_is_told_when_the_table_has_changed(void **state)
 }
 
 /* What it still had on its way takes no effect. */
+/* It stays in the table until raft has let go of it, and cannot be kept any more. */
+static void a_leaving_member_leaves(void **state)
+{
+    struct kit *k = *state;
+
+    assert_int_equal(add(k, "a:1", STORE_MEMBER_VOTER, 11), 0);
+    assert_int_equal(change(k, STORE_MEMBER_ROLE, 1, "", STORE_MEMBER_LEAVING, 0), QE_BUSY); /* the only one */
+    assert_int_equal(add(k, "b:1", STORE_MEMBER_VOTER, 12), 0);
+    assert_int_equal(change(k, STORE_MEMBER_ROLE, 2, "", STORE_MEMBER_LEAVING, 0), 0);
+    assert_int_equal(change(k, STORE_MEMBER_ROLE, 2, "", STORE_MEMBER_LEAVING, 0), 0);
+    members_are(k, "1 a:1 2;2 b:1 3;", 3);
+    assert_int_equal(change(k, STORE_MEMBER_ROLE, 2, "", STORE_MEMBER_VOTER, 0), QE_BUSY);
+    assert_int_equal(change(k, STORE_MEMBER_REMOVE, 2, "", 0, 0), 0);
+    members_are(k, "1 a:1 2;", 3);
+}
+
 static void sessions_of_a_removed_member_end(void **state)
 {
     struct kit *k = *state;
@@ -156,6 +172,7 @@ int main(void)
         KIT_TEST(the_same_nonce_adds_one_member),
         KIT_TEST(the_eighth_voter_becomes_a_standby),
         KIT_TEST(the_caller_is_told_when_the_table_has_changed),
+        KIT_TEST(a_leaving_member_leaves),
         KIT_TEST(sessions_of_a_removed_member_end),
         KIT_TEST(what_cannot_be_is_refused),
     };
