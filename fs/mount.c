@@ -14,7 +14,9 @@
 #include <unistd.h>
 
 #include "fs/commit.h"
+#include "fs/control/control.h"
 #include "fs/device.h"
+#include "fs/feed.h"
 #include "fs/flock.h"
 #include "fs/ops.h"
 #include "fs/pending.h"
@@ -25,6 +27,7 @@
 #define SPIN_NS INT64_C(50000)
 #define SPIN_STOLEN_NS INT64_C(500000) /* a look that took this long was interrupted by somebody else's work */
 #define SPIN_REST_NS INT64_C(1000000000)
+#define STOP_READS_NS INT64_C(1000000000)
 enum {
     SPIN_MISSES = 3,
     BURST_MAX = 64,       /* requests before signals and the rest are looked at */
@@ -41,6 +44,7 @@ struct mount {
     int fatal;               /* eventfd: the member has to stop */
     char why_fatal[256];     /* set before `fatal` is written */
     int64_t stop_deadline_ns; /* while stopping */
+    int64_t stop_reads_ns;   /* while stopping: until when readers of streams are waited for */
     int64_t served_ns;       /* when the newest request was served */
     int spin_misses;         /* how often looking again was in vain, lately */
     int64_t spin_after_ns;   /* not before this time */
@@ -84,10 +88,19 @@ static void __attribute__((format(printf, 2, 0))) mount_fuse_log(enum fuse_log_l
     log_line(level <= FUSE_LOG_ERR ? LOG_LEVEL_ERROR : level <= FUSE_LOG_WARNING ? LOG_LEVEL_WARN : LOG_LEVEL_DEBUG, "fuse", "%s", line);
 }
 
+/* The store's thread. */
+static void mount_on_changed(void *data, const struct store_change *changes, size_t n)
+{
+    struct mount *m = data;
+
+    feed_changed(&m->fs, changes[n - 1].rev);
+}
+
 static int mount_open_member(struct mount *m, struct buf *why)
 {
     struct fs *fs = &m->fs;
-    const struct replica_options options = {.dir = fs->opt->dir, .timeout_ms = fs->opt->timeout_ms, .data = m, .fatal = mount_on_fatal};
+    const struct replica_options options = {.dir = fs->opt->dir, .timeout_ms = fs->opt->timeout_ms, .data = m,
+                                            .changed = mount_on_changed, .fatal = mount_on_fatal};
     struct replica_status status;
     int err = replica_start(&options, LOCK_WAIT_MS, &fs->replica, why);
 
@@ -136,12 +149,19 @@ static void mount_begin_stop(struct mount *m)
     fs->stopping = true;
     pending_stopping(fs);
     m->stop_deadline_ns = clock_boottime_ns() + (fs->opt->timeout_ms + INT64_C(1000)) * 1000000;
+    m->stop_reads_ns = clock_boottime_ns() + STOP_READS_NS;
+    watch_stop(fs);
     device_unmount(fs);
 }
 
+/* What was proposed is answered; readers of streams have had whole revisions, but for those that do not read. */
 static bool mount_may_end(struct mount *m)
 {
-    return m->fs.stopping && (pending_none(&m->fs) || clock_boottime_ns() >= m->stop_deadline_ns);
+    int64_t now = clock_boottime_ns();
+
+    if (!m->fs.stopping || (now < m->stop_reads_ns && watch_in_use(&m->fs)))
+        return false;
+    return pending_none(&m->fs) || now >= m->stop_deadline_ns;
 }
 
 enum served { SERVED_ONE, SERVED_NONE, SERVED_GONE /* the connection has ended */ };
@@ -161,6 +181,7 @@ static enum served mount_serve(struct mount *m)
     fuse_session_process_buf(fs->se, &m->request);
     pending_drain(fs);
     flock_look(fs);
+    watch_look(fs);
     return fuse_session_exited(fs->se) ? SERVED_GONE : SERVED_ONE;
 }
 
@@ -258,6 +279,7 @@ static void mount_close(struct mount *m)
     struct fs *fs = &m->fs;
 
     scan_close(fs);
+    watch_close(fs);
     work_close(fs); /* their readers, too, must be closed before replica stops */
     if (fs->inodes)
         commit_log_lost(fs);
@@ -269,6 +291,7 @@ static void mount_close(struct mount *m)
     fs->replica = NULL;
     if (fs->pending) {
         pending_end(fs);
+        feed_free(fs);
         pending_close(fs);
     }
     if (fs->inodes) {

@@ -37,4 +37,11 @@ void control_listxattr(fuse_req_t req, fuse_ino_t node, size_t size);
 void control_setxattr(fuse_req_t req, fuse_ino_t node, const char *name, const char *value, size_t size, int flags);
 void control_removexattr(fuse_req_t req, fuse_ino_t node, const char *name);
 
+/* Streams (watch.c). After each request: readers that got a signal are answered. */
+void watch_look(struct fs *fs);
+/* The member stops: streams end with the revision that is being read. */
+void watch_stop(struct fs *fs);
+bool watch_in_use(struct fs *fs); /* a reader has had a part of a revision, or is about to close after the last one */
+void watch_close(struct fs *fs); /* before the member is stopped */
+
 #endif

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "fs/control/tree.h"
+#include "fs/feed.h"
 
 static const double HIST_FIRST_S = 10e-6; /* bucket i of a replica_hist counts durations below 2^i times this */
 
@@ -82,6 +83,7 @@ static int metrics_mount(struct fs *fs, const struct control_facts *f, struct bu
     one(out, "commits_total", "counter", "Commits of files through this mount.", (int64_t)atomic_load(&fs->n_commits));
     one(out, "failed_commits_total", "counter", "Commits that failed.", (int64_t)f->failed_commits);
     one(out, "open_files", "gauge", "Open files.", (int64_t)atomic_load(&fs->n_open));
+    one(out, "open_streams", "gauge", "Open streams of events.", (int64_t)feed_count(fs));
     one(out, "dirty_files", "gauge", "Open files with something to commit.", (int64_t)atomic_load(&fs->n_dirty));
     one(out, "dirty_bytes", "gauge", "Bytes written and not committed.", atomic_load(&fs->dirty_bytes));
     return buf_printf(out, "# HELP process_resident_memory_bytes Resident memory size in bytes.\n"

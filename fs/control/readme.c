@@ -14,6 +14,8 @@ static const char text[] =
     "  config/NAME  a setting; root may write those of the cluster:  echo 4G > config/quota\n"
     "  local/       the tree as this member has it, read-only, without asking anybody\n"
     "  at/REV/      the whole tree as of a revision, read-only; at/2026-11-22T10:00:00Z and at/head-1 lead to one\n"
+    "  watch/PATH/.events      each change of PATH and below, as it happens, a line: REVISION EVENT PATH; PATH may be anything\n"
+    "  since/REV/PATH/.events  the same from a revision on; resume with the last one you have handled\n"
     "  compact      the revision up to which history is forgotten; root may write a later one\n"
     "\n"
     "A write is one or more whole lines, each a command; write(2) itself says whether it took effect.\n"

@@ -14,8 +14,10 @@ static const struct control_row rows[] = {
     {.name = "local", .mode = S_IFDIR | 0555, .view = FS_VIEW_LOCAL},
     {.name = "metrics", .mode = S_IFREG | 0444, .read = control__read_metrics},
     {.name = "revision", .mode = S_IFREG | 0444, .read = control__read_revision},
+    {.name = "since", .mode = S_IFDIR | 0555, .view = FS_VIEW_SINCE},
     {.name = "status", .mode = S_IFREG | 0444, .read = control__read_status},
     {.name = "status.json", .mode = S_IFREG | 0444, .read = control__read_status_json},
+    {.name = "watch", .mode = S_IFDIR | 0555, .view = FS_VIEW_WATCH},
 };
 enum { N_ROWS = sizeof rows / sizeof *rows, FIRST_ROW = 2, CHILD_SHIFT = 16 };
 

@@ -31,8 +31,10 @@ health 444 file
 local 755 directory
 metrics 444 file
 revision 444 file
+since 555 directory
 status 444 file
 status.json 444 file
+watch 555 directory
 E
 }
 

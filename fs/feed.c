@@ -1,0 +1,638 @@
+#include "fs/feed.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fs/pending.h"
+
+enum { TAIL_BYTES = 8 << 20 }; /* of blocks in the ring: a stream that is further behind reads the store again */
+
+struct feed {
+    struct fs *fs;
+    pthread_t thread;
+    bool started;                      /* `thread` exists */
+    _Atomic int64_t head;              /* newest revision that was applied */
+    atomic_size_t n_streams;
+    atomic_bool stopping;              /* no more is read from the store; feed_stop */
+
+    pthread_mutex_t lock;
+    pthread_cond_t more;               /* for the thread */
+    /* Under `lock`. */
+    bool end;
+    int64_t tail_rev;                  /* the ring has everything up to here that it has at all */
+    struct feed_block *oldest, *newest; /* the ring */
+    size_t bytes;                      /* of it */
+    struct feed_stream *by_path;       /* the first of each path */
+    struct feed_stream *behind, **behind_end; /* for the thread, in turn */
+    struct feed_stream *ready;         /* for the loop */
+    bool posted;                       /* the loop will look at `ready` */
+    bool restart;                      /* tail_rev has jumped: what the thread's cache knows is of another time */
+
+    struct feed_cache tail_cache, page_cache; /* the thread's */
+};
+
+/* ---- Blocks and their readers (under the lock) --------------------------------------------------------------------------------- */
+
+static void block_unref(struct feed_block *b)
+{
+    if (b && --b->refs == 0)
+        feed_block_free(b);
+}
+
+static void stream_unblock(struct feed_stream *s)
+{
+    block_unref(s->block);
+    s->block = NULL;
+    s->at = s->line_off = 0;
+}
+
+static void stream_read_from(struct feed_stream *s, struct feed_block *b, size_t at)
+{
+    b->refs++;
+    stream_unblock(s);
+    s->block = b;
+    s->at = at;
+    s->state = FEED_READING;
+}
+
+static void stream_fail(struct feed_stream *s, int err)
+{
+    s->state = FEED_FAILED;
+    s->err = err;
+}
+
+static void stream_queue_behind(struct feed *f, struct feed_stream *s)
+{
+    s->state = FEED_BEHIND;
+    s->next_behind = NULL;
+    *f->behind_end = s;
+    f->behind_end = &s->next_behind;
+    pthread_cond_signal(&f->more);
+}
+
+/* It has had everything up to `rev`: where does it go on? */
+static void stream_continue(struct feed *f, struct feed_stream *s, int64_t rev)
+{
+    stream_unblock(s);
+    s->after = rev;
+    for (struct feed_block *b = f->oldest; b; b = b->next) {
+        size_t at = 0;
+
+        if (b->after > rev)
+            break;
+        if (b->last <= rev)
+            continue;
+        while (at < b->n_events && b->events[at].rev <= rev)
+            at++;
+        stream_read_from(s, b, at);
+        return;
+    }
+    if (rev >= f->tail_rev)
+        s->state = FEED_AT_TAIL;
+    else
+        stream_queue_behind(f, s);
+}
+
+/* ---- Telling the loop ---------------------------------------------------------------------------------------------------------- */
+
+static void feed_tell(struct fs *fs, fuse_req_t req, int err, int64_t rev, uint64_t ino, void *data)
+{
+    struct feed *f = data;
+    struct feed_stream *s;
+
+    (void)req, (void)err, (void)rev, (void)ino;
+    pthread_mutex_lock(&f->lock);
+    f->posted = false;
+    while ((s = f->ready)) {
+        bool closed = s->closed;
+
+        f->ready = s->next_ready;
+        s->queued = false;
+        s->waiting = false;
+        pthread_mutex_unlock(&f->lock);
+        if (!closed)
+            s->ready(s);
+        else
+            feed_close(fs, s);
+        pthread_mutex_lock(&f->lock);
+    }
+    pthread_mutex_unlock(&f->lock);
+}
+
+/* Under the lock. Out of memory: the next block tries again. */
+static void stream_wake(struct feed *f, struct feed_stream *s)
+{
+    if (s->waiting && !s->queued) {
+        s->queued = true;
+        s->next_ready = f->ready;
+        f->ready = s;
+    }
+    if (f->ready && !f->posted)
+        f->posted = pending_post(f->fs, feed_tell, f) == 0;
+}
+
+/* ---- The tail (thread) --------------------------------------------------------------------------------------------------------- */
+
+static void wake_same(struct feed *f, struct feed_stream *first, struct feed_block *b, size_t i)
+{
+    for (struct feed_stream *s = first; s; s = s->next_same) {
+        if (s->state != FEED_AT_TAIL || b->events[i].rev <= s->after || !feed_sees(&s->filter, b, i))
+            continue;
+        stream_read_from(s, b, i);
+        stream_wake(f, s);
+    }
+}
+
+/* Streams of the name and of each directory above it. */
+static void wake_on_path(struct feed *f, struct feed_block *b, size_t i, size_t path, size_t len)
+{
+    const char *p = (const char *)b->text.data + path;
+
+    for (size_t end = 0; end <= len; end++) {
+        struct feed_stream *s;
+
+        if (end != 0 && end != len && p[end] != '/')
+            continue;
+        HASH_FIND(hh, f->by_path, p, (unsigned)end, s);
+        wake_same(f, s, b, i);
+    }
+}
+
+static void wake_for(struct feed *f, struct feed_block *b)
+{
+    for (size_t i = 0; i < b->n_events; i++) {
+        const struct feed_event *e = &b->events[i];
+        struct feed_stream *s, *tmp;
+
+        if (e->op == STORE_EV_RENAME && e->kind == STORE_DIR) { /* streams below it, too */
+            HASH_ITER(hh, f->by_path, s, tmp)
+                wake_same(f, s, b, i);
+            continue;
+        }
+        wake_on_path(f, b, i, e->path, e->path_len);
+        if (e->op == STORE_EV_RENAME)
+            wake_on_path(f, b, i, e->old_path, e->old_path_len);
+    }
+}
+
+static void ring_push(struct feed *f, struct feed_block *b)
+{
+    b->refs = 1;
+    if (f->newest)
+        f->newest->next = b;
+    else
+        f->oldest = b;
+    f->newest = b;
+    f->bytes += feed_block_bytes(b);
+}
+
+static void ring_trim(struct feed *f, size_t limit)
+{
+    while (f->oldest && (f->bytes > limit && (f->oldest != f->newest || limit == 0))) {
+        struct feed_block *b = f->oldest;
+
+        f->oldest = b->next;
+        if (!f->oldest)
+            f->newest = NULL;
+        f->bytes -= feed_block_bytes(b);
+        b->next = NULL;
+        block_unref(b);
+    }
+}
+
+/* Those that wait for the tail; with `all`, those that are behind as well. */
+static void fail_tail(struct feed *f, int err, bool all)
+{
+    struct feed_stream *first, *tmp;
+
+    HASH_ITER(hh, f->by_path, first, tmp)
+        for (struct feed_stream *s = first; s; s = s->next_same)
+            if (s->state == FEED_AT_TAIL || (all && s->state == FEED_BEHIND)) {
+                stream_fail(s, err);
+                stream_wake(f, s);
+            }
+    if (all) {
+        f->behind = NULL;
+        f->behind_end = &f->behind;
+    }
+    ring_trim(f, 0);
+    f->tail_rev = atomic_load(&f->head);
+    f->restart = true;
+}
+
+/* Under the lock, which it lets go of while it reads. */
+static void read_tail(struct feed *f, struct store_reader *reader)
+{
+    int64_t after = f->tail_rev;
+    struct feed_block *b = NULL;
+    int err;
+
+    if (f->restart)
+        feed_cache_clear(&f->tail_cache);
+    f->restart = false;
+    pthread_mutex_unlock(&f->lock);
+    err = feed_block_read(reader, after, &f->tail_cache, &b);
+    if (err)
+        feed_cache_clear(&f->tail_cache);
+    pthread_mutex_lock(&f->lock);
+    if (f->restart || f->tail_rev != after) { /* all streams went, and new ones came */
+        feed_block_free(b);
+    } else if (err) {
+        fail_tail(f, err, false);
+    } else {
+        f->tail_rev = b->last;
+        ring_push(f, b);
+        wake_for(f, b);
+        ring_trim(f, TAIL_BYTES);
+    }
+}
+
+/* ---- Streams that are behind (thread) ------------------------------------------------------------------------------------------ */
+
+static size_t first_seen(const struct feed_stream *s, const struct feed_block *b)
+{
+    size_t i = 0;
+
+    while (i < b->n_events && !feed_sees(&s->filter, b, i))
+        i++;
+    return i;
+}
+
+static void stream_free(struct feed_stream *s)
+{
+    free(s->filter.path);
+    perm_fini(&s->filter.who);
+    free(s);
+}
+
+/* One page for the stream whose turn it is. Under the lock, which it lets go of while it reads. */
+static void read_behind(struct feed *f, struct store_reader *reader)
+{
+    struct feed_stream *s = f->behind;
+    struct feed_block *b = NULL;
+    size_t i = 0;
+    int err;
+
+    f->behind = s->next_behind;
+    if (!f->behind)
+        f->behind_end = &f->behind;
+    s->busy = true;
+    pthread_mutex_unlock(&f->lock);
+    err = feed_block_read(reader, s->after, &f->page_cache, &b);
+    feed_cache_clear(&f->page_cache);
+    if (!err)
+        i = first_seen(s, b);
+    pthread_mutex_lock(&f->lock);
+    s->busy = false;
+    if (s->closed) {
+        if (!s->queued) /* else feed_tell does it */
+            stream_free(s);
+        feed_block_free(b);
+        return;
+    }
+    if (err) {
+        stream_fail(s, err);
+    } else if (i < b->n_events) {
+        stream_read_from(s, b, i);
+    } else {
+        stream_continue(f, s, b->last);
+        feed_block_free(b);
+    }
+    if (s->state == FEED_READING || s->state == FEED_FAILED)
+        stream_wake(f, s);
+}
+
+/* ---- The thread ---------------------------------------------------------------------------------------------------------------- */
+
+static void *feed_main(void *arg)
+{
+    struct feed *f = arg;
+    struct store_reader *reader = NULL;
+    int err = replica_reader(f->fs->replica, &reader);
+
+    pthread_mutex_lock(&f->lock);
+    while (!f->end) {
+        bool any = atomic_load(&f->n_streams) > 0 && !atomic_load(&f->stopping);
+
+        if (any && err)
+            fail_tail(f, err, true);
+        if (any && !err && atomic_load(&f->head) > f->tail_rev)
+            read_tail(f, reader);
+        else if (any && !err && f->behind)
+            read_behind(f, reader);
+        else
+            pthread_cond_wait(&f->more, &f->lock);
+    }
+    pthread_mutex_unlock(&f->lock);
+    store_reader_close(reader);
+    return NULL;
+}
+
+void feed_changed(struct fs *fs, int64_t rev)
+{
+    struct feed *f = atomic_load(&fs->feed);
+
+    if (!f)
+        return;
+    atomic_store(&f->head, rev);
+    if (atomic_load(&f->n_streams) == 0)
+        return;
+    pthread_mutex_lock(&f->lock);
+    pthread_cond_signal(&f->more);
+    pthread_mutex_unlock(&f->lock);
+}
+
+static struct feed *feed_of(struct fs *fs)
+{
+    struct feed *f = atomic_load(&fs->feed);
+
+    if (f)
+        return f;
+    f = calloc(1, sizeof *f);
+    if (!f)
+        return NULL;
+    f->fs = fs;
+    f->behind_end = &f->behind;
+    pthread_mutex_init(&f->lock, NULL);
+    pthread_cond_init(&f->more, NULL);
+    if (pthread_create(&f->thread, NULL, feed_main, f)) {
+        pthread_cond_destroy(&f->more);
+        pthread_mutex_destroy(&f->lock);
+        free(f);
+        return NULL;
+    }
+    f->started = true;
+    atomic_store(&fs->feed, f);
+    return f;
+}
+
+void feed_end(struct fs *fs)
+{
+    struct feed *f = atomic_load(&fs->feed);
+
+    if (!f || !f->started)
+        return;
+    pthread_mutex_lock(&f->lock);
+    f->end = true;
+    pthread_cond_signal(&f->more);
+    pthread_mutex_unlock(&f->lock);
+    pthread_join(f->thread, NULL);
+    f->started = false;
+}
+
+void feed_free(struct fs *fs)
+{
+    struct feed *f = atomic_load(&fs->feed);
+
+    if (!f)
+        return;
+    atomic_store(&fs->feed, NULL);
+    ring_trim(f, 0);
+    feed_cache_clear(&f->tail_cache);
+    feed_cache_clear(&f->page_cache);
+    pthread_cond_destroy(&f->more);
+    pthread_mutex_destroy(&f->lock);
+    free(f);
+}
+
+/* ---- Streams (FUSE loop) ------------------------------------------------------------------------------------------------------- */
+
+static void index_add(struct feed *f, struct feed_stream *s)
+{
+    struct feed_stream *first;
+
+    HASH_FIND(hh, f->by_path, s->filter.path, (unsigned)s->filter.len, first);
+    if (!first) {
+        HASH_ADD_KEYPTR(hh, f->by_path, s->filter.path, (unsigned)s->filter.len, s);
+        return;
+    }
+    s->prev_same = first;
+    s->next_same = first->next_same;
+    if (s->next_same)
+        s->next_same->prev_same = s;
+    first->next_same = s;
+}
+
+static void index_remove(struct feed *f, struct feed_stream *s)
+{
+    struct feed_stream *next = s->next_same;
+
+    if (next)
+        next->prev_same = s->prev_same;
+    if (s->prev_same) {
+        s->prev_same->next_same = next;
+        return;
+    }
+    HASH_DEL(f->by_path, s);
+    if (next)
+        HASH_ADD_KEYPTR(hh, f->by_path, next->filter.path, (unsigned)next->filter.len, next);
+}
+
+int feed_open(struct fs *fs, struct feed_stream *s, int64_t after)
+{
+    struct feed *f = feed_of(fs);
+    struct store_glance g;
+
+    if (!f)
+        return QE_NOMEM;
+    replica_glance(fs->replica, &g);
+    if (after > g.rev)
+        return QE_RANGE;
+    if (after >= 0 && after < g.compacted)
+        return QE_STALE;
+    pthread_mutex_lock(&f->lock);
+    if (atomic_load(&f->n_streams) == 0) {
+        ring_trim(f, 0);
+        f->tail_rev = g.rev;
+        f->restart = true;
+    }
+    if (g.rev > atomic_load(&f->head))
+        atomic_store(&f->head, g.rev);
+    index_add(f, s);
+    atomic_fetch_add(&f->n_streams, 1);
+    stream_continue(f, s, after < 0 ? g.rev : after);
+    pthread_cond_signal(&f->more);
+    pthread_mutex_unlock(&f->lock);
+    return 0;
+}
+
+static void behind_remove(struct feed *f, struct feed_stream *s)
+{
+    struct feed_stream **p = &f->behind;
+
+    while (*p && *p != s)
+        p = &(*p)->next_behind;
+    if (!*p)
+        return;
+    *p = s->next_behind;
+    if (f->behind_end == &s->next_behind)
+        f->behind_end = p;
+}
+
+void feed_close(struct fs *fs, struct feed_stream *s)
+{
+    struct feed *f = atomic_load(&fs->feed);
+    bool held;
+
+    pthread_mutex_lock(&f->lock);
+    if (!s->closed) {
+        s->closed = true;
+        index_remove(f, s);
+        behind_remove(f, s);
+        stream_unblock(s);
+        atomic_fetch_sub(&f->n_streams, 1);
+        if (atomic_load(&f->n_streams) == 0)
+            ring_trim(f, 0);
+    }
+    held = s->busy || s->queued;
+    pthread_mutex_unlock(&f->lock);
+    if (!held)
+        stream_free(s);
+}
+
+bool feed_amid(const struct feed_stream *s)
+{
+    const struct feed_block *b = s->block;
+
+    if (s->state != FEED_READING)
+        return false;
+    return s->line_off > 0 || (s->at > 0 && s->at < b->n_events && b->events[s->at - 1].rev == b->events[s->at].rev);
+}
+
+/* The block is read. */
+static void stream_next_block(struct feed *f, struct feed_stream *s)
+{
+    pthread_mutex_lock(&f->lock);
+    stream_continue(f, s, s->block->last);
+    pthread_mutex_unlock(&f->lock);
+}
+
+/* Moves to the next event that is shown. False: the thread has to look for one. */
+static bool stream_advance(struct feed *f, struct feed_stream *s, enum feed_seen *seen)
+{
+    while (s->state == FEED_READING) {
+        for (; s->at < s->block->n_events; s->at++) {
+            *seen = feed_sees(&s->filter, s->block, s->at);
+            if (*seen)
+                return true;
+        }
+        stream_next_block(f, s);
+    }
+    return false;
+}
+
+/* False: the state is the loop's business; else the stream is marked as one that waits. */
+static bool stream_wait(struct feed *f, struct feed_stream *s)
+{
+    bool wait;
+
+    pthread_mutex_lock(&f->lock);
+    wait = s->state == FEED_AT_TAIL || s->state == FEED_BEHIND;
+    s->waiting = wait;
+    pthread_mutex_unlock(&f->lock);
+    return wait;
+}
+
+bool feed_ready(struct fs *fs, struct feed_stream *s)
+{
+    struct feed *f = atomic_load(&fs->feed);
+    enum feed_seen seen;
+
+    for (;;) {
+        if (stream_wait(f, s))
+            return feed_stopped(fs);
+        if (s->state == FEED_FAILED || stream_advance(f, s, &seen))
+            return true;
+    }
+}
+
+struct mark { /* a place where a revision ends */
+    size_t at, len; /* of the block, of the output */
+};
+
+/* Takes whole revisions, or what is nearest to them. */
+static int read_lines(struct feed *f, struct feed_stream *s, size_t size, struct buf *out)
+{
+    struct mark end = {0};
+    const struct feed_block *block = NULL;
+    int64_t rev = 0;
+    enum feed_seen seen;
+    int err = 0;
+
+    while (stream_advance(f, s, &seen)) {
+        const struct feed_event *e = &s->block->events[s->at];
+        size_t before = out->len;
+
+        if (s->block != block || e->rev != rev) {
+            end = (struct mark){s->at, s->line_off ? 0 : before};
+            if (feed_stopped(f->fs) && before)
+                break; /* the member stops: up to here */
+        }
+        block = s->block;
+        rev = e->rev;
+        err = feed_line(s->block, s->at, seen, out);
+        if (err) {
+            out->len = before;
+            break;
+        }
+        if (s->line_off) { /* its beginning has been read */
+            memmove(out->data + before, out->data + before + s->line_off, out->len - before - s->line_off);
+            out->len -= s->line_off;
+        }
+        if (out->len <= size) {
+            s->at++;
+            s->line_off = 0;
+            continue;
+        }
+        if (end.len > 0) { /* back to where the revision began */
+            s->at = end.at;
+            s->line_off = 0;
+            out->len = end.len;
+        } else if (before > 0) {
+            out->len = before;
+        } else {
+            s->line_off += size;
+            out->len = size;
+        }
+        break;
+    }
+    return err;
+}
+
+int feed_read(struct fs *fs, struct feed_stream *s, size_t size, struct buf *out)
+{
+    struct feed *f = atomic_load(&fs->feed);
+    int err = 0;
+
+    while (!err && out->len == 0 && feed_ready(fs, s)) {
+        if (feed_stopped(fs) && !feed_amid(s))
+            return 0; /* the end */
+        if (s->state == FEED_FAILED)
+            return s->err;
+        err = read_lines(f, s, size, out);
+    }
+    return err;
+}
+
+void feed_stop(struct fs *fs)
+{
+    struct feed *f = atomic_load(&fs->feed);
+
+    if (f)
+        atomic_store(&f->stopping, true);
+}
+
+bool feed_stopped(const struct fs *fs)
+{
+    struct feed *f = atomic_load(&fs->feed);
+
+    return f && atomic_load(&f->stopping);
+}
+
+size_t feed_count(struct fs *fs)
+{
+    struct feed *f = atomic_load(&fs->feed);
+
+    return f ? atomic_load(&f->n_streams) : 0;
+}
