@@ -99,8 +99,9 @@ static void mount_on_changed(void *data, const struct store_change *changes, siz
 static int mount_open_member(struct mount *m, struct buf *why)
 {
     struct fs *fs = &m->fs;
-    const struct replica_options options = {.dir = fs->opt->dir, .timeout_ms = fs->opt->timeout_ms, .data = m,
-                                            .changed = mount_on_changed, .fatal = mount_on_fatal};
+    const struct replica_options options = {.dir = fs->opt->dir, .timeout_ms = fs->opt->timeout_ms, .listen = fs->opt->listen,
+                                             .insecure = fs->opt->insecure, .data = m, .changed = mount_on_changed,
+                                             .fatal = mount_on_fatal};
     struct replica_status status;
     int err = replica_start(&options, LOCK_WAIT_MS, &fs->replica, why);
 

@@ -208,6 +208,8 @@ static void members_cb(void *data)
         err = member_table_load(&r->members, r->applier.reader);
     if (err)
         member_fail(r, "cannot read the table of members: %s", qfs_strerror(err));
+    else
+        loop_members_changed(r);
 }
 
 static void pause_ms(long ms)

@@ -1,6 +1,7 @@
 /* The raft loop: one thread that runs libuv, and with it libraft. It touches neither SQLite nor a caller's data, and waits for
  * nobody. Other threads reach it through the mailbox: they leave something under the lock and wake it. */
 #include <inttypes.h>
+#include <signal.h>
 #include <string.h>
 
 #include "replica/member.h"
@@ -63,6 +64,7 @@ static void try_close(struct replica *r)
     if (member_failed(r) || (guard_busy(&r->guard) && clock_boottime_ns() > l->stop_deadline_ns)) {
         l->closing = true;
         l->abandoned = true;
+        network_abandon(r); /* the others must not wait for one that does not answer */
         uv_stop(&l->uv);
         return;
     }
@@ -95,6 +97,8 @@ static void wake_cb(uv_async_t *wake)
         try_close(r);
         return;
     }
+    if (atomic_exchange(&r->members_changed, false))
+        network_members_changed(r);
     loop_step(r);
 }
 
@@ -137,7 +141,11 @@ void loop_tick(struct replica *r)
 static void *loop_main(void *arg)
 {
     struct replica *r = arg;
+    sigset_t pipe;
 
+    sigemptyset(&pipe); /* a connection that broke is an error of the write, no signal */
+    sigaddset(&pipe, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &pipe, NULL);
     pthread_setname_np(pthread_self(), "qfs-raft");
     uv_run(&r->loop.uv, UV_RUN_DEFAULT);
     return NULL;
@@ -179,6 +187,12 @@ void loop_wake(struct replica *r)
     if (r->loop.wakeable)
         uv_async_send(&r->loop.wake);
     pthread_mutex_unlock(&r->loop.lock);
+}
+
+void loop_members_changed(struct replica *r)
+{
+    atomic_store(&r->members_changed, true);
+    loop_wake(r);
 }
 
 /* Without a thread the caller is the loop: a start that failed half way closes libraft here. */

@@ -17,8 +17,10 @@
 #include "replica/guard.h"
 #include "replica/ino.h"
 #include "replica/member_table.h"
+#include "replica/network.h"
 #include "replica/replica.h"
 #include "replica/serve.h"
+#include "replica/starts.h"
 #include "replica/submit.h"
 #include "replica/transfer.h"
 
@@ -69,11 +71,12 @@ struct replica {
 
     /* Raft loop only, once it runs. */
     struct loop loop;
-    struct raft_uv_transport transport; /* never connects */
-    struct raft_io io;            /* raft_uv's, decorated by `guard` */
+    struct raft_uv_transport transport; /* never connects: see `network` */
+    struct raft_io io;            /* raft_uv's, decorated by `network` and then by `guard` */
+    struct network network;       /* connections to the other members */
+    struct starts starts;         /* numbers of starts: ours, and what was seen of the others */
     struct raft raft;             /* libraft's state */
     struct raft_fsm fsm;          /* fsm.c */
-    struct peers *peers;          /* connections to the other members; NULL: there is no network */
     struct guard guard;           /* what makes libraft safe */
     bool io_inited;               /* raft_uv_init succeeded: raft_uv_close is due */
     bool raft_inited;             /* raft_init succeeded: raft_close is due */
@@ -104,6 +107,7 @@ struct replica {
     _Atomic unsigned n_members, n_voters; /* of the configuration */
     _Atomic int64_t free_bytes;   /* on the disk of DIR */
     _Atomic bool disk_full;       /* writes are refused until there is room */
+    _Atomic bool members_changed; /* the table of members is another one than the connections know */
     _Atomic bool stopping;        /* replica_stop was called */
     struct hist commit_time, apply_time, fsync_time, checkpoint_time, barrier_time;
 };
@@ -112,6 +116,7 @@ struct replica {
 int loop_init(struct replica *r, struct buf *why);      /* the libuv loop, its mailbox */
 int loop_start(struct replica *r, struct buf *why);     /* the thread; raft must have been started */
 void loop_wake(struct replica *r);                      /* any thread: look at the mailbox and at what waits */
+void loop_members_changed(struct replica *r);           /* any thread: look at the table of members */
 void loop_stop(struct replica *r);                      /* ends the thread, or undoes loop_init */
 void loop_fini(struct replica *r);                      /* when no other thread is left that could wake it */
 void loop_tick(struct replica *r);                      /* the loop's: time passed (guard's tick) */

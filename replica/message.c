@@ -6,7 +6,7 @@
 
 int member_send(struct replica *r, uint32_t to, const Qfs__PeerMessage *m, const void *payload, size_t len)
 {
-    return r->peers ? peer_send(r->peers, to, m, payload, len) : QE_AGAIN;
+    return r->network.peers ? peer_send(r->network.peers, to, m, payload, len) : QE_AGAIN;
 }
 
 void member_message(struct replica *r, uint32_t from, const Qfs__PeerMessage *m, const uint8_t *payload, size_t len)

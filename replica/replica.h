@@ -41,6 +41,8 @@ enum replica_dir_state replica_dir_state(const char *dir, struct buf *what);
 struct replica_options {
     const char *dir;
     int timeout_ms;          /* member setting `timeout`: how long a request waits for a quorum */
+    const char *listen;      /* HOST:PORT where other members reach this one; borrowed for replica_start. NULL or "": no network */
+    bool insecure;           /* addresses other than loopback are allowed, although there is no TLS */
     void *data;              /* handed to the hooks */
     /* On the store thread, after commit, before results are completed and before readers are told of the revision. May be NULL. */
     void (*changed)(void *data, const struct store_change *changes, size_t n);
@@ -49,8 +51,8 @@ struct replica_options {
 };
 
 /* Takes DIR/lock (waits up to `lock_wait_ms` for an old process to let go of it), compares raft's log with the store, starts the
- * threads, and returns when this member can serve: for a cluster of one, leader with everything applied. On failure a sentence in
- * `why`. Waits. Fork before this, never after. */
+ * threads, and returns when this member can serve: for a cluster of one, leader with everything applied; with others at once, and
+ * requests wait until there is a leader. On failure a sentence in `why`. Waits. Fork before this, never after. */
 int replica_start(const struct replica_options *options, int lock_wait_ms, struct replica **out, struct buf *why);
 /* Answers what was proposed, refuses what is new with QE_SHUTDOWN, checkpoints, ends the threads, lets go of DIR. Waits; all readers
  * must be closed before. */

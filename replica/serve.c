@@ -37,8 +37,8 @@ void serve_note(struct replica *r, int err)
     pthread_mutex_unlock(&s->lock);
 }
 
-/* A refusal of the leader (its disk is full) is no reason to give up; nor is a nonce below the last one, which tells of a clock that
- * went back. */
+/* A refusal of the leader (its disk is full) is no reason to give up; nor is a nonce below the last one, which tells of numbers of starts
+ * that were lost. */
 static void session_cb(struct replica_request *req, int err, int64_t rev, uint64_t ino)
 {
     struct replica *r = req->data;

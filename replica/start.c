@@ -1,6 +1,6 @@
 /* start: how a member comes up, goes down, and what happens when it must not go on.
  *
- *   lock -> identity -> database -> are they one? -> log examined -> libraft loads the log, the guard compares it with the
+ *   lock -> identity -> number of this start -> database -> are they one? -> log examined -> libraft loads the log, the guard compares it with the
  *   database -> everything committed is applied -> session -> inode numbers -> serving */
 #include <errno.h>
 #include <inttypes.h>
@@ -200,6 +200,7 @@ static int start_raft(struct replica *r, struct buf *why)
     raft_uv_set_segment_size(&r->io, MEMBER_SEGMENT_BYTES);
     raft_uv_set_snapshot_compression(&r->io, false); /* a marker is tiny, and has a checksum of its own */
     r->guard.marker_bytes = fsm_marker_bytes();
+    network_install(r);
     guard_install(&r->guard, &r->raft, &r->io, &hooks);
     fsm_init(r);
     snprintf(address, sizeof address, "%" PRIu32, r->id.member_id);
@@ -215,7 +216,9 @@ static int start_raft(struct replica *r, struct buf *why)
     if (rv)
         return raft_error(r, rv, why);
     loop_publish(r);
-    return 0;
+    err = network_open(r, why);
+    r->opt.listen = NULL; /* the caller's */
+    return err;
 }
 
 /* A member that is alone waits until everything is there: nobody else can keep it waiting. One of several serves without a quorum as
@@ -252,7 +255,6 @@ static struct replica *member_new(const struct replica_options *options)
     pthread_mutex_init(&r->lock, NULL);
     pthread_mutex_init(&r->loop.lock, NULL); /* there before the loop is: whoever fails wakes it */
     submit_init(r);
-    barrier_init(r);
     ino_init(r);
     serve_init(r);
     transfer_init(r);
@@ -309,8 +311,14 @@ int replica_start(const struct replica_options *options, int lock_wait_ms, struc
     err = open_dir(r, lock_wait_ms, why);
     if (!err) {
         disk_prepare(r);
-        err = segment_examine(r->dir.raft, r->id.cluster_id, why);
+        err = starts_begin(&r->starts, &r->dir, why);
     }
+    if (!err) {
+        submit_number(r, r->starts.incarnation, r->starts.run);
+        barrier_init(r);
+    }
+    if (!err)
+        err = segment_examine(r->dir.raft, r->id.cluster_id, why);
     if (!err)
         err = open_store(r, why);
     if (!err) {
@@ -360,7 +368,7 @@ void replica_stop(struct replica *r)
     submit_refuse(r, QE_SHUTDOWN, 0, 0);
     if (atomic_load(&r->role) == RAFT_LEADER && atomic_load(&r->n_voters) > 1)
         transfer_wait(r, 0, clock_boottime_ns() + HANDOVER_ELECTIONS * r->election_ns);
-    if (!member_failed(r) && r->submit.session != 0)
+    if (!member_failed(r) && submit_in_session(r))
         submit_internal(r, &r->end, &end_session);
     if (!submit_drain(r, clock_boottime_ns() + (int64_t)patience_ms * 1000000))
         log_warn("replica", "stopping with requests that were not answered in time");

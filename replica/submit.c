@@ -60,7 +60,13 @@ void submit_init(struct replica *r)
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&r->submit.empty, &attr);
     pthread_condattr_destroy(&attr);
-    r->submit.nonce = r->submit.stream = (uint64_t)clock_realtime_ns();
+}
+
+void submit_number(struct replica *r, uint64_t incarnation, uint64_t run)
+{
+    uint64_t first = (incarnation & INT32_MAX) << 32 | (run & INT32_MAX) | 1; /* below 2^63; half of a start's numbers lie above it */
+
+    r->submit.nonce = r->submit.stream = first;
 }
 
 void submit_fini(struct replica *r)

@@ -70,6 +70,8 @@ struct submit {
 
 void submit_init(struct replica *r);
 void submit_fini(struct replica *r);
+/* Nonce and streams begin above those of earlier starts. */
+void submit_number(struct replica *r, uint64_t incarnation, uint64_t run);
 /* As replica_submit, for the member's own commands: they pass while the disk is nearly full and have no timeout. The end of the
  * session passes after submit_refuse(QE_SHUTDOWN), too. */
 void submit_internal(struct replica *r, struct replica_request *req, const struct store_command *cmd);

@@ -32,7 +32,8 @@ void member_remove(struct member *m)
 
 int member_init(struct member *m, struct buf *why)
 {
-    struct replica_init init = {.dir = m->dir, .member_id = 1, .root_uid = getuid(), .root_gid = getgid()};
+    struct replica_init init = {.dir = m->dir, .member_id = m->id ? m->id : 1, .root_uid = getuid(), .root_gid = getgid(),
+                                .members = m->members, .n_members = m->n_members, .listen = m->listen};
 
     return replica_init(&init, why);
 }
@@ -47,7 +48,7 @@ static void fatal_cb(void *data, const char *why)
 
 int member_start(struct member *m, struct buf *why)
 {
-    struct replica_options options = {.dir = m->dir, .timeout_ms = m->timeout_ms, .data = m, .fatal = fatal_cb};
+    struct replica_options options = {.dir = m->dir, .timeout_ms = m->timeout_ms, .listen = m->listen, .data = m, .fatal = fatal_cb};
 
     return replica_start(&options, 1000, &m->r, why);
 }

@@ -17,6 +17,10 @@ struct member {
     char parent[200];
     struct replica *r;   /* NULL: not running */
     int timeout_ms;      /* of requests */
+    uint32_t id;         /* 0: a cluster of one */
+    const struct store_member *members; /* of its cluster, this one among them */
+    size_t n_members;
+    const char *listen;  /* NULL: no network */
     int fatals;          /* how often the fatal hook ran (read it when the member is stopped) */
     char fatal[256];     /* what it said first */
 };

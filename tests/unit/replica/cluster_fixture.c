@@ -1,0 +1,119 @@
+#include "tests/unit/replica/cluster_fixture.h"
+
+#include <arpa/inet.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "store/base/clock.h"
+
+/* Ports that nobody has now: taken all at once, so that they differ, and let go of. */
+static void find_ports(struct cluster *c)
+{
+    int fd[CLUSTER_MAX + 1];
+
+    for (uint32_t id = 1; id <= c->n; id++) {
+        struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        socklen_t len = sizeof in;
+
+        fd[id] = socket(AF_INET, SOCK_STREAM, 0);
+        assert_int_equal(bind(fd[id], (struct sockaddr *)&in, sizeof in), 0);
+        assert_int_equal(getsockname(fd[id], (struct sockaddr *)&in, &len), 0);
+        snprintf(c->address[id], sizeof c->address[id], "127.0.0.1:%u", ntohs(in.sin_port));
+    }
+    for (uint32_t id = 1; id <= c->n; id++)
+        close(fd[id]);
+}
+
+void cluster_make(struct cluster *c, unsigned n)
+{
+    memset(c, 0, sizeof *c);
+    c->n = n;
+    find_ports(c);
+    for (uint32_t id = 1; id <= n; id++)
+        c->list[id - 1] = (struct store_member){.id = id, .address = c->address[id], .role = STORE_MEMBER_VOTER};
+    for (uint32_t id = 1; id <= n; id++) {
+        member_make(&c->m[id]);
+        c->m[id].id = id;
+        c->m[id].members = c->list;
+        c->m[id].n_members = n;
+        c->m[id].listen = c->address[id];
+    }
+}
+
+void cluster_remove(struct cluster *c)
+{
+    for (uint32_t id = 1; id <= c->n; id++)
+        member_remove(&c->m[id]);
+}
+
+static void *up_main(void *arg)
+{
+    member_up(arg);
+    return NULL;
+}
+
+/* All at once: a member waits for a quorum before it serves. */
+void cluster_up(struct cluster *c)
+{
+    pthread_t thread[CLUSTER_MAX + 1];
+
+    for (uint32_t id = 1; id <= c->n; id++)
+        assert_int_equal(pthread_create(&thread[id], NULL, up_main, &c->m[id]), 0);
+    for (uint32_t id = 1; id <= c->n; id++)
+        pthread_join(thread[id], NULL);
+}
+
+struct replica_status cluster_status(struct cluster *c, uint32_t id)
+{
+    struct replica_status s = {.role = "down"};
+
+    if (c->m[id].r)
+        replica_status(c->m[id].r, &s);
+    return s;
+}
+
+/* The member that leads in the highest term, if a majority is in that term. */
+static uint32_t look_for_leader(struct cluster *c)
+{
+    uint32_t leader = 0;
+    uint64_t term = 0;
+    unsigned followers = 0;
+
+    for (uint32_t id = 1; id <= c->n; id++) {
+        struct replica_status s = cluster_status(c, id);
+
+        if (strcmp(s.role, "leader") == 0 && s.term > term) {
+            leader = id;
+            term = s.term;
+        }
+    }
+    for (uint32_t id = 1; id <= c->n; id++)
+        followers += c->m[id].r && cluster_status(c, id).term == term;
+    return followers > c->n / 2 ? leader : 0;
+}
+
+uint32_t cluster_leader(struct cluster *c)
+{
+    uint32_t leader = 0;
+
+    wait_until((leader = look_for_leader(c)) != 0);
+    return leader;
+}
+
+int64_t wait_begin(void)
+{
+    return clock_boottime_ns() + INT64_C(30000000000);
+}
+
+void wait_turn(int64_t end, const char *file, int line, const char *what)
+{
+    if (clock_boottime_ns() > end) {
+        print_error("%s:%d: this did not come true: %s\n", file, line, what);
+        fail();
+    }
+    poll(NULL, 0, 5);
+}
