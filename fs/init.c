@@ -102,7 +102,7 @@ static int settings_of(const struct fs_options *o, const char *(**out)[2])
 static int make_cluster(const struct fs_options *o, const struct member_list *l, struct buf *why)
 {
     struct replica_init init = {.dir = o->dir, .member_id = o->id, .root_uid = geteuid(), .root_gid = getegid(), .members = l->members,
-                                .n_members = l->n, .token = o->token, .listen = o->listen};
+                                .n_members = l->n, .token = o->token, .listen = o->listen, .from = *o->from ? o->from : NULL};
     const char *(*settings)[2] = NULL;
     int err = settings_of(o, &settings);
 

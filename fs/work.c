@@ -3,7 +3,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-enum { WORKERS = 2 }; /* a long job does not keep the short ones waiting */
+enum { WORKERS = 4 }; /* two copies of the database, which take long, do not keep the short jobs waiting */
 
 struct work {
     struct work *next;

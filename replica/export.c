@@ -1,11 +1,14 @@
 /* Copies of the database for backups and for new members: the store thread begins one, the caller's thread copies. */
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "replica/member.h"
 #include "store/base/clock.h"
 
-enum { PAUSE_MS = 10, TRIES = 3 };
+enum { PAUSE_MS = 10, TRIES = 3, EXPORT_SPARE_BYTES = 64 << 20 };
 static const int64_t BEGIN_NS = INT64_C(10) * 1000000000; /* a reader or an older copy is waited for */
 
 static void pause_a_moment(void)
@@ -33,6 +36,20 @@ static int begin(struct replica *r, struct store_export *x, bool (*go_on)(void *
     return err == QE_AGAIN ? QE_BUSY : err;
 }
 
+/* A copy must not take the room that the member itself needs: the log and the WAL grow meanwhile. */
+static int make_room(int fd, int64_t bytes)
+{
+    struct statvfs fs;
+
+    if (fstatvfs(fd, &fs) || fs.f_blocks == 0)
+        return 0; /* no file: a pipe, a socket */
+    if ((int64_t)(fs.f_bavail * fs.f_frsize) < bytes + EXPORT_SPARE_BYTES)
+        return QE_DISKFULL;
+    if (fallocate(fd, 0, 0, bytes) && errno == ENOSPC)
+        return QE_DISKFULL;
+    return 0;
+}
+
 static void end(struct replica *r, const struct store_export *x)
 {
     struct applier_item item = {.kind = APPLIER_EXPORT_END};
@@ -49,7 +66,9 @@ int replica_export(struct replica *r, int fd, bool (*go_on)(void *data), void *d
         err = begin(r, out, go_on, data);
         if (err)
             return err;
-        err = store_export_copy(r->store, out, fd, go_on, data);
+        err = make_room(fd, out->bytes);
+        if (!err)
+            err = store_export_copy(r->store, out, fd, go_on, data);
         end(r, out);
         if (err != QE_AGAIN || ftruncate(fd, 0) || lseek(fd, 0, SEEK_SET))
             break;

@@ -236,15 +236,37 @@ static int make_all(struct dir *d, const struct dir_identity *id, const struct s
     return err;
 }
 
+/* A data directory may be begun from as well, while nobody uses it. */
+static int lock_source(const struct replica_init *init, struct dir *source, struct buf *why)
+{
+    struct buf what = {0};
+    struct stat st;
+    int err = 0;
+
+    if (!init->from || stat(init->from, &st) || !S_ISDIR(st.st_mode))
+        return 0; /* a file, or missing: store says so */
+    if (init->n_members) {
+        buf_printf(why, "each member of a list needs the same file to begin with, not a directory: \"%s\"", init->from);
+        err = QE_INVAL;
+    } else if (dir_state(init->from, &what) != REPLICA_DIR_READY) {
+        buf_printf(why, "there is no cluster in \"%s\"", init->from);
+        err = QE_NOCLUSTER;
+    }
+    buf_fini(&what);
+    if (!err)
+        err = dir_init(source, init->from);
+    return err ? err : dir_lock(source, 0, why);
+}
+
 int replica_init(const struct replica_init *init, struct buf *why)
 {
     struct store_member members[REPLICA_VOTERS_MAX];
-    struct store_initial initial = {.root_uid = init->root_uid, .root_gid = init->root_gid, .settings = init->settings,
+    struct store_initial initial = {.from = init->from, .root_uid = init->root_uid, .root_gid = init->root_gid, .settings = init->settings,
                                     .n_settings = init->n_settings, .members = members, .n_members = init->n_members ? init->n_members : 1,
                                     .time_ns = init->n_members ? BEGINNING_NS : clock_realtime_ns()};
     struct dir_identity id;
     struct buf what = {0};
-    struct dir d = {.lock_fd = -1};
+    struct dir d = {.lock_fd = -1}, source = {.lock_fd = -1};
     int err = sort_members(init, members, why);
 
     if (err)
@@ -264,12 +286,15 @@ int replica_init(const struct replica_init *init, struct buf *why)
         err = QE_EXIST;
     }
     if (!err)
+        err = lock_source(init, &source, why);
+    if (!err)
         err = make_identity(init, &initial, &id, why);
     if (!err)
         err = make_all(&d, &id, &initial, why);
     if (err && why->len == 0)
         buf_printf(why, "cannot make \"%s\": %s", init->dir, qfs_strerror(err));
     dir_fini(&d);
+    dir_fini(&source);
     buf_fini(&what);
     return err;
 }

@@ -26,6 +26,7 @@ struct replica_init {
     const struct store_member *members;
     size_t n_members;
     const char *token;       /* tells clusters with the same members apart; NULL: "" */
+    const char *from;        /* a copy of a database (replica_export), or a data directory that is not in use, to begin with; NULL: an empty tree */
     const char *listen;      /* cluster of one: its address, for members that join later; NULL or "": it has none yet */
 };
 /* A new cluster, or one member of a new cluster. What is replicated, and the cluster id, follow from these arguments alone if there is

@@ -242,18 +242,13 @@ static int check_tables(struct check *k)
 
 /* ---- The whole ----------------------------------------------------------------------------------------------------------- */
 
-static int check_open(struct check *k, const char *dir, struct buf *why)
+/* k->s->path */
+static int check_open(struct check *k, struct buf *why)
 {
     struct store *s = k->s;
-    struct current cur;
     int64_t format;
-    int err = current_read(dir, &cur, why);
+    int err;
 
-    if (err)
-        return err;
-    s->path = path_join(dir, cur.name);
-    if (!s->path)
-        return QE_NOMEM;
     if (access(s->path, F_OK))
         return why_set(why, QE_CORRUPT, "\"%s\" is missing, although CURRENT names it", s->path);
     err = conn_open(&s->conn, s->path, CONN_READER, false, 64 << 20);
@@ -263,6 +258,21 @@ static int check_open(struct check *k, const char *dir, struct buf *why)
         err = meta_load(&s->conn, &s->st, s->cluster_id, &s->epoch, &format);
     if (err)
         return why_set(why, err, "cannot read \"%s\": %s", s->path, s->conn.msg[0] ? s->conn.msg : qfs_strerror(err));
+    return 0;
+}
+
+static int check_open_current(struct check *k, const char *dir, struct buf *why)
+{
+    struct store *s = k->s;
+    struct current cur;
+    int err = current_read(dir, &cur, why);
+
+    if (err)
+        return err;
+    s->path = path_join(dir, cur.name);
+    err = s->path ? check_open(k, why) : QE_NOMEM;
+    if (err)
+        return err;
     s->installed_at = cur.installed_at;
     if (s->epoch != cur.epoch)
         check_damage(k, "the database is of epoch %" PRIu64 ", CURRENT of epoch %" PRIu64, s->epoch, cur.epoch);
@@ -286,10 +296,11 @@ static void summarize(struct check *k, struct store_summary *out)
         *out = sum;
 }
 
+/* `dir` NULL: the database k->s->path. */
 static int check_all(struct check *k, const char *dir, struct store_summary *out)
 {
     struct buf why = {0};
-    int err = check_open(k, dir, &why);
+    int err = dir ? check_open_current(k, dir, &why) : check_open(k, &why);
 
     if (err == QE_CORRUPT || err == QE_FORMAT)
         check_damage(k, "%s", buf_cstr(&why));
@@ -311,17 +322,34 @@ static int check_all(struct check *k, const char *dir, struct store_summary *out
     return err && err != QE_CORRUPT ? err : k->n_damaged ? QE_CORRUPT : 0;
 }
 
+static void check_end(struct check *k)
+{
+    conn_close(&k->s->conn);
+    store_free(k->s);
+    free(k->inodes);
+}
+
 int store_check(const char *dir, store_say_cb say, void *data, struct store_summary *out)
 {
-    struct check k = {.s = calloc(1, sizeof *k.s), .say = say, .data = data};
-    int err = k.s ? check_all(&k, dir, out) : QE_NOMEM;
+    struct check k = {.s = store_new(), .say = say, .data = data};
+    int err;
 
-    if (k.s) {
-        conn_close(&k.s->conn);
-        sessions_fini(&k.s->sessions);
-        free(k.s->path);
-        free(k.s);
-    }
-    free(k.inodes);
+    if (!k.s)
+        return QE_NOMEM;
+    err = check_all(&k, dir, out);
+    check_end(&k);
+    return err;
+}
+
+int check_database(const char *path, store_say_cb say, void *data)
+{
+    struct check k = {.s = store_new(), .say = say, .data = data};
+    int err;
+
+    if (!k.s)
+        return QE_NOMEM;
+    k.s->path = strdup(path);
+    err = k.s->path ? check_all(&k, NULL, NULL) : QE_NOMEM;
+    check_end(&k);
     return err;
 }

@@ -30,6 +30,9 @@ struct check_inode *check_find(struct check *k, uint64_t ino);
 /* An offline query; the caller finalizes it. */
 int check_query(struct check *k, const char *sql, sqlite3_stmt **out);
 
+/* As store_check, of one database file that no CURRENT names. */
+int check_database(const char *path, store_say_cb say, void *data);
+
 /* Each returns 0 also when it has found damage; an error means that it could not look. */
 int check_inodes(struct check *k);   /* check_tree.c: node: the tree, links, counters */
 int check_names(struct check *k);    /* check_tree.c: name_h */

@@ -7,7 +7,7 @@
 #include <unistd.h>
 #include <xxhash.h>
 
-#include "store/internal.h"
+#include "store/restore.h"
 
 extern const char store__schema[]; /* schema.sql */
 
@@ -128,9 +128,11 @@ int store_create(const char *dir, const struct store_initial *initial, struct bu
         err = why_set(why, QE_EXIST, "there is a cluster in \"%s\" already", dir);
     else if (err == QE_NOCLUSTER) {
         remove_database(path);
-        err = build(s, path, initial);
-        if (err)
+        err = initial->from ? restore_build(s, path, initial, why) : build(s, path, initial);
+        if (err && !initial->from)
             why_set(why, err, "cannot make \"%s\": %s", path, s->conn.msg[0] ? s->conn.msg : qfs_strerror(err));
+        if (err)
+            remove_database(path);
         else
             err = current_write(dir, &cur, why);
     } else {
@@ -153,6 +155,8 @@ static int describe(const struct store_initial *initial, const char *token, stru
                          (int)initial->members[i].role);
     if (!err)
         err = settings_describe(initial, out);
+    if (!err && initial->from)
+        err = restore_describe(initial->from, out);
     return err ? err : buf_printf(out, "token %s\n", token);
 }
 

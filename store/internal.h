@@ -235,6 +235,7 @@ int sessions_flush(struct store *s); /* into the tables, before COMMIT */
 int settings_load(struct store *s);
 int settings_initial(struct conn *c, const struct store_initial *initial, uint64_t *hash);
 int settings_describe(const struct store_initial *initial, struct buf *out); /* a line for each, as it begins */
+int settings_override(struct conn *c, const struct store_initial *initial); /* the given ones alone; st.hash is the caller's */
 int setting_get(struct conn *c, const char *name, struct buf *out);
 /* One term of retain; a limit of 0 is absent. */
 struct retain { int64_t revisions, bytes, time_ns; };
@@ -253,6 +254,7 @@ int member_check(const struct store_member *m, int64_t next_member);
 
 int meta_load(struct conn *c, struct state *st, uint8_t cluster_id[STORE_CLUSTER_ID_SIZE], uint64_t *epoch, int64_t *format);
 int store_verify(struct store *s); /* verify.c: QE_CORRUPT when a small database is damaged */
+int verify_sum(struct store *s, uint64_t *out); /* verify.c: the sum of the hashes of all rows; the sessions are loaded */
 int meta_save(struct store *s);
 void glance_publish(struct store *s);
 struct store *store_new(void);     /* NULL: out of memory */

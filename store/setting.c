@@ -255,6 +255,20 @@ int settings_describe(const struct store_initial *initial, struct buf *out)
     return err;
 }
 
+int settings_override(struct conn *c, const struct store_initial *initial)
+{
+    struct buf value = {0};
+    int err = 0;
+
+    for (size_t i = 0; i < initial->n_settings && !err; i++) {
+        err = store_setting_check(initial->settings[i][0], initial->settings[i][1], &value, NULL);
+        if (!err)
+            err = put(c, initial->settings[i][0], buf_cstr(&value));
+    }
+    buf_fini(&value);
+    return err;
+}
+
 /* ---- Operation ----------------------------------------------------------------------------------------------------------- */
 
 static int change(struct store *s, struct txn *t, const char *name, const char *value, struct buf *next)

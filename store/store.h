@@ -239,13 +239,17 @@ struct store_initial {
     size_t n_settings;
     const struct store_member *members; /* ascending by id */
     size_t n_members;
+    /* A copy of a database (store_export) whose tree, history and settings the new one begins with; then root_* and time_ns do not count,
+     * and `settings` replace those of the copy. Or the directory of a store that nobody has open. NULL: revision 1, an empty tree. */
+    const char *from;
 };
 
 /* Derives the cluster id from everything else that decides the initial state, and from a token: members that are made with the same
  * arguments belong to one cluster, any difference makes another one. 0, QE_NOMEM, or QE_NOENT, QE_INVAL of a setting. */
 int store_initial_cluster_id(struct store_initial *initial, const char *token);
 
-/* Makes DIR/state-1.db and then, atomically, DIR/CURRENT. What an interrupted call left is overwritten. */
+/* Makes DIR/state-1.db and then, atomically, DIR/CURRENT. What an interrupted call left is overwritten. `from` is anybody's file: one that
+ * is foreign, damaged or truncated is refused (QE_FORMAT, QE_CORRUPT, QE_INVAL, QE_NOENT, QE_ACCES). */
 int store_create(const char *dir, const struct store_initial *initial, struct buf *why);
 
 struct store_options {

@@ -98,6 +98,24 @@ static int sum_stages(struct store *s, uint64_t *sum)
     return err;
 }
 
+int verify_sum(struct store *s, uint64_t *out)
+{
+    uint64_t sum = 0;
+    int err = sum_nodes(s, &sum);
+
+    if (!err)
+        err = sum_settings(s, &sum);
+    if (!err)
+        err = members_each(&s->conn, sum_member, &sum);
+    if (!err)
+        err = sum_stages(s, &sum);
+    if (err)
+        return err;
+    sum_sessions(s, &sum);
+    *out = sum;
+    return 0;
+}
+
 int store_verify(struct store *s)
 {
     int64_t pages = 0;
@@ -108,18 +126,9 @@ int store_verify(struct store *s)
         return err;
     err = verify_pages(s);
     if (!err)
-        err = sum_nodes(s, &sum);
-    if (!err)
-        err = sum_settings(s, &sum);
-    if (!err)
-        err = members_each(&s->conn, sum_member, &sum);
-    if (!err)
-        err = sum_stages(s, &sum);
-    if (err)
+        err = verify_sum(s, &sum);
+    if (err || sum == s->st.hash)
         return err;
-    sum_sessions(s, &sum);
-    if (sum == s->st.hash)
-        return 0;
     snprintf(s->conn.msg, sizeof s->conn.msg, "it is damaged: its rows do not have the hash %016" PRIx64 " that was recorded", s->st.hash);
     return QE_CORRUPT;
 }

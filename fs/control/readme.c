@@ -16,6 +16,7 @@ static const char text[] =
     "  at/REV/      the whole tree as of a revision, read-only; at/2026-11-22T10:00:00Z and at/head-1 lead to one\n"
     "  watch/PATH/.events      each change of PATH and below, as it happens, a line: REVISION EVENT PATH; PATH may be anything\n"
     "  since/REV/PATH/.events  the same from a revision on; resume with the last one you have handled\n"
+    "  snapshot.db  a copy of the whole at one revision: cp it; quorumfs init DIR --from COPY begins with it; sqlite3 opens it\n"
     "  compact      the revision up to which history is forgotten; root may write a later one\n"
     "\n"
     "A write is one or more whole lines, each a command; write(2) itself says whether it took effect.\n"

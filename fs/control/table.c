@@ -15,6 +15,7 @@ static const struct control_row rows[] = {
     {.name = "metrics", .mode = S_IFREG | 0444, .read = control__read_metrics},
     {.name = "revision", .mode = S_IFREG | 0444, .read = control__read_revision},
     {.name = "since", .mode = S_IFDIR | 0555, .view = FS_VIEW_SINCE},
+    {.name = "snapshot.db", .mode = S_IFREG | 0400, .view = FS_VIEW_SNAPSHOT},
     {.name = "status", .mode = S_IFREG | 0444, .read = control__read_status},
     {.name = "status.json", .mode = S_IFREG | 0444, .read = control__read_status_json},
     {.name = "watch", .mode = S_IFDIR | 0555, .view = FS_VIEW_WATCH},

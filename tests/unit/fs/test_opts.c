@@ -139,6 +139,9 @@ static void test_precedence(void **state)
     assert_int_equal(f->o.timeout_ms, 1000);
     assert_int_equal(f->o.id, 7);
     assert_true(f->o.id_given);
+    assert_int_equal(run(f, "quorumfs init d --from x.db"), 0);
+    assert_string_equal(f->o.from, "x.db");
+    refused(f, OPTS_EXIT_USAGE, "quorumfs init d --from", "--from", "value");
     setenv("QUORUMFS_TIMEOUT", "2", 1);
     assert_int_equal(run(f, "quorumfs mount d m"), 0);
     assert_int_equal(f->o.timeout_ms, 2000);
@@ -326,7 +329,6 @@ static void test_not_built_yet(void **state)
     struct fixture *f = *state;
 
     refused(f, OPTS_EXIT_FAILED, "quorumfs init d --join a:1", "--join", "not built yet");
-    refused(f, OPTS_EXIT_FAILED, "quorumfs init d --from x.db", "--from", "not built yet");
     refused(f, OPTS_EXIT_FAILED, "quorumfs mount d m -o tls-cert=x", "tls-cert", "not built yet");
     refused(f, OPTS_EXIT_USAGE, "quorumfs init d --listen ::1:7000", "listen", "HOST:PORT");
     refused(f, OPTS_EXIT_USAGE, "quorumfs init d --listen host:99999", "listen", "HOST:PORT");
