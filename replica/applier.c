@@ -71,8 +71,10 @@ int applier_push(struct replica *r, const struct applier_item *item)
     if (!err) {
         a->items[(a->head + a->n) % a->cap] = *item;
         a->n++;
-        if (item->kind == APPLIER_ENTRY)
+        if (item->kind == APPLIER_ENTRY) {
             a->bytes += item->data.len;
+            atomic_store(&a->pushed, item->index);
+        }
         pthread_cond_signal(&a->more);
     }
     pthread_mutex_unlock(&a->lock);
@@ -276,6 +278,18 @@ static int apply_entries(struct replica *r, const struct store_entry *entries, s
     return err;
 }
 
+/* Members compare their states as of the same entries. */
+static void note_state(struct replica *r)
+{
+    uint64_t hash;
+    int64_t rev;
+
+    if (r->applier.last_entry == 0)
+        return;
+    store_state(r->store, &rev, &hash);
+    standing_point(r, r->applier.last_entry, rev, hash);
+}
+
 static void apply_batch(struct replica *r, const struct applier_item *items, size_t n)
 {
     struct store_entry entries[BATCH_ENTRIES];
@@ -286,6 +300,9 @@ static void apply_batch(struct replica *r, const struct applier_item *items, siz
     if (apply_entries(r, entries, n))
         return;
     atomic_store(&r->applier.applied, items[n - 1].index);
+    r->applier.last_entry = items[n - 1].index;
+    if (items[n - 1].index % STANDING_STRIDE == 0)
+        note_state(r);
     if (FAILPOINT("replica.applied"))
         member_fail(r, "failpoint after applying entry %" PRIu64, items[n - 1].index);
     now = clock_boottime_ns();
@@ -402,7 +419,8 @@ static size_t take(struct replica *r, struct applier_item *out, int64_t until_ns
     while (!*end && n < a->n && n < BATCH_ENTRIES) {
         const struct applier_item *item = &a->items[(a->head + n) % a->cap];
 
-        if (n > 0 && (item->kind != APPLIER_ENTRY || out[0].kind != APPLIER_ENTRY || bytes + item->data.len > BATCH_BYTES))
+        if (n > 0 && (item->kind != APPLIER_ENTRY || out[0].kind != APPLIER_ENTRY || bytes + item->data.len > BATCH_BYTES ||
+                      out[n - 1].index % STANDING_STRIDE == 0))
             break;
         bytes += item->data.len;
         out[n++] = *item;
@@ -460,6 +478,8 @@ static void *applier_main(void *arg)
             dirty = dirty || items[0].kind == APPLIER_ENTRY || items[0].kind == APPLIER_EXPORT_END; /* checkpoints waited for it */
         }
         idle = n == 0 && (now - worked >= IDLE_NS);
+        if (idle && dirty)
+            note_state(r);
         if (dirty || more) {
             more = maintain(r, idle);
             dirty = !idle || more;

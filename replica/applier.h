@@ -35,6 +35,7 @@ struct applier_item {
 struct applier {
     pthread_t thread;
     bool started;                    /* `thread` exists */
+    uint64_t last_entry;             /* store thread only: index of the newest entry that it applied in this run */
     struct store_reader *reader;     /* store thread only: for the hash of a marker */
     int64_t compact_asked_ns;        /* store thread only: when compaction was last looked at */
     struct replica_request compact;  /* our own proposal to compact */
@@ -51,6 +52,7 @@ struct applier {
     bool working;                    /* the thread has items in hand */
     bool dead;                       /* stopped applying after a failure; the queue is thrown away */
 
+    _Atomic uint64_t pushed;         /* index of the last entry that was pushed */
     _Atomic uint64_t applied;        /* index of the last entry that readers can see */
 };
 

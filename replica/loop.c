@@ -79,18 +79,21 @@ static void wake_cb(uv_async_t *wake)
 {
     struct replica *r = wake->data;
     struct loop *l = &r->loop;
-    struct replica_request *barriers;
+    struct replica_request *barriers, *changes;
     bool stop;
 
     pthread_mutex_lock(&l->lock);
     barriers = l->barriers;
-    l->barriers = NULL;
+    changes = l->changes;
+    l->barriers = l->changes = NULL;
     stop = l->stop || member_failed(r);
     if (stop)
         l->open = false; /* nobody leaves anything here any more */
     pthread_mutex_unlock(&l->lock);
     barrier_add(r, barriers);
+    change_take(r, changes);
     if (stop) {
+        change_refuse(r, member_failed(r) ? QE_IO : QE_SHUTDOWN);
         barrier_refuse(r, member_failed(r) ? QE_IO : QE_SHUTDOWN);
         if (l->stop_deadline_ns == 0)
             l->stop_deadline_ns = clock_boottime_ns() + STOP_PATIENCE_NS;
@@ -113,6 +116,7 @@ void loop_step(struct replica *r)
     if (atomic_load(&r->submit.leaderless) && !is_leaderless(r, clock_boottime_ns()))
         atomic_store(&r->submit.leaderless, false);
     transfer_step(r);
+    change_step(r, clock_boottime_ns());
     submit_pump(r);
     barrier_step(r);
     loop_publish(r);
@@ -135,6 +139,7 @@ void loop_tick(struct replica *r)
     disk_look(r);
     forward_tick(r, now);
     barrier_tick(r, now);
+    standing_tick(r, now);
     loop_step(r);
 }
 

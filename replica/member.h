@@ -13,6 +13,7 @@
 
 #include "replica/applier.h"
 #include "replica/barrier.h"
+#include "replica/change.h"
 #include "replica/dir.h"
 #include "replica/guard.h"
 #include "replica/ino.h"
@@ -20,6 +21,7 @@
 #include "replica/network.h"
 #include "replica/replica.h"
 #include "replica/serve.h"
+#include "replica/standing.h"
 #include "replica/starts.h"
 #include "replica/submit.h"
 #include "replica/transfer.h"
@@ -55,6 +57,7 @@ struct loop {
     bool open;                    /* the mailbox takes barriers */
     bool stop;                    /* close everything and end */
     struct replica_request *barriers; /* read barriers not seen by the loop yet, newest first */
+    struct replica_request *changes;  /* wishes about the membership, likewise */
 
     /* The loop's thread only. */
     bool closing;                 /* raft_close was called, or was given up */
@@ -92,6 +95,8 @@ struct replica {
     struct transfer transfer;     /* of the leadership to another member */
     struct serve serve;           /* our session and inode numbers: whether we have them */
     struct member_table members;  /* who belongs to the cluster */
+    struct change change;         /* of that, and of the roles */
+    struct standing standing;     /* how each member is */
     struct replica_request end;   /* the end of our session, proposed by replica_stop */
 
     /* Under `lock`. */

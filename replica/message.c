@@ -11,7 +11,7 @@ int member_send(struct replica *r, uint32_t to, const Qfs__PeerMessage *m, const
 
 void member_message(struct replica *r, uint32_t from, const Qfs__PeerMessage *m, const uint8_t *payload, size_t len)
 {
-    if (forward_message(r, from, m, payload, len))
+    if (forward_message(r, from, m, payload, len) || change_message(r, from, m) || standing_message(r, from, m))
         return;
     barrier_message(r, from, m);
 }

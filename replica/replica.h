@@ -127,6 +127,29 @@ void replica_status(struct replica *r, struct replica_status *out);        /* an
 /* Where a member listens, as this one knows it; "" without a network. QE_NOENT: no such member; QE_RANGE. Any thread. */
 int replica_member_address(struct replica *r, uint32_t id, char *out, size_t size);
 
+/* ---- Members ------------------------------------------------------------------------------------------------------------- */
+
+struct replica_member {
+    uint32_t id;
+    char address[STORE_ADDRESS_MAX + 1]; /* "": it has no network */
+    const char *role;   /* "voter" "standby" "joining": as raft has it, which may be behind what is wished for */
+    const char *state;  /* "ok" "behind" "installing" "unreachable" "leaving" */
+    uint64_t applied;   /* index of the log up to which its store is, as it last said; 0: it has not */
+    uint64_t lag;       /* committed entries that it lacks */
+};
+/* All members, ascending by id; free with free(). 0 or QE_NOMEM. Any thread. */
+int replica_members(struct replica *r, struct replica_member **out, size_t *n);
+
+enum replica_change_kind {
+    REPLICA_CHANGE_ROLE = 1, /* `role`: enum store_member_role, standby or voter */
+    REPLICA_CHANGE_REMOVE,   /* also a member that is dead */
+    REPLICA_CHANGE_LEADER,   /* hand leadership to it */
+};
+/* Asks the leader, and calls back when it has come true. BUSY: the rest would not be a healthy majority, or the member is not caught up;
+ * NOENT: no such member; NOSPC: there are REPLICA_VOTERS_MAX voters; TIMEDOUT: no leader, or it takes longer (it may still come true);
+ * SHUTDOWN, IO. Any thread. */
+void replica_change(struct replica *r, struct replica_request *req, enum replica_change_kind kind, uint32_t id, enum store_member_role role);
+
 /* ---- Offline ------------------------------------------------------------------------------------------------------------- */
 
 /* `quorumfs check DIR`: lock, raft segments (lists them, with index and term range), metadata, snapshots, CURRENT, database, and that

@@ -117,6 +117,7 @@ static int open_store(struct replica *r, struct buf *why)
         return QE_CORRUPT;
     }
     atomic_store(&r->applier.applied, pos->applied);
+    atomic_store(&r->applier.pushed, pos->applied);
     return 0;
 }
 
@@ -259,6 +260,8 @@ static struct replica *member_new(const struct replica_options *options)
     serve_init(r);
     transfer_init(r);
     member_table_init(&r->members);
+    change_init(r);
+    standing_init(r);
     if (dir_init(&r->dir, options->dir) == 0 && applier_init(r) == 0)
         return r;
     dir_fini(&r->dir);
@@ -292,6 +295,7 @@ static void member_close(struct replica *r, bool loop_made)
     serve_fini(r);
     transfer_fini(r);
     member_table_fini(&r->members);
+    standing_fini(r);
     submit_fini(r);
     loop_fini(r);
     pthread_mutex_destroy(&r->lock);

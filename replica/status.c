@@ -1,8 +1,10 @@
 /* status: what other threads may know, from copies that the loop made. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "replica/member.h"
+#include "store/base/clock.h"
 
 static const char *role_name(const struct replica *r)
 {
@@ -35,6 +37,10 @@ void replica_status(struct replica *r, struct replica_status *out)
     if (r->failed)
         snprintf(out->alarm, sizeof out->alarm, "the member has stopped: %.130s", r->failure);
     pthread_mutex_unlock(&r->lock);
+    pthread_mutex_lock(&r->standing.lock);
+    if (!out->alarm[0])
+        snprintf(out->alarm, sizeof out->alarm, "%s", r->standing.diverged);
+    pthread_mutex_unlock(&r->standing.lock);
     if (!out->alarm[0] && atomic_load(&r->disk_full))
         snprintf(out->alarm, sizeof out->alarm, "the disk of the data directory is nearly full: writes are refused");
     hist_copy(&r->commit_time, &out->commit_time);
@@ -42,6 +48,42 @@ void replica_status(struct replica *r, struct replica_status *out)
     hist_copy(&r->fsync_time, &out->fsync_time);
     hist_copy(&r->checkpoint_time, &out->checkpoint_time);
     hist_copy(&r->barrier_time, &out->barrier_time);
+}
+
+static const char *state_of(const struct member_row *row, const struct standing_member *m, bool self, uint64_t lag)
+{
+    if (row->role == STORE_MEMBER_LEAVING)
+        return "leaving";
+    if (!self && (m->heard_ns == 0 || clock_boottime_ns() - m->heard_ns > STANDING_SILENT_MS * INT64_C(1000000)))
+        return "unreachable";
+    return m->installing ? "installing" : lag > STANDING_STRIDE ? "behind" : "ok";
+}
+
+int replica_members(struct replica *r, struct replica_member **out, size_t *n)
+{
+    struct replica_member *all;
+    struct member_row *rows;
+    uint64_t commit = atomic_load(&r->commit);
+    int64_t next;
+    int err = member_table_copy(&r->members, &rows, n, &next);
+
+    if (err)
+        return err;
+    all = calloc(*n + 1, sizeof *all);
+    for (size_t i = 0; all && i < *n; i++) {
+        struct standing_member m = {.role = -1};
+
+        standing_get(r, rows[i].id, &m);
+        all[i].id = rows[i].id;
+        snprintf(all[i].address, sizeof all[i].address, "%s", rows[i].address);
+        all[i].role = m.role == RAFT_VOTER ? "voter" : m.role == RAFT_STANDBY ? "standby" : "joining";
+        all[i].applied = m.applied;
+        all[i].lag = commit > m.applied ? commit - m.applied : 0;
+        all[i].state = state_of(&rows[i], &m, rows[i].id == r->id.member_id, all[i].lag);
+    }
+    free(rows);
+    *out = all;
+    return all ? 0 : QE_NOMEM;
 }
 
 int replica_member_address(struct replica *r, uint32_t id, char *out, size_t size)

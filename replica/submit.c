@@ -112,6 +112,8 @@ static int enqueue(struct replica *r, struct replica_request *req, const struct 
 
     if (s->refuse && !(s->refuse == QE_SHUTDOWN && req->priv.state & SUBMIT_FINAL))
         return s->refuse;
+    if (!(req->priv.state & SUBMIT_INTERNAL) && atomic_load(&r->standing.refuse))
+        return QE_IO; /* nobody knows whose state is right */
     if (s->session == 0 && !(req->priv.state & SUBMIT_SESSION))
         return QE_TIMEDOUT; /* it cannot be numbered: there was no quorum yet */
     if (!(req->priv.state & SUBMIT_INTERNAL) && atomic_load(&s->leaderless))
@@ -173,7 +175,7 @@ int replica_writable(struct replica *r)
 {
     bool leads = atomic_load(&r->role) == RAFT_LEADER;
 
-    if (member_failed(r))
+    if (member_failed(r) || atomic_load(&r->standing.refuse))
         return QE_IO;
     if (atomic_load(&r->stopping))
         return QE_SHUTDOWN;

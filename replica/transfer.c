@@ -36,20 +36,23 @@ static void tried_cb(struct raft_transfer *request)
 }
 
 /* The tries are few: libraft ends one after an election timeout, and only then is there another. */
-static void try_it(struct replica *r, uint32_t to)
+bool transfer_try(struct replica *r, uint32_t to)
 {
     struct transfer_try *try = calloc(1, sizeof *try);
     int rv;
 
-    if (!try)
-        return;
+    if (!try || guard_changing(&r->guard)) { /* libraft gets confused by both at a time */
+        free(try);
+        return false;
+    }
     rv = raft_transfer(&r->raft, &try->request, to, tried_cb);
     if (rv) { /* nobody is fit just now */
         free(try);
-        return;
+        return false;
     }
     try->next = r->transfer.tries;
     r->transfer.tries = try;
+    return true;
 }
 
 void transfer_step(struct replica *r)
@@ -69,7 +72,7 @@ void transfer_step(struct replica *r)
     }
     pthread_mutex_unlock(&t->lock);
     if (wanted && !guard_transferring(&r->guard) && guard_settled(&r->guard))
-        try_it(r, to);
+        transfer_try(r, to);
 }
 
 int transfer_wait(struct replica *r, uint32_t to, int64_t until_ns)

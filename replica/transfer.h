@@ -30,6 +30,7 @@ void transfer_init(struct replica *r);
 void transfer_fini(struct replica *r);
 /* Hands over and waits for it. 0: we do not lead any more; QE_TIMEDOUT. Never on the loop or the store thread. */
 int transfer_wait(struct replica *r, uint32_t to, int64_t until_ns);
+bool transfer_try(struct replica *r, uint32_t to); /* raft loop: one try; whoever wants it looks who leads. False: not just now */
 void transfer_step(struct replica *r);  /* raft loop: tries, looks whether it is over */
 
 #endif

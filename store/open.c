@@ -293,3 +293,9 @@ void store_position(const struct store *s, struct store_position *out)
     *out = (struct store_position){.applied = s->st.applied, .term = s->st.term, .crc = s->st.crc, .installed_at = s->installed_at, .epoch = s->epoch};
     memcpy(out->cluster_id, s->cluster_id, sizeof out->cluster_id);
 }
+
+void store_state(const struct store *s, int64_t *rev, uint64_t *hash)
+{
+    *rev = s->st.rev;
+    *hash = hash_state(&s->st);
+}

@@ -273,6 +273,8 @@ struct store_position { /* where in the raft log this database is */
     uint8_t cluster_id[STORE_CLUSTER_ID_SIZE];
 };
 void store_position(const struct store *s, struct store_position *out);
+/* Revision and state hash as of the last applied entry. The store's thread. */
+void store_state(const struct store *s, int64_t *rev, uint64_t *hash);
 
 /* ---- Applying (the store thread) ----------------------------------------------------------------------------------------- */
 

@@ -14,6 +14,7 @@ static const struct control_view *const views[] = {
     [FS_VIEW_WATCH] = &control__watch_view,
     [FS_VIEW_SINCE] = &control__watch_view,
     [FS_VIEW_SNAPSHOT] = &control__snapshot_view,
+    [FS_VIEW_MEMBERS] = &control__members_view,
 };
 
 const struct control_view *control__view_of(fuse_ino_t node)

@@ -11,6 +11,8 @@ static const char text[] =
     "  metrics      counters and durations in Prometheus' text format\n"
     "  revision     the current revision of the tree\n"
     "  hash         `REVISION HASH` of this member's state; members of a cluster have the same\n"
+    "  leader       the id of the member that leads; root may write another one:  echo 2 > leader\n"
+    "  members/N/   a member: address, role, state, applied, lag; root may write role, and rmdir removes the member\n"
     "  config/NAME  a setting; root may write those of the cluster:  echo 4G > config/quota\n"
     "  local/       the tree as this member has it, read-only, without asking anybody\n"
     "  at/REV/      the whole tree as of a revision, read-only; at/2026-11-22T10:00:00Z and at/head-1 lead to one\n"

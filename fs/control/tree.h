@@ -15,10 +15,14 @@
 #include "fs/control/views.h"
 #include "store/base/buf.h"
 
-/* What one write(2) asks for: its lines are taken in order into one operation of the store, so that all take effect or none. */
+/* What one write(2) asks for: its lines are taken in order into one operation of the store, or into one change of the membership (the
+ * last line counts), so that all take effect or none. */
 struct control_command {
     struct store_op op; /* filled in by the row; may point into `hold`; kind 0: there is nothing to do */
     struct buf hold;    /* memory for op */
+    enum replica_change_kind change; /* 0: none */
+    uint32_t member;    /* of the change, as is */
+    enum store_member_role role;
 };
 
 struct control_row {
@@ -70,6 +74,8 @@ int control__read_hash(struct fs *fs, const char *child, struct buf *out);
 const char *control__config_child(size_t i, mode_t *mode);
 int control__read_config(struct fs *fs, const char *child, struct buf *out);
 int control__command_config(struct fs *fs, const char *child, const char *line, struct control_command *cmd, struct buf *why);
+int control__read_leader(struct fs *fs, const char *child, struct buf *out);
+int control__command_leader(struct fs *fs, const char *child, const char *line, struct control_command *cmd, struct buf *why);
 int control__read_compact(struct fs *fs, const char *child, struct buf *out);
 int control__command_compact(struct fs *fs, const char *child, const char *line, struct control_command *cmd, struct buf *why);
 
@@ -94,6 +100,10 @@ enum { CONTROL_SNAPSHOT_BYTES_MAX = 1 << 30 };
 /* Takes the content over and replies to OPEN. fi->keep_cache, set by the caller: the kernel may keep what it has read. */
 void control__reply_open(fuse_req_t req, struct fuse_file_info *fi, struct buf *content, bool writable);
 void control__reply_bytes(fuse_req_t req, const struct buf *b, size_t size, off_t off);
+
+/* members.c: asks for a change of the membership; `call` says how its outcome is told. */
+struct pending_call;
+void control__change(struct fs *fs, enum replica_change_kind kind, uint32_t id, enum store_member_role role, const struct pending_call *call);
 
 /* rows.c: an entry of the control tree itself: the mount's owner and times, long timeouts; everything but the size. */
 void control__entry_of(struct fs *fs, fuse_ino_t node, mode_t mode, struct fuse_entry_param *e);

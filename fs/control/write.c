@@ -47,6 +47,8 @@ void control__write_lines(fuse_req_t req, const struct control_lines *to, const 
         log_warn("control", "a write was refused file=\"%s\" uid=%u: %s", to->file, (unsigned)fuse_req_ctx(req)->uid,
                  why.len ? buf_cstr(&why) : qfs_strerror(err));
         fuse_reply_err(req, fs_errno(err));
+    } else if (taken.change) {
+        control__change(fs, taken.change, taken.member, taken.role, &call);
     } else if (!taken.op.kind) {
         fuse_reply_write(req, size);
     } else {

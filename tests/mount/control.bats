@@ -28,7 +28,15 @@ config/session-ttl 644 file
 config/timeout 444 file
 hash 444 file
 health 444 file
+leader 644 file
 local 755 directory
+members 755 directory
+members/1 555 directory
+members/1/address 444 file
+members/1/applied 444 file
+members/1/lag 444 file
+members/1/role 644 file
+members/1/state 444 file
 metrics 444 file
 revision 444 file
 since 555 directory
@@ -106,8 +114,9 @@ refused() { # refused TEXT FILE: the write fails with EINVAL and changes nothing
     local before=$(state) path
     while read -r path _; do
         [[ $(syscall unlink "$Q/$path") =~ ^(EPERM|EISDIR|EROFS)$ ]] || fail "unlink $path: $(syscall unlink "$Q/$path")"
-        [[ $(syscall rmdir "$Q/$path") =~ ^(EPERM|ENOTDIR)$ ]] || fail "rmdir $path: $(syscall rmdir "$Q/$path")"
-        same "rename $path" "$(syscall rename "$Q/$path" "$Q/other")" EPERM
+        # a member may be removed, but the only one is busy
+        [[ $(syscall rmdir "$Q/$path") =~ ^(EPERM|ENOTDIR|$([ $path != members/1 ] || echo EBUSY))$ ]] || fail "rmdir $path: $(syscall rmdir "$Q/$path")"
+        [[ $(syscall rename "$Q/$path" "$Q/other") =~ ^(EPERM|EXDEV)$ ]] || fail "rename $path"
         [[ $(syscall rename "$Q/$path" "$T/other") =~ ^(EPERM|EXDEV)$ ]] || fail "rename $path away"
         [[ $(syscall link "$Q/$path" "$T/other") =~ ^(EPERM|EXDEV)$ ]] || fail "link $path"
     done < <(table)
@@ -280,6 +289,25 @@ E
 
 @test "health says ok" {
     same health "$(cat "$Q/health")" ok
+}
+
+@test "the only member is shown, leads, and can be neither demoted nor removed" {
+    same members "$(ls "$Q/members")" 1
+    same files "$(ls "$Q/members/1" | paste -sd' ')" 'address applied lag role state'
+    same address "$(cat "$Q/members/1/address")" ''
+    wait_until 5 grep -qx voter "$Q/members/1/role"
+    same "state, lag" "$(cat "$Q/members/1/"{state,lag} | paste -sd' ')" 'ok 0'
+    (($(cat "$Q/members/1/applied") > 0))
+    same leader "$(cat "$Q/leader")" 1
+    x "echo 1 > $Q/leader"
+    fails_with 'No such file' x "env printf 2 > $Q/leader"
+    fails_with 'Device or resource busy' rmdir "$Q/members/1"
+    fails_with 'Device or resource busy' x "env printf standby > $Q/members/1/role"
+    x "echo voter > $Q/members/1/role"
+    fails_with 'No such file' rmdir "$Q/members/2"
+    fails_with 'Operation not permitted' mkdir "$Q/members/2"
+    refused 'leader\n' members/1/role
+    refused 'x\n' leader
 }
 
 @test "hash names the revision and changes with the state" {

@@ -30,7 +30,7 @@ static void result_cb(void *data, const struct store_result *r)
 {
     struct member *m = data;
 
-    if (r->err == 0 && !r->kept && r->seq)
+    if (r->err == 0 && !r->kept && r->session) /* a SESSION has a nonce for its number */
         check_once(m, r->seq, raft_last_applied(m->raft) + 1);
     client_applied(r->session, r->ino);
 }
