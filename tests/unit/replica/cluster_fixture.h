@@ -15,7 +15,7 @@ struct cluster {
 
 void cluster_make(struct cluster *c, unsigned n);  /* free ports, directories; nobody runs */
 void cluster_remove(struct cluster *c);
-void cluster_up(struct cluster *c);                /* all start */
+void cluster_up(struct cluster *c);                /* those that do not run start */
 struct replica_status cluster_status(struct cluster *c, uint32_t id);
 /* Waits for a leader that the others follow; fails the test after a while. */
 uint32_t cluster_leader(struct cluster *c);
