@@ -49,6 +49,8 @@ int change_add(struct store *s, struct txn *t, int op, const struct node *n)
     }
     c = &list->list[list->n];
     *c = (struct store_change){.rev = t->rev, .op = op, .ino = n->ino, .parent = n->parent, .member = t->cmd->member};
+    if (op == STORE_EV_PUT && n->create_rev == t->rev && n->version == 1)
+        c->made = STORE_MADE_FILE;
     err = name_add(&list->names, n->name, n->name_len, &c->name);
     if (!err && op == STORE_EV_RENAME) {
         c->old_parent = n->was.parent;

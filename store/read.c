@@ -452,6 +452,8 @@ static int events(struct conn *c, int64_t after, store_event_cb cb, void *data)
         if (!more && e.rev != last)
             break;
         last = e.rev;
+        if (e.op == STORE_EV_PUT && col_i(q, 8) == e.rev && col_i(q, 9) == 1)
+            e.made = STORE_MADE_FILE;
         if (!cb(data, &e))
             more = false; /* after the rest of this revision */
     }

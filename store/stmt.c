@@ -61,7 +61,7 @@ const struct stmt_def stmt_defs[STMT_N] = {
                        "ORDER BY seq LIMIT ?3", WRITE},
     [STMT_VER_DELETE] = {"DELETE FROM ver WHERE seq = ?1 RETURNING vseq, size", WRITE},
     [STMT_VER_VSEQ] = {"SELECT vseq FROM ver WHERE seq = ?1", WRITE},
-    [STMT_EVENTS] = {"SELECT seq, op, ino, parent, name, old_parent, old_name, cause FROM ver WHERE seq >= ?1 ORDER BY seq", READ},
+    [STMT_EVENTS] = {"SELECT seq, op, ino, parent, name, old_parent, old_name, cause, create_rev, version FROM ver WHERE seq >= ?1 ORDER BY seq", READ},
 
     [STMT_BIG_INSERT] = {"INSERT INTO big(vid, data) VALUES(?1, ?2)", WRITE},
     [STMT_BIG_GET] = {"SELECT data FROM big WHERE vid = ?1", READ},

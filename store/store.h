@@ -283,6 +283,9 @@ struct store_entry {
     struct store_bytes data; /* as store_entry_build made it */
 };
 
+/* Whether a put made the file: by a commit, or its name alone (STORE_OP_CREATE), whose content comes later. */
+enum store_made { STORE_MADE_NOTHING, STORE_MADE_FILE, STORE_MADE_NAME };
+
 /* What a command did to one inode, for caches and for watchers; in order. */
 struct store_change {
     int64_t rev;
@@ -291,6 +294,7 @@ struct store_change {
     uint64_t parent, old_parent; /* old_*: RENAME only */
     struct store_bytes name, old_name;
     uint32_t member;
+    enum store_made made;
 };
 
 struct store_sink {
@@ -399,6 +403,7 @@ struct store_event {
     uint64_t ino, parent, old_parent; /* the binding from this event on; old_*: RENAME */
     struct store_bytes name, old_name;
     struct store_bytes cause; /* len 0: a plain call */
+    enum store_made made; /* NAME is not told from FILE */
 };
 /* Events of revisions > after, in order; when the callback has returned false, it still gets the rest of that revision. STALE: compacted. */
 typedef bool (*store_event_cb)(void *data, const struct store_event *e);

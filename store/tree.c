@@ -143,6 +143,8 @@ static int make(struct store *s, struct txn *t, const struct store_op *op, struc
         err = quota_check(s, node_growth(n) + (int64_t)content.len);
     if (!err)
         err = node_save(s, t, n, events[kind], &content);
+    if (!err && kind == STORE_FILE)
+        s->changes.list[s->changes.n - 1].made = STORE_MADE_NAME;
     if (!err)
         err = node_touch(s, t, dir, kind == STORE_DIR);
     return err;

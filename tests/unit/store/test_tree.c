@@ -126,6 +126,22 @@ static void rename_replaces_a_file_and_keeps_the_moved_inode(void **state)
     assert_string_equal(k->names[1][1], "a");
 }
 
+static void a_change_says_what_a_put_has_made(void **state)
+{
+    struct kit *k = *state;
+
+    file_in(k, ROOT, "f");
+    assert_int_equal(k->changes[0].made, STORE_MADE_FILE);
+    assert_int_equal(kit_put(k, ROOT, "f", "again"), 0);
+    assert_int_equal(k->changes[0].made, STORE_MADE_NOTHING);
+    assert_int_equal(kit_create_excl(k, ROOT, "g"), 0);
+    assert_int_equal(k->changes[0].made, STORE_MADE_NAME);
+    assert_int_equal(kit_put(k, ROOT, "g", "first"), 0);
+    assert_int_equal(k->changes[0].made, STORE_MADE_NOTHING);
+    mkdir_in(k, ROOT, "d");
+    assert_int_equal(k->changes[0].made, STORE_MADE_NOTHING);
+}
+
 static void rename_exchange_swaps_a_file_and_a_directory(void **state)
 {
     struct kit *k = *state;
@@ -400,6 +416,7 @@ int main(void)
         KIT_TEST(a_recreated_name_is_a_new_inode_at_version_1),
         KIT_TEST(subdirectories_count_in_nlink),
         KIT_TEST(rename_replaces_a_file_and_keeps_the_moved_inode),
+        KIT_TEST(a_change_says_what_a_put_has_made),
         KIT_TEST(rename_exchange_swaps_a_file_and_a_directory),
         KIT_TEST(a_directory_moves_whole_in_one_revision),
         KIT_TEST(a_name_onto_itself_changes_nothing),
