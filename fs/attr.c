@@ -8,16 +8,17 @@
 #include "fs/commit.h"
 #include "fs/ops.h"
 #include "fs/pending.h"
+#include "fs/replay.h"
 #include "fs/view.h"
 #include "store/base/clock.h"
 
 /* A deleted file that is still open, or a creation that was unlinked. */
-static int attr_of_deleted(const struct inode *in, struct store_attr *out)
+static int attr_of_deleted(struct fs *fs, const struct inode *in, struct store_attr *out)
 {
     if (!in || !in->kept)
         return QE_NOENT;
     *out = *in->kept;
-    out->nlink = 0;
+    out->nlink = replay_will_delete(fs, in->ino) ? 1 : 0;
     for (const struct handle *h = in->handles; h; h = h->next)
         if (h->size > out->size || h->dirty)
             out->size = h->size;
@@ -35,10 +36,10 @@ int attr_of(struct fs *fs, fuse_ino_t node, pid_t tid, struct store_attr *out)
         return 0;
     }
     if (in && in->gone)
-        return attr_of_deleted(in, out);
+        return attr_of_deleted(fs, in, out);
     err = store_getattr(fs->reader, STORE_HEAD, in ? in->ino : node, out);
     if (err == QE_NOENT)
-        return attr_of_deleted(in, out);
+        return attr_of_deleted(fs, in, out);
     if (err)
         return err;
     if (in && in->kept)

@@ -278,6 +278,7 @@ static void commit_submit(struct commit *k, struct store_op *ops, size_t n_ops)
     call.changed[0] = k->h->in->mapped || k->h->in->ino != k->h->in->node ? k->h->in->node : 0;
     call.changed[1] = k->creation ? k->creation->parent : 0;
     call.expected = k->creation || k->h->in->ino != k->h->in->node ? k->h->in->node : 0;
+    call.silent = k->call.kind != COMMIT_CLOSE;
     call.wake = k->creation != NULL; /* other commits of the inode may be waiting for this one */
     call.done = k->call.kind == COMMIT_WRITE ? pending_done_write : pending_done_err;
     pending_submit(fs, &cmd, &call);

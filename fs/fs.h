@@ -32,12 +32,14 @@ struct lock_table;
 struct feed;
 struct scanner;
 struct workers;
+struct replay;
 
 struct fs {
     /* Set once before the loop starts. */
     struct fs_options *opt;
     struct replica *replica;
     struct fuse_session *se;
+    struct replay *replay; /* what inotify must be told: replay.h */
     uid_t owner_uid;  /* who mounted */
     gid_t owner_gid;
     int64_t started_ns; /* clock_boottime_ns at start */

@@ -20,6 +20,7 @@
 #include "fs/flock.h"
 #include "fs/ops.h"
 #include "fs/pending.h"
+#include "fs/replay.h"
 #include "fs/scan.h"
 #include "fs/work.h"
 #include "store/base/clock.h"
@@ -94,6 +95,7 @@ static void mount_on_changed(void *data, const struct store_change *changes, siz
     struct mount *m = data;
 
     feed_changed(&m->fs, changes[n - 1].rev);
+    replay_changed(&m->fs, changes, n);
 }
 
 static int mount_open_member(struct mount *m, struct buf *why)
@@ -130,6 +132,8 @@ static int mount_open(struct mount *m, struct buf *why)
     fs->started_ns = clock_boottime_ns();
     err = mount_signals(m);
     if (!err)
+        err = replay_fork(fs, why);
+    if (!err)
         err = mount_open_member(m, why);
     if (!err)
         err = device_args(fs->opt, &m->args);
@@ -137,7 +141,8 @@ static int mount_open(struct mount *m, struct buf *why)
         return err;
     fuse_set_log_func(mount_fuse_log);
     fs->se = fuse_session_new(&m->args, &fs_ops, sizeof fs_ops, fs);
-    return fs->se ? device_mount(fs, why) : QE_NOMEM;
+    err = fs->se ? device_mount(fs, why) : QE_NOMEM;
+    return err ? err : replay_open(fs, why);
 }
 
 /* No new opens for writing; what was proposed is answered; the mount disappears from the tree now. */
@@ -149,6 +154,7 @@ static void mount_begin_stop(struct mount *m)
         return;
     fs->stopping = true;
     pending_stopping(fs);
+    replay_stop(fs);
     m->stop_deadline_ns = clock_boottime_ns() + (fs->opt->timeout_ms + INT64_C(1000)) * 1000000;
     m->stop_reads_ns = clock_boottime_ns() + STOP_READS_NS;
     watch_stop(fs);
@@ -178,6 +184,7 @@ static enum served mount_serve(struct mount *m)
     if (n <= 0)
         return SERVED_GONE;
     pending_drain(fs);
+    replay_drain(fs);
     atomic_fetch_add(&fs->n_requests, 1);
     fuse_session_process_buf(fs->se, &m->request);
     pending_drain(fs);
@@ -199,6 +206,7 @@ static void spin_pause(void)
  * taken the processor from it: on a busy machine waking is cheap and spinning is not. */
 static bool mount_serve_burst(struct mount *m)
 {
+    struct fs *fs = &m->fs;
     enum served got = mount_serve(m);
     int64_t last = clock_boottime_ns(), before = last, now = last;
 
@@ -208,6 +216,7 @@ static bool mount_serve_burst(struct mount *m)
         if (got == SERVED_NONE && (m->spin_misses >= SPIN_MISSES || now < m->spin_after_ns || now - last >= SPIN_NS))
             break;
         spin_pause();
+        replay_look(fs);
         got = mount_serve(m);
         now = clock_boottime_ns();
         if (got == SERVED_ONE) {
@@ -227,14 +236,15 @@ static bool mount_serve_burst(struct mount *m)
 static int mount_loop(struct mount *m, void (*ready)(void *), void *data)
 {
     struct fs *fs = &m->fs;
-    struct pollfd fds[] = {{fuse_session_fd(fs->se), POLLIN, 0}, {pending_fd(fs), POLLIN, 0}, {m->signals, POLLIN, 0}, {m->fatal, POLLIN, 0}};
+    struct pollfd fds[] = {{fuse_session_fd(fs->se), POLLIN, 0}, {pending_fd(fs), POLLIN, 0}, {m->signals, POLLIN, 0}, {m->fatal, POLLIN, 0},
+                           {replay_fd(fs), POLLIN, 0}};
     bool told = false;
 
     while (!mount_may_end(m)) {
         struct signalfd_siginfo info;
-        int wait_ms = flock_tick(fs);
+        int wait_ms = replay_tick(fs, flock_tick(fs));
 
-        if (poll(fds, 4, fs->stopping ? STOP_LOOK_MS : wait_ms) < 0 && errno != EINTR)
+        if (poll(fds, 5, fs->stopping ? STOP_LOOK_MS : wait_ms) < 0 && errno != EINTR)
             return 1;
         if (fds[3].revents) {
             log_error("mount", "the member stops: %s", m->why_fatal);
@@ -243,6 +253,8 @@ static int mount_loop(struct mount *m, void (*ready)(void *), void *data)
         }
         if (fds[1].revents)
             pending_woken(fs);
+        if (fds[4].revents)
+            replay_woken(fs);
         if (fds[2].revents && read(m->signals, &info, sizeof info) == sizeof info)
             mount_begin_stop(m);
         if (fds[0].revents && !mount_serve_burst(m)) {
@@ -301,6 +313,7 @@ static void mount_close(struct mount *m)
     }
     if (fs->se)
         fuse_session_destroy(fs->se); /* closes /dev/fuse: what is still asked gets ENOTCONN */
+    replay_close(fs);
     commit_close(fs);
     inode_close_table(fs);
     fuse_opt_free_args(&m->args);

@@ -1,4 +1,5 @@
-/* The table that libfuse calls. It does one thing: requests for .quorum go to fs/control, the rest to the live tree. */
+/* The table that libfuse calls. It does one thing: requests of the replayer go to its view, those for .quorum to fs/control, the rest to the
+ * live tree. */
 #include "fs/ops.h"
 
 #include <errno.h>
@@ -8,6 +9,7 @@
 #include "fs/commit.h"
 #include "fs/control/control.h"
 #include "fs/flock.h"
+#include "fs/replay.h"
 
 static void op_init(void *userdata, struct fuse_conn_info *conn)
 {
@@ -28,7 +30,9 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
     struct fuse_entry_param e;
 
-    if (control_owns(parent)) {
+    if (replay_is_worker(req)) {
+        replay_view_lookup(req, parent, name);
+    } else if (control_owns(parent)) {
         control_lookup(req, parent, name);
     } else if (parent == FUSE_ROOT_ID && !strcmp(name, ".quorum")) {
         control_root_entry(fs_of(req), &e);
@@ -60,7 +64,9 @@ static void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_dat
 static void op_getattr(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
     (void)fi;
-    if (control_owns(node))
+    if (replay_is_worker(req))
+        replay_view_getattr(req, node);
+    else if (control_owns(node))
         control_getattr(req, node);
     else
         attr_get(req, node);
@@ -68,7 +74,9 @@ static void op_getattr(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *f
 
 static void op_setattr(fuse_req_t req, fuse_ino_t node, struct stat *attr, int to_set, struct fuse_file_info *fi)
 {
-    if (control_owns(node))
+    if (replay_is_worker(req))
+        replay_view_setattr(req, node);
+    else if (control_owns(node))
         control_setattr(req, node, attr, to_set, fi);
     else
         attr_set(req, node, attr, to_set, fi);
@@ -84,7 +92,9 @@ static void op_readlink(fuse_req_t req, fuse_ino_t node)
 
 static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
 {
-    if (control_owns(parent))
+    if (replay_is_worker(req))
+        replay_view_make(req, parent, name);
+    else if (control_owns(parent))
         control_mknod(req, parent, name, mode, rdev);
     else
         name_mknod(req, parent, name, mode, rdev);
@@ -92,7 +102,9 @@ static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t
 
 static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 {
-    if (control_owns(parent))
+    if (replay_is_worker(req))
+        replay_view_make(req, parent, name);
+    else if (control_owns(parent))
         control_mkdir(req, parent, name, mode);
     else
         name_mkdir(req, parent, name, mode);
@@ -100,7 +112,9 @@ static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t
 
 static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
 {
-    if (control_owns(parent))
+    if (replay_is_worker(req))
+        replay_view_make(req, parent, name);
+    else if (control_owns(parent))
         control_symlink(req, target, parent, name);
     else
         name_symlink(req, target, parent, name);
@@ -116,7 +130,9 @@ static void op_link(fuse_req_t req, fuse_ino_t node, fuse_ino_t parent, const ch
 
 static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-    if (control_owns(parent))
+    if (replay_is_worker(req))
+        replay_view_remove(req, parent, name);
+    else if (control_owns(parent))
         control_unlink(req, parent, name);
     else
         name_unlink(req, parent, name);
@@ -124,7 +140,9 @@ static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 
 static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-    if (control_owns(parent))
+    if (replay_is_worker(req))
+        replay_view_remove(req, parent, name);
+    else if (control_owns(parent))
         control_rmdir(req, parent, name);
     else if (parent == FUSE_ROOT_ID && !strcmp(name, ".quorum"))
         fuse_reply_err(req, EPERM);
@@ -134,7 +152,9 @@ static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 
 static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t parent2, const char *name2, unsigned flags)
 {
-    if (fs_view_of(parent) != fs_view_of(parent2))
+    if (replay_is_worker(req))
+        replay_view_rename(req, parent, name, parent2, name2);
+    else if (fs_view_of(parent) != fs_view_of(parent2))
         fuse_reply_err(req, EXDEV);
     else if (control_owns(parent))
         control_rename(req, parent, name, parent2, name2, flags);
@@ -146,7 +166,9 @@ static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_
 
 static void op_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
-    if (control_owns(node))
+    if (replay_is_worker(req))
+        replay_view_open(req, node, fi);
+    else if (control_owns(node))
         control_open(req, node, fi);
     else
         file_open(req, node, fi);
@@ -154,7 +176,9 @@ static void op_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 
 static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
 {
-    if (control_owns(parent))
+    if (replay_is_worker(req))
+        replay_view_create(req, parent, name, fi);
+    else if (control_owns(parent))
         control_create(req, parent, name, mode, fi);
     else
         file_create(req, parent, name, mode, fi);
@@ -170,7 +194,9 @@ static void op_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, str
 
 static void op_write(fuse_req_t req, fuse_ino_t node, const char *data, size_t size, off_t off, struct fuse_file_info *fi)
 {
-    if (control_owns(node))
+    if (fi->fh == REPLAY_FH)
+        fuse_reply_write(req, size);
+    else if (control_owns(node))
         control_write(req, node, data, size, off, fi);
     else
         file_write(req, node, data, size, off, fi);
@@ -178,7 +204,9 @@ static void op_write(fuse_req_t req, fuse_ino_t node, const char *data, size_t s
 
 static void op_flush(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
-    if (control_owns(node))
+    if (fi->fh == REPLAY_FH)
+        fuse_reply_err(req, 0);
+    else if (control_owns(node))
         control_flush(req, node, fi);
     else
         commit_flush(req, (struct handle *)(uintptr_t)fi->fh, fi->lock_owner);
@@ -203,7 +231,9 @@ static void op_fsyncdir(fuse_req_t req, fuse_ino_t node, int datasync, struct fu
 
 static void op_release(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
-    if (control_owns(node))
+    if (fi->fh == REPLAY_FH)
+        fuse_reply_err(req, 0);
+    else if (control_owns(node))
         control_release(req, node, fi);
     else
         file_release(req, node, fi);
@@ -241,7 +271,9 @@ static void op_statfs(fuse_req_t req, fuse_ino_t node)
 
 static void op_getxattr(fuse_req_t req, fuse_ino_t node, const char *name, size_t size)
 {
-    if (control_owns(node))
+    if (replay_is_worker(req))
+        fuse_reply_err(req, ENODATA);
+    else if (control_owns(node))
         control_getxattr(req, node, name, size);
     else
         xattrs_get(req, node, name, size);

@@ -226,7 +226,8 @@ static int load_env(struct fs_options *o, struct buf *why)
         if (!eq || strncmp(*e, ENV_PREFIX, sizeof ENV_PREFIX - 1))
             continue;
 #ifdef QFS_FAILPOINTS
-        if (!strncmp(*e, ENV_PREFIX "FAILPOINTS=", sizeof ENV_PREFIX "FAILPOINTS=" - 1))
+        if (!strncmp(*e, ENV_PREFIX "FAILPOINTS=", sizeof ENV_PREFIX "FAILPOINTS=" - 1) ||
+            !strncmp(*e, ENV_PREFIX "TEST_", sizeof ENV_PREFIX "TEST_" - 1))
             continue;
 #endif
         name = env_setting(*e, (size_t)(eq - *e));

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "fs/proc.h"
+#include "fs/replay.h"
 
 enum { LOOK_AGAIN_MS = 100 };
 
@@ -25,6 +26,8 @@ struct pending {
     struct fs *fs;
     struct pending_call call;
     pid_t tid; /* the caller's thread */
+    struct replay_hold hold; /* what the kernel has locked for the caller */
+    bool command; /* it waits for a command: by pending_submit */
     bool posted; /* by pending_post: there is no command, and it is not on `live` */
 
     atomic_bool claimed; /* somebody answers call.req */
@@ -156,6 +159,16 @@ static void pending_invalidate(const struct pending *p, uint64_t ino)
         fuse_lowlevel_notify_inval_inode(p->fs->se, ino, 0, 0);
 }
 
+/* Whether the kernel tells watchers of what was done. */
+static enum replay_answer pending_answer(const struct pending_call *call, bool mine)
+{
+    if (call->injected)
+        return REPLAY_INJECTED;
+    if (call->silent || !call->req)
+        return REPLAY_SILENT;
+    return mine ? REPLAY_ANNOUNCED : REPLAY_ORPHAN;
+}
+
 void pending_finish(struct pending *p, int err, int64_t rev, uint64_t ino)
 {
     struct pending_queue *q = p->fs->pending;
@@ -166,8 +179,12 @@ void pending_finish(struct pending *p, int err, int64_t rev, uint64_t ino)
     p->rev = rev;
     p->ino = ino;
     p->reply_later = mine && !call.done;
+    if (!err && p->command)
+        replay_answered(p->fs, rev, pending_answer(&call, mine));
     if (!err)
         pending_invalidate(p, ino);
+    else if (err == QE_TIMEDOUT)
+        replay_timed_out(p->fs);
     if (mine)
         fuse_req_interrupt_func(call.req, NULL, NULL);
     /* A caller that is answered here brings the loop to settle by its next request; nobody else does. */
@@ -184,6 +201,7 @@ static void pending_complete(struct replica_request *request, int err, int64_t r
 
 static void pending_free(struct pending *p)
 {
+    replay_let_go(p->fs, &p->hold);
     if (p->next)
         p->next->prev = p->prev;
     if (p->prev)
@@ -339,6 +357,9 @@ void pending_submit(struct fs *fs, struct store_command *cmd, const struct pendi
     }
     p->request.data = p;
     p->request.cb = pending_complete;
+    p->command = true;
+    if (call->req)
+        replay_hold(fs, &p->hold, cmd);
     replica_submit(fs->replica, &p->request, cmd);
 }
 

@@ -20,6 +20,8 @@ struct pending_call {
     fuse_ino_t changed[2];   /* nodes of which the kernel may keep what changes without its knowing; 0: none */
     uint64_t expected;       /* the inode that the command should meet, if it met another one, that has changed too; 0: no matter */
     pending_settle_cb settle; /* may be NULL if there is a done */
+    bool silent;             /* a commit of which the kernel does not tell watchers when it is answered: replay.h */
+    bool injected;           /* a test's, as if another member had made it */
     bool wake;               /* settle has more to do than to put away: others wait for it */
     void *data;              /* for settle */
 };

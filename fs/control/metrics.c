@@ -6,6 +6,7 @@
 
 #include "fs/control/tree.h"
 #include "fs/feed.h"
+#include "fs/replay.h"
 
 static const double HIST_FIRST_S = 10e-6; /* bucket i of a replica_hist counts durations below 2^i times this */
 
@@ -90,6 +91,21 @@ static int metrics_mount(struct fs *fs, const struct control_facts *f, struct bu
                            "# TYPE process_resident_memory_bytes gauge\nprocess_resident_memory_bytes %" PRId64 "\n", resident_bytes());
 }
 
+/* What inotify was told of. */
+static int metrics_replay(struct fs *fs, struct buf *out)
+{
+    struct replay_stats s;
+
+    replay_stats(fs, &s);
+    one(out, "replayed_total", "counter", "Changes that watchers of this mount were told of by the replayer.", (int64_t)s.replayed);
+    one(out, "replay_skipped_total", "counter", "Changes that nobody can have watched.", (int64_t)s.skipped);
+    one(out, "replay_superseded_total", "counter", "Changes told of by a later one, or overtaken by a local one.", (int64_t)s.superseded);
+    one(out, "replay_failed_total", "counter", "Changes that watchers could not be told of.", (int64_t)s.failed);
+    one(out, "replay_reread_total", "counter", "Changes read from the store again, because too many came at once.", (int64_t)s.reread);
+    one(out, "replay_waiting", "gauge", "Changes that watchers are still to be told of.", (int64_t)s.queued);
+    return histogram(out, "replay_lag_seconds", "From applying a change to having told watchers of it.", &s.lag);
+}
+
 int control__read_metrics(struct fs *fs, const char *child, struct buf *out)
 {
     struct control_facts f;
@@ -99,6 +115,7 @@ int control__read_metrics(struct fs *fs, const char *child, struct buf *out)
     metrics_member(&f, out);
     metrics_store(&f.glance, out);
     metrics_mount(fs, &f, out);
+    metrics_replay(fs, out);
     histogram(out, "commit_duration_seconds", "From submitting a command to its answer.", &f.status.commit_time);
     histogram(out, "apply_duration_seconds", "Applying a committed entry to the store.", &f.status.apply_time);
     histogram(out, "log_write_duration_seconds", "Writing an entry to the log, durably.", &f.status.fsync_time);
