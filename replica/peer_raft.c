@@ -178,7 +178,8 @@ static bool configuration_is_sound(const uint8_t *data, size_t len)
     if (n == 0 || n > GUARD_MEMBERS_MAX)
         return false;
     while (n-- > 0) {
-        const uint8_t *end = at + 8 < len ? memchr(data + at + 8, 0, len - at - 8) : NULL;
+        static const uint8_t no_id[8];
+        const uint8_t *end = at + 8 < len && memcmp(data + at, no_id, 8) != 0 ? memchr(data + at + 8, 0, len - at - 8) : NULL;
 
         if (!end || end + 1 >= data + len || end[1] > RAFT_SPARE)
             return false;
@@ -258,7 +259,7 @@ static int decode_snapshot(const Qfs__RaftMessage *h, struct frame *f, struct ra
         char address[24];
 
         snprintf(address, sizeof address, "%" PRIu64, h->server_id[i]);
-        if (h->server_role[i] > RAFT_SPARE)
+        if (h->server_role[i] > RAFT_SPARE || h->server_id[i] == 0)
             rv = RAFT_BADROLE;
         else
             rv = raft_configuration_add(&is->conf, h->server_id[i], address, (int)h->server_role[i]);

@@ -282,7 +282,7 @@ static void a_member_that_is_not_in_the_table_is_let_in(void **state)
     run_until(nodes[1].n_heard == 1 && nodes[2].n_heard == 1);
 }
 
-static void names_and_ipv6_are_addresses(void **state)
+static void names_and_addresses_in_brackets_are_found(void **state)
 {
     (void)state;
     strcpy(nodes[1].address, "localhost:0");
@@ -491,7 +491,7 @@ int main(int argc, char **argv)
         TEST(a_member_that_comes_back_is_found_again),
         TEST(a_member_that_moved_is_found_by_its_hello),
         TEST(a_member_that_is_not_in_the_table_is_let_in),
-        TEST(names_and_ipv6_are_addresses),
+        TEST(names_and_addresses_in_brackets_are_found),
         TEST(without_a_connection_nothing_is_taken),
         TEST(closing_cancels_what_is_on_its_way),
         TEST(what_is_on_its_way_when_the_connection_breaks_fails),
