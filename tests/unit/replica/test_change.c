@@ -1,0 +1,292 @@
+/* Changes of the membership, with real disks and sockets: roles, removal, handing over, and what is refused. */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "store/base/err.h"
+#include "tests/unit/replica/cluster_fixture.h"
+
+#define TEST(name) cmocka_unit_test_teardown(name, teardown)
+
+/* ---- Fixture ------------------------------------------------------------------------------------------------------------- */
+
+static struct cluster c;
+
+static int teardown(void **state)
+{
+    (void)state;
+    cluster_remove(&c);
+    return 0;
+}
+
+/* ---- Helpers ------------------------------------------------------------------------------------------------------------- */
+
+struct wait {
+    _Atomic bool done;
+    int err;
+};
+
+static void done_cb(struct replica_request *req, int err, int64_t rev, uint64_t ino)
+{
+    struct wait *w = req->data;
+
+    (void)rev;
+    (void)ino;
+    w->err = err;
+    atomic_store(&w->done, true);
+}
+
+/* Asked of member `at`. */
+static int change(uint32_t at, enum replica_change_kind kind, uint32_t id, enum store_member_role role)
+{
+    struct wait w = {.err = 0};
+    struct replica_request req = {.data = &w, .cb = done_cb};
+
+    replica_change(c.m[at].r, &req, kind, id, role);
+    wait_until(atomic_load(&w.done));
+    return w.err;
+}
+
+static const char *role_of(uint32_t at, uint32_t id)
+{
+    struct replica_member *all;
+    const char *role = "none";
+    size_t n;
+
+    assert_int_equal(replica_members(c.m[at].r, &all, &n), 0);
+    for (size_t i = 0; i < n; i++)
+        if (all[i].id == id)
+            role = all[i].role;
+    free(all);
+    return role;
+}
+
+static bool all_ok(uint32_t at, size_t count)
+{
+    struct replica_member *all;
+    size_t n, ok = 0;
+
+    assert_int_equal(replica_members(c.m[at].r, &all, &n), 0);
+    for (size_t i = 0; i < n; i++)
+        ok += !strcmp(all[i].state, "ok") && strcmp(all[i].role, "joining") != 0;
+    free(all);
+    return n == count && ok == count;
+}
+
+static void up(unsigned n)
+{
+    cluster_make(&c, n);
+    cluster_up(&c);
+    cluster_leader(&c);
+    for (uint32_t id = 1; id <= n; id++)
+        wait_until(all_ok(id, n));
+}
+
+static uint32_t follower(void)
+{
+    uint32_t leader = cluster_leader(&c);
+
+    return leader == 1 ? 2 : 1;
+}
+
+static uint32_t other_follower(void)
+{
+    return 6 - follower() - cluster_leader(&c);
+}
+
+/* Somebody who writes all the time; each write must succeed. */
+static struct writer {
+    pthread_t thread;
+    uint32_t at;
+    _Atomic bool stop;
+    _Atomic int written, failed;
+} writer;
+
+static void *writer_main(void *arg)
+{
+    (void)arg;
+    while (!atomic_load(&writer.stop)) {
+        int err = member_put(&c.m[writer.at], "w", "x");
+
+        atomic_fetch_add(&writer.written, 1);
+        if (err)
+            print_error("a write failed: %s\n", qfs_strerror(err));
+        atomic_fetch_add(&writer.failed, err != 0);
+    }
+    return NULL;
+}
+
+static void write_at(uint32_t at)
+{
+    writer = (struct writer){.at = at};
+    assert_int_equal(pthread_create(&writer.thread, NULL, writer_main, NULL), 0);
+    wait_until(atomic_load(&writer.written) > 5);
+}
+
+static void writes_went_well(void)
+{
+    atomic_store(&writer.stop, true);
+    pthread_join(writer.thread, NULL);
+    assert_int_equal(atomic_load(&writer.failed), 0);
+}
+
+/* ---- Success ------------------------------------------------------------------------------------------------------------- */
+
+static void a_voter_becomes_a_standby_and_votes_again(void **state)
+{
+    uint32_t at, id;
+
+    (void)state;
+    up(3);
+    at = follower();
+    id = other_follower();
+    write_at(at);
+    assert_int_equal(change(at, REPLICA_CHANGE_ROLE, id, STORE_MEMBER_STANDBY), 0);
+    wait_until(!strcmp(role_of(at, id), "standby"));
+    assert_int_equal(member_put(&c.m[id], "b", "x"), 0); /* it writes as before */
+    assert_int_equal(change(at, REPLICA_CHANGE_ROLE, id, STORE_MEMBER_VOTER), 0);
+    wait_until(!strcmp(role_of(at, id), "voter"));
+    assert_int_equal(change(at, REPLICA_CHANGE_ROLE, id, STORE_MEMBER_VOTER), 0); /* it is one */
+    writes_went_well();
+}
+
+static void leadership_is_handed_over(void **state)
+{
+    uint32_t at, id;
+
+    (void)state;
+    up(3);
+    at = follower();
+    id = other_follower();
+    assert_int_equal(change(at, REPLICA_CHANGE_LEADER, id, 0), 0);
+    wait_until(cluster_status(&c, id).leader == id);
+    assert_int_equal(change(at, REPLICA_CHANGE_LEADER, at, 0), 0);
+    wait_until(cluster_status(&c, at).leader == at);
+    assert_int_equal(change(at, REPLICA_CHANGE_LEADER, at, 0), 0);
+}
+
+static void a_removed_member_is_told_and_stops(void **state)
+{
+    uint32_t at, id;
+
+    (void)state;
+    up(3);
+    at = follower();
+    id = other_follower();
+    write_at(at);
+    assert_int_equal(change(at, REPLICA_CHANGE_REMOVE, id, 0), 0);
+    assert_string_equal(role_of(at, id), "none");
+    wait_until(c.m[id].fatals == 1);
+    if (!strstr(c.m[id].fatal, "removed"))
+        fail_msg("%s", c.m[id].fatal);
+    writes_went_well();
+    assert_int_equal(change(at, REPLICA_CHANGE_REMOVE, id, 0), 0); /* asked for again: it is out */
+}
+
+/* It comes back later and is told, although it never heard of it. */
+static void a_member_that_was_removed_while_it_was_away_does_not_serve(void **state)
+{
+    struct buf why = {0};
+    uint32_t at, id;
+
+    (void)state;
+    up(3);
+    at = follower();
+    id = other_follower();
+    member_down(&c.m[id]);
+    assert_int_equal(change(at, REPLICA_CHANGE_REMOVE, id, 0), 0);
+    if (!member_start(&c.m[id], &why))
+        wait_until(c.m[id].fatals == 1);
+    if (!strstr(c.m[id].fatal, "removed"))
+        fail_msg("%s", c.m[id].fatal);
+    buf_fini(&why);
+}
+
+static void a_leader_that_is_removed_hands_over_first(void **state)
+{
+    uint32_t at, leader;
+
+    (void)state;
+    up(3);
+    leader = cluster_leader(&c);
+    at = follower();
+    write_at(at);
+    assert_int_equal(change(at, REPLICA_CHANGE_REMOVE, leader, 0), 0);
+    wait_until(c.m[leader].fatals == 1);
+    writes_went_well();
+}
+
+static void three_become_one(void **state)
+{
+    uint32_t last;
+
+    (void)state;
+    up(3);
+    last = follower();
+    write_at(last);
+    for (uint32_t id = 1; id <= 3; id++)
+        if (id != last) {
+            assert_int_equal(change(last, REPLICA_CHANGE_REMOVE, id, 0), 0);
+            wait_until(c.m[id].fatals == 1);
+        }
+    writes_went_well();
+    assert_int_equal(cluster_status(&c, last).n_voters, 1);
+    assert_false(replica_barrier_needed(c.m[last].r));
+    assert_int_equal(change(last, REPLICA_CHANGE_REMOVE, last, 0), QE_BUSY);
+}
+
+/* ---- Failure ------------------------------------------------------------------------------------------------------------- */
+
+static void what_would_leave_no_healthy_majority_is_busy(void **state)
+{
+    uint32_t at, id;
+
+    (void)state;
+    up(3);
+    at = follower();
+    id = other_follower();
+    member_down(&c.m[id]);
+    wait_until(!all_ok(at, 3));
+    /* Two of three are left: one of them cannot go, the dead one can. */
+    assert_int_equal(change(at, REPLICA_CHANGE_REMOVE, at, 0), QE_BUSY);
+    assert_int_equal(change(at, REPLICA_CHANGE_ROLE, at, STORE_MEMBER_STANDBY), QE_BUSY);
+    assert_int_equal(change(at, REPLICA_CHANGE_LEADER, id, 0), QE_BUSY);
+    assert_int_equal(change(at, REPLICA_CHANGE_REMOVE, 9, 0), QE_NOENT);
+    assert_int_equal(change(at, REPLICA_CHANGE_LEADER, 9, 0), QE_NOENT);
+    assert_int_equal(change(at, REPLICA_CHANGE_REMOVE, id, 0), 0);
+    wait_until(all_ok(at, 2));
+}
+
+static void without_a_leader_it_times_out(void **state)
+{
+    uint32_t at, id;
+
+    (void)state;
+    up(3);
+    at = follower();
+    id = other_follower();
+    member_down(&c.m[id]);
+    member_down(&c.m[6 - at - id]);
+    wait_until(cluster_status(&c, at).leader == 0);
+    assert_int_equal(change(at, REPLICA_CHANGE_REMOVE, id, 0), QE_TIMEDOUT);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(a_voter_becomes_a_standby_and_votes_again),
+        TEST(leadership_is_handed_over),
+        TEST(a_removed_member_is_told_and_stops),
+        TEST(a_member_that_was_removed_while_it_was_away_does_not_serve),
+        TEST(a_leader_that_is_removed_hands_over_first),
+        TEST(three_become_one),
+        TEST(what_would_leave_no_healthy_majority_is_busy),
+        TEST(without_a_leader_it_times_out),
+    };
+
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
+    return cmocka_run_group_tests_name("change", tests, NULL, NULL);
+}
