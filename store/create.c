@@ -103,7 +103,7 @@ static int build(struct store *s, const char *path, const struct store_initial *
     return err;
 }
 
-static void remove_database(const char *path)
+void remove_database(const char *path)
 {
     static const char *const suffixes[] = {"", "-wal", "-shm", "-journal"};
 

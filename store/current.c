@@ -124,7 +124,7 @@ static int write_file(const char *path, const char *text)
     return err;
 }
 
-static int sync_dir(const char *dir)
+int dir_sync_of(const char *dir)
 {
     int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), err = 0;
 
@@ -151,7 +151,7 @@ int current_write(const char *dir, const struct current *cur, struct buf *why)
     if (!err && rename(tmp, path))
         err = errno_code(errno);
     if (!err)
-        err = sync_dir(dir);
+        err = dir_sync_of(dir);
     if (err)
         why_set(why, err, "cannot write \"%s/CURRENT\": %s", dir, strerror(errno));
     buf_fini(&text);

@@ -5,6 +5,7 @@
 #ifndef QFS_STORE_INTERNAL_H
 #define QFS_STORE_INTERNAL_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 
 #include "store/db.h"
@@ -79,7 +80,7 @@ struct store {
     char *path;                                /* owned: the database file */
     uint8_t cluster_id[STORE_CLUSTER_ID_SIZE];
     uint64_t epoch, installed_at;
-    size_t reader_cache_bytes;
+    size_t cache_bytes, reader_cache_bytes;
     size_t wal_limit_frames;
     int copy_fd;                               /* owned: the database file, for copies; closed after all connections */
 
@@ -104,6 +105,8 @@ struct store {
 
     /* Any thread. */
     struct store_glance_atomics glance;
+    pthread_mutex_t where;       /* over `path`, which changes when a copy is installed */
+    _Atomic uint64_t generation; /* raised then: readers open the new one */
     _Atomic uint64_t exports;    /* copies under way, see export.c: no checkpoint may run */
 };
 
@@ -307,7 +310,10 @@ struct current {
     uint64_t installed_at; /* applied index of a database that was installed, until raft has caught up; 0 */
     uint64_t epoch;        /* must agree with the database's */
 };
+int dir_sync_of(const char *dir); /* fsync of a directory */
 int current_read(const char *dir, struct current *out, struct buf *why);
+int store_open_database(struct store *s, const struct current *cur, struct buf *why); /* open.c: s->path, which CURRENT names */
+void remove_database(const char *path); /* create.c: the file and what SQLite keeps beside it */
 int current_write(const char *dir, const struct current *cur, struct buf *why);
 
 char *path_join(const char *dir, const char *name); /* malloc'ed; NULL: out of memory */

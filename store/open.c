@@ -103,6 +103,8 @@ struct store *store_new(void)
 
     if (s)
         s->copy_fd = -1;
+    if (s)
+        pthread_mutex_init(&s->where, NULL);
     return s;
 }
 
@@ -110,6 +112,7 @@ void store_free(struct store *s)
 {
     if (s->copy_fd >= 0)
         close(s->copy_fd);
+    pthread_mutex_destroy(&s->where);
     sessions_fini(&s->sessions);
     arena_free(s->arena);
     arena_free(s->part_arena);
@@ -212,9 +215,26 @@ static int frames_left_behind(const char *path)
     return frames;
 }
 
-static int open_database(struct store *s, const struct store_options *o, const struct current *cur, struct buf *why)
+/* The descriptor for copies keeps its number: a copy that is under way is told to give up, but may still be reading. */
+static int open_for_copies(struct store *s)
 {
-    int err = conn_open(&s->conn, s->path, CONN_WRITER, false, o->cache_bytes ? o->cache_bytes : 64 << 20);
+    int fd = open(s->path, O_RDONLY | O_CLOEXEC);
+
+    if (fd < 0 || s->copy_fd < 0) {
+        s->copy_fd = fd;
+        return fd < 0 ? QE_IO : 0;
+    }
+    if (dup3(fd, s->copy_fd, O_CLOEXEC) < 0) {
+        close(fd);
+        return QE_IO;
+    }
+    close(fd);
+    return 0;
+}
+
+int store_open_database(struct store *s, const struct current *cur, struct buf *why)
+{
+    int err = conn_open(&s->conn, s->path, CONN_WRITER, false, s->cache_bytes);
 
     if (!err)
         err = conn_prepare(&s->conn, CONN_WRITER);
@@ -227,8 +247,7 @@ static int open_database(struct store *s, const struct store_options *o, const s
     if (s->epoch != cur->epoch)
         return why_set(why, QE_CORRUPT, "\"%s\" and \"%s/CURRENT\" do not belong together (epochs %" PRIu64 " and %" PRIu64 ")", s->path, s->dir,
                        s->epoch, cur->epoch);
-    s->copy_fd = open(s->path, O_RDONLY | O_CLOEXEC);
-    if (s->copy_fd < 0)
+    if (open_for_copies(s))
         return why_set(why, QE_IO, "cannot open \"%s\" for copies: %s", s->path, strerror(errno));
     s->wal_frames = frames_left_behind(s->path);
     (void)sqlite3_wal_hook(s->conn.db, on_commit, s);
@@ -252,12 +271,13 @@ int store_open(const struct store_options *options, struct store **out, struct b
     }
     if (!err) {
         s->installed_at = cur.installed_at;
+        s->cache_bytes = options->cache_bytes ? options->cache_bytes : 64 << 20;
         s->reader_cache_bytes = options->reader_cache_bytes ? options->reader_cache_bytes : 8 << 20;
         s->wal_limit_frames = wal_limit / WAL_FRAME_SIZE;
         if (access(s->path, F_OK))
             err = why_set(why, QE_CORRUPT, "\"%s\" is missing, although \"%s/CURRENT\" names it", s->path, s->dir);
         else
-            err = open_database(s, options, &cur, why);
+            err = store_open_database(s, &cur, why);
     }
     if (err) {
         if (err == QE_NOMEM)

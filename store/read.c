@@ -5,6 +5,8 @@
 #include "store/internal.h"
 
 struct store_reader {
+    struct store *store;    /* borrowed */
+    uint64_t generation;    /* of the database that `conn` has open */
     struct conn conn;       /* the reader's thread only */
     bool begun;             /* between store_read_begin and store_read_end */
     int depth;              /* functions at work: a callback may read, too */
@@ -13,16 +15,36 @@ struct store_reader {
 
 /* ---- Life and transactions ----------------------------------------------------------------------------------------------- */
 
+/* The database of the store as it is now. Without one `conn` is closed. */
+static int open_database(struct store_reader *r)
+{
+    struct store *s = r->store;
+    char *path;
+    int err;
+
+    pthread_mutex_lock(&s->where);
+    path = strdup(s->path);
+    r->generation = atomic_load(&s->generation);
+    pthread_mutex_unlock(&s->where);
+    err = path ? conn_open(&r->conn, path, CONN_READER, false, s->reader_cache_bytes) : QE_NOMEM;
+    if (!err)
+        err = conn_prepare(&r->conn, CONN_READER);
+    if (err)
+        conn_close(&r->conn);
+    free(path);
+    return err;
+}
+
 int store_reader_open(struct store *s, struct store_reader **out)
 {
     struct store_reader *r = calloc(1, sizeof *r);
-    int err = r ? conn_open(&r->conn, s->path, CONN_READER, false, s->reader_cache_bytes) : QE_NOMEM;
+    int err = QE_NOMEM;
 
-    if (!err)
-        err = conn_prepare(&r->conn, CONN_READER);
+    if (r) {
+        r->store = s;
+        err = open_database(r);
+    }
     if (err) {
-        if (r)
-            conn_close(&r->conn);
         free(r);
         return err;
     }
@@ -38,11 +60,26 @@ void store_reader_close(struct store_reader *r)
     free(r);
 }
 
+/* A copy may have been installed since the last transaction. */
+static int follow(struct store_reader *r)
+{
+    if (r->conn.db && r->generation == atomic_load(&r->store->generation))
+        return 0;
+    if (r->conn.db)
+        conn_close(&r->conn);
+    return open_database(r);
+}
+
 static int begin(struct store_reader *r)
 {
-    sqlite3_stmt *q = conn_stmt(&r->conn, STMT_META_SPAN);
+    sqlite3_stmt *q;
     bool found = false;
-    int err = conn_do(&r->conn, STMT_BEGIN_READ);
+    int err = follow(r);
+
+    if (err)
+        return err;
+    q = conn_stmt(&r->conn, STMT_META_SPAN);
+    err = conn_do(&r->conn, STMT_BEGIN_READ);
 
     if (!err)
         err = conn_row(&r->conn, q, &found); /* the first row read fixes what is seen */

@@ -343,6 +343,29 @@ int store_export_copy(struct store *s, const struct store_export *x, int fd, boo
 /* Due after each begin that succeeded, before store_close. Any thread. */
 void store_export_end(struct store *s, const struct store_export *x);
 
+/* ---- Installing a copy from another member (install.c) ------------------------------------------------------------------- */
+
+enum { STORE_STAGE_NAME_SIZE = 64 };
+struct store_copy { /* what the member that made the copy says of it */
+    uint8_t cluster_id[STORE_CLUSTER_ID_SIZE];
+    uint64_t applied, term;
+    int64_t rev;
+    uint64_t hash;
+};
+/* The file in DIR that a copy is to be written to; what an interrupted install left there may be overwritten. 0, or as store_open. */
+int store_stage_name(const char *dir, char out[STORE_STAGE_NAME_SIZE]);
+/* Verifies every invariant and that it is the copy that was announced, gives it this member's epoch, makes it durable. QE_CORRUPT with a
+ * sentence: not to be used. Takes a while. Any thread. */
+int store_stage_verify(const char *dir, const char *name, const struct store_copy *expect, uint64_t epoch, struct buf *why);
+/* CURRENT names it from now on, with installed_at. */
+int store_stage_commit(const char *dir, const char *name, uint64_t applied, uint64_t epoch, struct buf *why);
+void store_stage_drop(const char *dir, const char *name); /* removes a file that CURRENT does not name */
+/* The store thread: goes on with the database that CURRENT names now; readers follow at their next transaction, and the old one goes. On
+ * an error the store is of no use any more. */
+int store_switch(struct store *s, struct buf *why);
+/* The store thread: raft has come to installed_at, which is erased from CURRENT. */
+int store_installed(struct store *s);
+
 /* ---- Glances (any thread, no lock, no SQL) ------------------------------------------------------------------------------- */
 
 struct store_glance {
