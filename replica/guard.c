@@ -372,6 +372,8 @@ static void guard_append_cb(struct raft_io_append *req, int status)
             g->raft->last_stored = 0; /* a snapshot is replacing the whole log: nothing that was in it counts */
         if (status == 0)
             end_truncation(g, w);
+        if (status == 0)
+            guard_peer_stored(g);
         if (status != RAFT_CANCELED)
             guard_step(g);
     }

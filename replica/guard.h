@@ -81,6 +81,8 @@ struct guard {
     struct guard_send *sends;          /* AppendEntries on their way out */
     uint64_t verified_term;            /* the term whose leader's log ours was compared with */
     uint64_t verified;                 /* up to here they are the same */
+    uint64_t leader_commit;            /* the highest commit index that leader has told */
+    bool reminding;                    /* libraft is told once more; its answer goes nowhere */
     uint64_t barrier_term;             /* the last term in which we led and appended a barrier */
     struct raft_barrier barrier;       /* that one; never freed before the guard */
     struct guard_told {                /* leader: of a follower */

@@ -44,7 +44,7 @@ static void begin_verified_term(struct guard *g, uint64_t term)
     if (g->verified_term == term)
         return;
     g->verified_term = term;
-    g->verified = 0;
+    g->verified = g->leader_commit = 0;
 }
 
 /* libraft does not compare anything below the last index of its snapshot, and with prev_log_index 0 takes any entries as new and puts
@@ -132,6 +132,8 @@ static bool recv_append_entries(struct guard *g, struct raft_append_entries *ae)
         return true;
     g->heard_ns = clock_boottime_ns();
     begin_verified_term(g, ae->term);
+    if (ae->leader_commit > g->leader_commit)
+        g->leader_commit = ae->leader_commit;
     trim(g, ae);
     cap_commit(g, ae);
     if (undo_configuration(g, ae)) {
@@ -141,6 +143,29 @@ static bool recv_append_entries(struct guard *g, struct raft_append_entries *ae)
     }
     verify(g, ae);
     return true;
+}
+
+/* A follower commits what it has stored when the leader's word comes. If that comes while the entry is being written, which is often so
+ * when two others were faster, libraft forgets it, and commits with the next entry or heartbeat. So it is told again when the write is
+ * complete, as if by the leader; the answer goes nowhere. */
+void guard_peer_stored(struct guard *g)
+{
+    struct raft *r = g->raft;
+    uint64_t commit = g->leader_commit < g->verified ? g->leader_commit : g->verified;
+    struct raft_message m = {.type = RAFT_IO_APPEND_ENTRIES};
+
+    if (commit > r->last_stored)
+        commit = r->last_stored;
+    if (!rule(g, GUARD_NUDGE) || r->state != RAFT_FOLLOWER || g->verified_term != r->current_term || commit <= r->commit_index ||
+        r->follower_state.current_leader.id == 0 || guard_install_busy(g) || guard_term_of(g, commit) == 0)
+        return;
+    m.server_id = r->follower_state.current_leader.id;
+    m.server_address = r->follower_state.current_leader.address;
+    m.append_entries = (struct raft_append_entries){.term = r->current_term, .prev_log_index = commit, .leader_commit = commit,
+                                                    .prev_log_term = guard_term_of(g, commit)};
+    g->reminding = true;
+    g->recv(r->io, &m);
+    g->reminding = false;
 }
 
 /* libraft commits its last stored entry when a majority has it, though it be of an earlier term: such an entry can still be replaced.
@@ -483,7 +508,8 @@ static void tell_term(struct guard *g, struct raft_request_vote_result *result)
 /* libraft frees entries twice when an answer to them cannot be sent. So it is not told: an answer may always be lost. */
 static int send_answer(struct guard *g, struct raft_io_send *req, const struct raft_message *m, raft_io_send_cb cb)
 {
-    int rv = g->failed || m->server_id == 0 ? RAFT_NOCONNECTION : g->saved.send(g->raft->io, req, m, cb);
+    bool nowhere = g->reminding || g->failed || m->server_id == 0;
+    int rv = nowhere ? RAFT_NOCONNECTION : g->saved.send(g->raft->io, req, m, cb);
 
     if (rv && cb)
         cb(req, rv);

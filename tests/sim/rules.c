@@ -258,6 +258,16 @@ static bool commits_are_told_at_once(void)
     return n_sent > 0 && last_sent(RAFT_IO_APPEND_ENTRIES)->append_entries.leader_commit == 2;
 }
 
+/* The leader's word comes while the entry is being written: it is obeyed when that is done, not with the next heartbeat. */
+static bool commits_told_during_a_write_count(void)
+{
+    begin(1, 3, 1, NULL, 0);
+    receive_entries(2, 2, 1, 1, 2, 1);
+    receive_entries(2, 2, 2, 2, 0, 2);
+    run(25 * MS);
+    return guard_commit(m->guard) == 2;
+}
+
 /* Nothing could be sent to a member that has not answered this leader yet: it is not given the whole log for that. */
 static bool absent_members_are_asked_first(void)
 {
@@ -326,6 +336,7 @@ static const struct {
     {"absent_members_are_asked_first", GUARD_PROBE, absent_members_are_asked_first},
     {"loaded_entries_share_no_buffer", GUARD_UNBATCH, loaded_entries_share_no_buffer},
     {"commits_are_told_at_once", GUARD_NUDGE, commits_are_told_at_once},
+    {"commits_told_during_a_write_count", GUARD_NUDGE, commits_told_during_a_write_count},
     {"messages_are_bounded", GUARD_MESSAGE, messages_are_bounded},
 };
 
