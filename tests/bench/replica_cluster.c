@@ -1,0 +1,192 @@
+/* How long a put and a read barrier take on the leader and on a follower of three members in this process, connected over loopback,
+ * without a mount; one request at a time.
+ *
+ *   replica_cluster DIR [REQUESTS] [BYTES]      DIR must not exist; it is left behind */
+#include <arpa/inet.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "replica/replica.h"
+#include "store/base/clock.h"
+
+enum { MEMBERS = 3 };
+
+struct answer {
+    pthread_mutex_t lock;
+    pthread_cond_t come;
+    bool done; /* under lock */
+    int err;
+};
+
+struct member {
+    uint32_t id;
+    char dir[256], address[32], why[200];
+    struct replica *r;
+};
+
+static struct member members[MEMBERS];
+static struct store_member list[MEMBERS];
+static size_t bytes = 256;
+
+static void die(const char *what, const char *why)
+{
+    fprintf(stderr, "replica_cluster: %s: %s\n", what, why);
+    exit(1);
+}
+
+/* Ports that nobody has now. */
+static void find_ports(void)
+{
+    int fd[MEMBERS];
+
+    for (int i = 0; i < MEMBERS; i++) {
+        struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        socklen_t len = sizeof in;
+
+        fd[i] = socket(AF_INET, SOCK_STREAM, 0);
+        if (fd[i] < 0 || bind(fd[i], (struct sockaddr *)&in, sizeof in) || getsockname(fd[i], (struct sockaddr *)&in, &len))
+            die("port", "cannot be found");
+        snprintf(members[i].address, sizeof members[i].address, "127.0.0.1:%u", ntohs(in.sin_port));
+    }
+    for (int i = 0; i < MEMBERS; i++)
+        close(fd[i]);
+}
+
+static void *start_main(void *arg)
+{
+    struct member *m = arg;
+    struct replica_init init = {.dir = m->dir, .member_id = m->id, .members = list, .n_members = MEMBERS, .listen = m->address};
+    struct replica_options options = {.dir = m->dir, .timeout_ms = 30000, .listen = m->address};
+    struct buf why = {0};
+
+    if (replica_init(&init, &why) || replica_start(&options, 0, &m->r, &why))
+        die(m->dir, buf_cstr(&why));
+    buf_fini(&why);
+    return NULL;
+}
+
+static void start_all(const char *dir)
+{
+    pthread_t thread[MEMBERS];
+
+    if (mkdir(dir, 0700))
+        die(dir, "cannot be made");
+    find_ports();
+    for (int i = 0; i < MEMBERS; i++) {
+        members[i].id = (uint32_t)i + 1;
+        snprintf(members[i].dir, sizeof members[i].dir, "%s/%d", dir, i + 1);
+        list[i] = (struct store_member){.id = members[i].id, .address = members[i].address, .role = STORE_MEMBER_VOTER};
+    }
+    for (int i = 0; i < MEMBERS; i++)
+        if (pthread_create(&thread[i], NULL, start_main, &members[i]))
+            die("thread", "cannot be started");
+    for (int i = 0; i < MEMBERS; i++)
+        pthread_join(thread[i], NULL);
+}
+
+static void answer_cb(struct replica_request *req, int err, int64_t rev, uint64_t ino)
+{
+    struct answer *a = req->data;
+
+    (void)rev;
+    (void)ino;
+    pthread_mutex_lock(&a->lock);
+    a->err = err;
+    a->done = true;
+    pthread_cond_signal(&a->come);
+    pthread_mutex_unlock(&a->lock);
+}
+
+static void answer_wait(struct answer *a)
+{
+    pthread_mutex_lock(&a->lock);
+    while (!a->done)
+        pthread_cond_wait(&a->come, &a->lock);
+    pthread_mutex_unlock(&a->lock);
+    if (a->err)
+        die("request", qfs_strerror(a->err));
+}
+
+static void one_barrier(struct replica *r, int k)
+{
+    struct answer a = {.lock = PTHREAD_MUTEX_INITIALIZER, .come = PTHREAD_COND_INITIALIZER};
+    struct replica_request req = {.data = &a, .cb = answer_cb};
+
+    (void)k;
+    replica_barrier(r, &req);
+    answer_wait(&a);
+}
+
+static void one_put(struct replica *r, int k)
+{
+    static char content[1 << 20];
+    struct answer a = {.lock = PTHREAD_MUTEX_INITIALIZER, .come = PTHREAD_COND_INITIALIZER};
+    struct replica_request req = {.data = &a, .cb = answer_cb};
+    struct store_edit edits[] = {{.kind = STORE_EDIT_TRUNCATE}, {.kind = STORE_EDIT_WRITE, .bytes = {content, bytes}}};
+    char name[32];
+    struct store_op op = {.kind = STORE_OP_COMMIT, .parent = STORE_ROOT_INO, .mode = 0644, .edits = edits, .n_edits = 2};
+    struct store_command cmd = {.comm = "bench", .ops = &op, .n_ops = 1};
+
+    op.name = (struct store_bytes){name, (size_t)snprintf(name, sizeof name, "f%d", k % 100)};
+    while ((op.new_ino = replica_new_ino(r, STORE_FILE)) == 0)
+        usleep(1000);
+    replica_submit(r, &req, &cmd);
+    answer_wait(&a);
+}
+
+static int by_value(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+
+    return (x > y) - (x < y);
+}
+
+static void measure(const char *what, struct replica *r, void (*one)(struct replica *r, int k), int n)
+{
+    int64_t *ns = calloc((size_t)n, sizeof *ns);
+
+    for (int k = 0; ns && k < n; k++) {
+        int64_t start = clock_boottime_ns();
+
+        one(r, k);
+        ns[k] = clock_boottime_ns() - start;
+    }
+    if (!ns)
+        die("memory", "out of it");
+    qsort(ns, (size_t)n, sizeof *ns, by_value);
+    printf("%-22s %8.0f %8.0f %8.0f\n", what, (double)ns[n / 2] / 1e3, (double)ns[n * 9 / 10] / 1e3, (double)ns[n * 99 / 100] / 1e3);
+    fflush(stdout);
+    free(ns);
+}
+
+int main(int argc, char **argv)
+{
+    int n = argc > 2 ? atoi(argv[2]) : 2000;
+    struct replica_status s = {0};
+    struct replica *leader, *follower;
+
+    if (argc < 2 || n < 1) {
+        fprintf(stderr, "usage: replica_cluster DIR [REQUESTS] [BYTES]\n");
+        return 2;
+    }
+    bytes = argc > 3 ? strtoull(argv[3], NULL, 10) : bytes;
+    bytes = bytes > 1 << 20 ? 1 << 20 : bytes;
+    start_all(argv[1]);
+    one_put(members[0].r, 0);
+    replica_status(members[0].r, &s);
+    leader = members[s.leader ? s.leader - 1 : 0].r;
+    follower = members[s.leader % MEMBERS].r;
+    printf("%d requests each, %zu bytes      p50 us   p90 us   p99 us\n", n, bytes);
+    measure("put on the leader", leader, one_put, n);
+    measure("put on a follower", follower, one_put, n);
+    measure("barrier on the leader", leader, one_barrier, n);
+    measure("barrier on a follower", follower, one_barrier, n);
+    for (int i = MEMBERS - 1; i >= 0; i--)
+        replica_stop(members[i].r);
+    return 0;
+}
