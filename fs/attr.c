@@ -49,25 +49,37 @@ int attr_of(struct fs *fs, fuse_ino_t node, pid_t tid, struct store_attr *out)
     return 0;
 }
 
-static void attr_reply(fuse_req_t req, fuse_ino_t node)
+static int attr_deleted_lately(struct fs *fs, uint64_t ino, struct store_attr *out)
+{
+    int err = content_attr_deleted(fs, ino, out);
+
+    if (!err && replay_will_delete(fs, ino))
+        out->nlink = 1;
+    return err;
+}
+
+static void attr_reply(fuse_req_t req, fuse_ino_t node, double keep_s)
 {
     const struct inode *in = inode_find(fs_of(req), node);
     struct store_attr attr;
     struct stat st;
+    double cache_s = in ? inode_cache_s(fs_of(req), in) : 0;
     int err = attr_of(fs_of(req), node, fuse_req_ctx(req)->pid, &attr);
 
+    if (err == QE_NOENT && store_ino_kind(node) != STORE_DIR) /* as on any disk, who has found a name gets its attributes */
+        err = attr_deleted_lately(fs_of(req), inode_ino(fs_of(req), node), &attr);
     if (err) {
         /* A name may be bound anew: the kernel looks again. Below a removed directory nothing will be. */
         fuse_reply_err(req, err == QE_NOENT && store_ino_kind(node) != STORE_DIR ? ESTALE : fs_errno(err));
         return;
     }
     view_stat(&attr, attr.ino, &st);
-    fuse_reply_attr(req, &st, in ? inode_cache_s(fs_of(req), in) : 0);
+    fuse_reply_attr(req, &st, cache_s > keep_s ? cache_s : keep_s);
 }
 
-void attr_get(fuse_req_t req, fuse_ino_t node)
+void attr_get(fuse_req_t req, fuse_ino_t node, double keep_s)
 {
-    attr_reply(req, node);
+    attr_reply(req, node, keep_s);
 }
 
 static void attr_settle(struct fs *fs, fuse_req_t req, int err, int64_t rev, uint64_t ino, void *data)
@@ -80,7 +92,7 @@ static void attr_settle(struct fs *fs, fuse_req_t req, int err, int64_t rev, uin
     if (req && err)
         fuse_reply_err(req, fs_errno(err));
     else if (req)
-        attr_reply(req, *node);
+        attr_reply(req, *node, 0);
     free(node);
 }
 
@@ -218,7 +230,7 @@ void attr_set(fuse_req_t req, fuse_ino_t node, struct stat *attr, int valid, str
         truncate_to = -1;
     }
     if ((in && in->gone) || (op.valid == 0 && truncate_to < 0))
-        attr_reply(req, node);
+        attr_reply(req, node, 0);
     else
         attr_set_live(req, node, &op, truncate_to);
 }

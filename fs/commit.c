@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "fs/flock.h"
+#include "fs/pages.h"
 #include "fs/pending.h"
 #include "fs/proc.h"
 #include "fs/scan.h"
@@ -187,6 +188,8 @@ static void commit_settle_creation(struct fs *fs, struct inode *in, int err, uin
     in->creating = false;
     if (!err) {
         in->ino = ino;
+        if (in->mapped)
+            pages_mapped(fs, in);
         creation_free(fs, in->creation);
         return;
     }

@@ -18,6 +18,8 @@ struct content {
 int content_load(struct fs *fs, struct inode *in, struct content **out, struct store_attr *attr);
 /* The content that a file which was deleted a moment ago had last: a reader found its name just before. QE_NOENT: longer ago. */
 int content_load_deleted(struct fs *fs, const struct inode *in, struct content **out, struct store_attr *attr);
+/* Its attributes then. */
+int content_attr_deleted(struct fs *fs, uint64_t ino, struct store_attr *attr);
 void content_unref(struct content *c); /* NULL is fine */
 
 #endif

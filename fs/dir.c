@@ -104,6 +104,13 @@ void dir_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
         dir_free(d);
 }
 
+bool dir_is_fresh(const struct fuse_file_info *fi)
+{
+    const struct dir *d = (const struct dir *)(uintptr_t)fi->fh;
+
+    return d->fresh;
+}
+
 static mode_t dir_type(uint64_t node)
 {
     if (fs_view_of(node) != FS_VIEW_LIVE)

@@ -8,6 +8,7 @@
 #include "fs/commit.h"
 #include "fs/flock.h"
 #include "fs/ops.h"
+#include "fs/pages.h"
 #include "fs/pending.h"
 #include "fs/proc.h"
 
@@ -255,8 +256,8 @@ void file_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, struct f
     bool paged = fi->lock_owner == 0; /* read(2) names the owner of the descriptor table, a page fault does not */
     int err;
 
-    if (paged)
-        file_handle(fi)->in->mapped = true;
+    if (paged && !file_handle(fi)->in->mapped)
+        pages_mapped(fs_of(req), file_handle(fi)->in);
     err = (paged ? handle_read_page : handle_read)(file_handle(fi), size, off, &data, &len);
 
     (void)node;
@@ -272,7 +273,8 @@ void file_write(fuse_req_t req, fuse_ino_t node, const char *data, size_t size, 
     int err = h->failed ? h->failed : replica_writable(h->fs->replica);
 
     (void)node;
-    h->in->mapped = h->in->mapped || fi->writepage;
+    if (fi->writepage && !h->in->mapped)
+        pages_mapped(h->fs, h->in);
     if (!err)
         err = handle_write(h, data, size, off, fi->writepage);
     if (err)

@@ -32,6 +32,7 @@ struct lock_table {
     bool look;                 /* a waiter was interrupted */
     size_t n_held;
     int64_t ticked_ns;         /* when flock_tick last looked */
+    bool refused;              /* it was logged that locks are refused, since the cluster grew */
     bool ranges_used;          /* somebody has taken an fcntl lock on this mount */
 };
 
@@ -224,6 +225,28 @@ static bool waits_for(const struct fs *fs, uint64_t holder, uint64_t owner, int 
     return false;
 }
 
+/* Refuses `want`, which is freed, if there are other members. */
+static bool refuse(struct fs *fs, fuse_req_t req, struct file_lock *want)
+{
+    if (!fs->shared)
+        return false;
+    if (!fs->locks->refused)
+        log_warn("lock", "flock and fcntl locks are refused (ENOLCK) while the cluster has other members: not built yet");
+    fs->locks->refused = true;
+    fuse_reply_err(req, ENOLCK);
+    free(want);
+    return true;
+}
+
+void flock_refuse(struct fs *fs)
+{
+    if (!fs->locks)
+        return;
+    fs->locks->refused = false;
+    while (fs->locks->waiting)
+        wait_end(&fs->locks->waiting, ENOLCK, false);
+}
+
 /* Grants or queues `want`, which is the table's from here on. */
 static void ask(struct fs *fs, fuse_req_t req, struct file_lock *want, bool wait)
 {
@@ -232,6 +255,8 @@ static void ask(struct fs *fs, fuse_req_t req, struct file_lock *want, bool wait
     struct file_lock **p = &fs->locks->waiting;
     int err = 0;
 
+    if (refuse(fs, req, want))
+        return;
     if (!other) {
         struct inode *in = want->in;
 
@@ -436,7 +461,7 @@ void flock_set(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi, int o
     } else if (held && held->exclusive == l->exclusive) {
         fuse_reply_err(req, 0);
         free(l);
-    } else {
+    } else if (!refuse(l->h->fs, req, l)) {
         ask_inode(req, l, !(op & LOCK_NB));
     }
 }
@@ -456,7 +481,7 @@ void flock_get_range(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi,
     struct flock out = {.l_type = F_UNLCK};
 
     (void)node;
-    if (!l)
+    if (!l || refuse(fs_of(req), req, l))
         return;
     set_range(l, want);
     other = find_conflict(l);
@@ -483,9 +508,9 @@ void flock_set_range(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi,
     if (want->l_type == F_UNLCK) {
         release(req, l);
         free(l);
-        return;
+    } else if (!refuse(l->h->fs, req, l)) {
+        ask_inode(req, l, wait);
     }
-    ask_inode(req, l, wait);
 }
 
 /* ---- Upkeep ---- */

@@ -2,7 +2,10 @@
  *
  * The kernel could keep them by itself on one member, but a lock has two effects on open files that only we can have: taking one
  * moves the owner's clean open files to the newest content, and what was written is committed before one is released. So two
- * programs that lock the same file (sqlite3) see each other's commits. FUSE loop only. */
+ * programs that lock the same file (sqlite3) see each other's commits.
+ *
+ * While the cluster has other members, no lock is given: ENOLCK on every member. What was held when the cluster grew stays held until
+ * it is released, which excludes nobody else wrongly, as nobody can get a lock then; who waits is refused. FUSE loop only. */
 #ifndef QFS_FS_FLOCK_H
 #define QFS_FS_FLOCK_H
 
@@ -21,6 +24,7 @@ bool flock_wants_flush(const struct fs *fs);
 void flock_drop_ranges(struct handle *h, uint64_t owner);
 void flock_drop_file(struct handle *h);
 
+void flock_refuse(struct fs *fs);  /* the cluster has grown: answers all that wait */
 void flock_look(struct fs *fs);    /* answers waiters that got a signal; after each request */
 /* Commits what was written through locked files and rested for a second: pid files are never closed. Returns the time in ms until
  * it wants to be called again, -1 when there are no locks. */

@@ -33,6 +33,8 @@ struct feed;
 struct scanner;
 struct workers;
 struct replay;
+struct walk_table;
+struct pages;
 
 struct fs {
     /* Set once before the loop starts. */
@@ -43,8 +45,9 @@ struct fs {
     uid_t owner_uid;  /* who mounted */
     gid_t owner_gid;
     int64_t started_ns; /* clock_boottime_ns at start */
+    uint32_t member;    /* our number */
+    struct pages *pages; /* pages.c */
     bool shared_mmap;   /* the kernel can MAP_SHARED with direct io */
-    double cache_s;     /* how long the kernel may keep names and attributes; see inode_cache_s */
 
     /* FUSE loop only. */
     struct store_reader *reader;
@@ -54,6 +57,12 @@ struct fs {
     struct scanner *scanner;         /* scan.c; made with the first long descriptor table */
     struct workers *workers;         /* work.c; made with the first long read */
     struct lock_table *locks;        /* flock.c; made with the first lock */
+    struct walk_table *walks;        /* walk.c; made with the first walk */
+    struct store_reader *old_reader; /* barrier.c, for a failpoint */
+    bool shared;      /* others may change the tree: sharing.c */
+    bool can_recall;  /* the kernel can be told to forget all names: sharing.c */
+    bool settling;    /* sharing.c: the other members are gone, what they did is being applied */
+    double cache_s;   /* how long the kernel may keep names and attributes; see inode_cache_s */
     bool init_answered; /* the reply to the kernel's hello was sent */
     bool mounted;     /* and to be unmounted by us */
     bool initialized; /* the kernel has said hello: the tree is usable */
@@ -62,7 +71,7 @@ struct fs {
     /* Any thread. */
     struct feed *_Atomic feed;       /* feed.c; made with the first stream */
     _Atomic uint64_t failed_commits; /* commits whose failure close could not tell, or told */
-    _Atomic uint64_t n_requests, n_commits, n_open, n_dirty; /* for metrics */
+    _Atomic uint64_t n_requests, n_commits, n_barriers, n_open, n_dirty; /* for metrics */
     _Atomic int64_t content_bytes; /* contents of open files, shared by version */
     _Atomic int64_t dirty_bytes;   /* edits kept in memory */
 };

@@ -1,6 +1,7 @@
 #include "fs/inode.h"
 
 #include "fs/handle.h"
+#include "fs/pages.h"
 #include "fs/proc.h"
 
 #include <stdlib.h>
@@ -24,6 +25,8 @@ int inode_open_table(struct fs *fs)
 static void inode_free(struct fs *fs, struct inode *in)
 {
     HASH_DEL(fs->inodes->by_node, in);
+    if (in->mapped)
+        pages_unmapped(fs, in);
     if (in->creation)
         creation_free(fs, in->creation);
     free(in->kept);

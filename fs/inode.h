@@ -38,6 +38,7 @@ struct inode {
     struct handle *handles;     /* open files of this node */
     struct creation *creation;  /* not committed yet; owned */
     bool mapped;                /* pages were read or written: the kernel may have some */
+    bool told;                  /* a directory: the kernel was told attributes to keep for a moment (barrier.c) */
     bool creating;              /* the commit of the creation is on its way */
     bool gone;                  /* a creation that failed or was unlinked: it has no inode in the store */
     int gone_err;               /* why it failed; 0: unlinked */

@@ -13,15 +13,19 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "fs/barrier.h"
 #include "fs/commit.h"
 #include "fs/control/control.h"
 #include "fs/device.h"
 #include "fs/feed.h"
 #include "fs/flock.h"
 #include "fs/ops.h"
+#include "fs/pages.h"
 #include "fs/pending.h"
 #include "fs/replay.h"
 #include "fs/scan.h"
+#include "fs/sharing.h"
+#include "fs/walk.h"
 #include "fs/work.h"
 #include "store/base/clock.h"
 
@@ -34,7 +38,6 @@ enum {
     BURST_MAX = 64,       /* requests before signals and the rest are looked at */
     LOCK_WAIT_MS = 10000, /* for an old process that is about to let go of DIR */
     STOP_LOOK_MS = 100,   /* while stopping, how often the deadline is looked at */
-    CACHE_S = 10,         /* names and attributes in the kernel, where it is told of all changes */
 };
 
 struct mount {
@@ -58,6 +61,14 @@ static void mount_on_fatal(void *data, const char *why)
 
     snprintf(m->why_fatal, sizeof m->why_fatal, "%s", why);
     eventfd_write(m->fatal, 1);
+}
+
+/* The raft loop. */
+static void mount_on_membership(void *data)
+{
+    struct mount *m = data;
+
+    sharing_hook(&m->fs);
 }
 
 /* Signals come to the loop; threads that are made later inherit that they are blocked. */
@@ -96,6 +107,7 @@ static void mount_on_changed(void *data, const struct store_change *changes, siz
 
     feed_changed(&m->fs, changes[n - 1].rev);
     replay_changed(&m->fs, changes, n);
+    pages_changed(&m->fs, changes, n);
 }
 
 static int mount_open_member(struct mount *m, struct buf *why)
@@ -103,22 +115,25 @@ static int mount_open_member(struct mount *m, struct buf *why)
     struct fs *fs = &m->fs;
     const struct replica_options options = {.dir = fs->opt->dir, .timeout_ms = fs->opt->timeout_ms, .listen = fs->opt->listen,
                                              .insecure = fs->opt->insecure, .data = m, .changed = mount_on_changed,
-                                             .fatal = mount_on_fatal};
+                                             .membership = mount_on_membership, .fatal = mount_on_fatal};
     struct replica_status status;
-    int err = replica_start(&options, LOCK_WAIT_MS, &fs->replica, why);
+    int err = pages_open(fs);
 
+    if (!err)
+        err = pending_open(fs); /* replica's hooks leave word there */
+    if (!err)
+        err = replica_start(&options, LOCK_WAIT_MS, &fs->replica, why);
     if (!err) {
         replica_status(fs->replica, &status);
+        fs->member = status.member;
         err = opts_settle_id(fs->opt, status.member, why);
     }
-    if (!err)
-        fs->cache_s = replica_barrier_needed(fs->replica) ? 0 : CACHE_S;
     if (!err)
         err = replica_reader(fs->replica, &fs->reader);
     if (!err)
         err = inode_open_table(fs);
     if (!err)
-        err = pending_open(fs);
+        sharing_start(fs);
     return err;
 }
 
@@ -179,12 +194,15 @@ static enum served mount_serve(struct mount *m)
     struct fs *fs = &m->fs;
     int n = fuse_session_receive_buf(fs->se, &m->request);
 
-    if (n == -EINTR || n == -EAGAIN)
+    if (n == -EINTR || n == -EAGAIN) {
+        pending_drain(fs);
         return SERVED_NONE;
+    }
     if (n <= 0)
         return SERVED_GONE;
     pending_drain(fs);
     replay_drain(fs);
+    sharing_follow(fs);
     atomic_fetch_add(&fs->n_requests, 1);
     fuse_session_process_buf(fs->se, &m->request);
     pending_drain(fs);
@@ -264,6 +282,7 @@ static int mount_loop(struct mount *m, void (*ready)(void *), void *data)
         }
         if (!told && fs->initialized) {
             told = true;
+            sharing_begin(fs);
             ready(data);
         }
     }
@@ -296,6 +315,7 @@ static void mount_close(struct mount *m)
     work_close(fs); /* their readers, too, must be closed before replica stops */
     if (fs->inodes)
         commit_log_lost(fs);
+    barrier_close(fs);
     if (fs->reader)
         store_reader_close(fs->reader);
     fs->reader = NULL;
@@ -316,6 +336,8 @@ static void mount_close(struct mount *m)
     replay_close(fs);
     commit_close(fs);
     inode_close_table(fs);
+    walk_close(fs);
+    pages_close(fs);
     fuse_opt_free_args(&m->args);
     free(m->request.mem);
     if (m->signals >= 0)

@@ -36,19 +36,20 @@ int name_entry(struct fs *fs, const struct store_attr *attr, struct fuse_entry_p
     return 0;
 }
 
-static void name_reply_entry(fuse_req_t req, const struct store_attr *attr)
+void name_reply_entry(fuse_req_t req, const struct store_attr *attr, double attr_s)
 {
     struct fuse_entry_param e;
     int err = name_entry(fs_of(req), attr, &e);
 
+    if (!err && attr_s > e.attr_timeout)
+        e.attr_timeout = attr_s;
     if (err)
         fuse_reply_err(req, fs_errno(err));
     else if (fuse_reply_entry(req, &e) == -ENOENT)
         inode_forget(fs_of(req), e.ino, 1);
 }
 
-/* Replies with a pending creation, which only its session may see. False: there is none for this caller. */
-static bool name_lookup_pending(fuse_req_t req, fuse_ino_t parent, const char *name)
+bool name_lookup_pending(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
     struct fs *fs = fs_of(req);
     struct fuse_entry_param e = {0};
@@ -67,23 +68,25 @@ static bool name_lookup_pending(fuse_req_t req, fuse_ino_t parent, const char *n
     return true;
 }
 
+int name_look(struct fs *fs, struct store_reader *reader, fuse_ino_t parent, const char *name, struct store_attr *attr)
+{
+    if (strlen(name) > STORE_NAME_MAX)
+        return QE_NAMETOOLONG;
+    return store_lookup(reader, STORE_HEAD, inode_ino(fs, parent), name, strlen(name), attr);
+}
+
 void name_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
     struct fs *fs = fs_of(req);
     struct store_attr attr;
-    int err;
+    int err = name_look(fs, fs->reader, parent, name, &attr);
 
-    if (strlen(name) > STORE_NAME_MAX) {
-        fuse_reply_err(req, ENAMETOOLONG);
-        return;
-    }
-    err = store_lookup(fs->reader, STORE_HEAD, inode_ino(fs, parent), name, strlen(name), &attr);
     if (err == QE_NOENT && name_lookup_pending(req, parent, name))
         return;
     if (err)
         fuse_reply_err(req, fs_errno(err));
     else
-        name_reply_entry(req, &attr);
+        name_reply_entry(req, &attr, 0);
 }
 
 /* ---- New entries ---- */
@@ -101,7 +104,7 @@ static void name_settle_entry(struct fs *fs, fuse_req_t req, int err, int64_t re
     if (err)
         fuse_reply_err(req, fs_errno(err));
     else
-        name_reply_entry(req, &attr);
+        name_reply_entry(req, &attr, 0);
 }
 
 int name_owner(struct fs *fs, const struct fuse_ctx *ctx, uint64_t parent, struct store_op *op)

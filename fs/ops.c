@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <string.h>
 
+#include "fs/barrier.h"
 #include "fs/commit.h"
 #include "fs/control/control.h"
 #include "fs/flock.h"
@@ -38,7 +39,7 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
         control_root_entry(fs_of(req), &e);
         fuse_reply_entry(req, &e);
     } else {
-        name_lookup(req, parent, name);
+        barrier_lookup(req, parent, name);
     }
 }
 
@@ -63,13 +64,12 @@ static void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_dat
 
 static void op_getattr(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
-    (void)fi;
     if (replay_is_worker(req))
         replay_view_getattr(req, node);
     else if (control_owns(node))
         control_getattr(req, node);
     else
-        attr_get(req, node);
+        barrier_getattr(req, node, fi != NULL);
 }
 
 static void op_setattr(fuse_req_t req, fuse_ino_t node, struct stat *attr, int to_set, struct fuse_file_info *fi)
@@ -87,7 +87,7 @@ static void op_readlink(fuse_req_t req, fuse_ino_t node)
     if (control_owns(node))
         control_readlink(req, node);
     else
-        name_readlink(req, node);
+        barrier_readlink(req, node);
 }
 
 static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
@@ -171,7 +171,7 @@ static void op_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
     else if (control_owns(node))
         control_open(req, node, fi);
     else
-        file_open(req, node, fi);
+        barrier_open(req, node, fi);
 }
 
 static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
@@ -181,7 +181,7 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
     else if (control_owns(parent))
         control_create(req, parent, name, mode, fi);
     else
-        file_create(req, parent, name, mode, fi);
+        barrier_create(req, parent, name, mode, fi);
 }
 
 static void op_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, struct fuse_file_info *fi)
@@ -244,7 +244,7 @@ static void op_opendir(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *f
     if (control_owns(node))
         control_opendir(req, node, fi);
     else
-        dir_open(req, node, fi);
+        barrier_opendir(req, node, fi);
 }
 
 static void op_readdir(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, struct fuse_file_info *fi)
@@ -252,7 +252,7 @@ static void op_readdir(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, 
     if (control_owns(node))
         control_readdir(req, node, size, off, fi, false);
     else
-        dir_read(req, node, size, off, fi);
+        barrier_readdir(req, node, size, off, fi);
 }
 
 static void op_releasedir(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
@@ -276,7 +276,7 @@ static void op_getxattr(fuse_req_t req, fuse_ino_t node, const char *name, size_
     else if (control_owns(node))
         control_getxattr(req, node, name, size);
     else
-        xattrs_get(req, node, name, size);
+        barrier_getxattr(req, node, name, size);
 }
 
 static void op_listxattr(fuse_req_t req, fuse_ino_t node, size_t size)
@@ -284,7 +284,7 @@ static void op_listxattr(fuse_req_t req, fuse_ino_t node, size_t size)
     if (control_owns(node))
         control_listxattr(req, node, size);
     else
-        xattrs_list(req, node, size);
+        barrier_listxattr(req, node, size);
 }
 
 static void op_setxattr(fuse_req_t req, fuse_ino_t node, const char *name, const char *value, size_t size, int flags)

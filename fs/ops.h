@@ -17,6 +17,12 @@ void name_unlink(fuse_req_t req, fuse_ino_t parent, const char *name);
 void name_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name);
 void name_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t parent2, const char *name2, unsigned flags);
 void name_readlink(fuse_req_t req, fuse_ino_t node);
+/* The parts of name_lookup. What is bound to the name in the store, as `reader` sees it: 0, QE_NOENT, other QE_*. */
+int name_look(struct fs *fs, struct store_reader *reader, fuse_ino_t parent, const char *name, struct store_attr *attr);
+/* Replies with a pending creation, which only its session may see. False: there is none for this caller. */
+bool name_lookup_pending(fuse_req_t req, fuse_ino_t parent, const char *name);
+/* Replies. The kernel may keep the attributes for attr_s, if that is longer than inode_cache_s. */
+void name_reply_entry(fuse_req_t req, const struct store_attr *attr, double attr_s);
 /* 0, or why a name cannot be used for a new entry. */
 int name_refused(fuse_ino_t parent, const char *name);
 /* The entry for a reply; the lookup count goes up. 0 or QE_NOMEM. */
@@ -35,9 +41,11 @@ void file_release(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi);
 void dir_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi);
 void dir_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, struct fuse_file_info *fi);
 void dir_release(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi);
+bool dir_is_fresh(const struct fuse_file_info *fi); /* nothing of the listing was read yet */
 
 /* attr.c: attributes. */
-void attr_get(fuse_req_t req, fuse_ino_t node);
+/* The kernel may keep what is replied for keep_s, if that is longer than inode_cache_s. */
+void attr_get(fuse_req_t req, fuse_ino_t node, double keep_s);
 void attr_set(fuse_req_t req, fuse_ino_t node, struct stat *attr, int valid, struct fuse_file_info *fi);
 void attr_statfs(fuse_req_t req);
 /* As a process of the caller's session sees the node. 0 or QE_*. */

@@ -4,7 +4,8 @@
  * - A pending is freed by the FUSE loop only. The completion first disarms the interrupt callback (libfuse then never calls it
  *   again), then puts the pending on the mailbox, then replies from copies: so whatever the caller does next finds it settled.
  * - The kernel sends one interrupt for a request, for any signal. The callback runs inside libfuse with its locks held, so it only
- *   marks; pending_drain looks at marked ones after each request and, by a timer, every 100 ms until they are answered. */
+ *   marks; pending_drain looks at marked ones after each request and, by a timer, every 100 ms until they are answered.
+ * - A barrier is answered by replica in time; the same timer makes sure of it, since a read has to end whatever happens. */
 #include "fs/pending.h"
 
 #include <errno.h>
@@ -15,8 +16,11 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#include "fs/barrier.h"
 #include "fs/proc.h"
 #include "fs/replay.h"
+#include "store/base/clock.h"
+#include "store/base/failpoint.h"
 
 enum { LOOK_AGAIN_MS = 100 };
 
@@ -29,6 +33,7 @@ struct pending {
     struct replay_hold hold; /* what the kernel has locked for the caller */
     bool command; /* it waits for a command: by pending_submit */
     bool posted; /* by pending_post: there is no command, and it is not on `live` */
+    int64_t deadline_ns; /* of a barrier; 0: replica's word counts */
 
     atomic_bool claimed; /* somebody answers call.req */
 
@@ -41,6 +46,7 @@ struct pending {
 
     /* FUSE loop only. */
     bool marked; /* the caller got a signal */
+    bool held;   /* by a failpoint: replica was not asked yet */
     struct pending *prev, *next;
 };
 
@@ -183,7 +189,7 @@ void pending_finish(struct pending *p, int err, int64_t rev, uint64_t ino)
         replay_answered(p->fs, rev, pending_answer(&call, mine));
     if (!err)
         pending_invalidate(p, ino);
-    else if (err == QE_TIMEDOUT)
+    else if (err == QE_TIMEDOUT && p->command)
         replay_timed_out(p->fs);
     if (mine)
         fuse_req_interrupt_func(call.req, NULL, NULL);
@@ -235,46 +241,61 @@ static void pending_settle(struct pending *p)
     uint64_t ino = p->ino;
 
     pending_free(p);
+    barrier_settled(fs);
     if (call.settle)
         call.settle(fs, req, err, rev, ino, call.data);
 }
 
-/* Answers the callers that are dying; the others stay marked until their command is done. */
+/* In LOOK_AGAIN_MS, if it is not set already. */
+static void pending_set_timer(struct pending_queue *q)
+{
+    const struct itimerspec t = {.it_value = {.tv_nsec = LOOK_AGAIN_MS * 1000000L}};
+
+    if (!q->timer_armed)
+        q->timer_armed = timerfd_settime(q->timer, 0, &t, NULL) == 0;
+}
+
+static void pending_give_up(struct pending *p, int error)
+{
+    if (atomic_exchange(&p->claimed, true))
+        return;
+    fuse_req_interrupt_func(p->call.req, NULL, NULL);
+    fuse_reply_err(p->call.req, error);
+}
+
+/* Answers the callers that are dying and the barriers that are late; the others are looked at again until they are done. */
 static void pending_look(struct pending_queue *q)
 {
+    int64_t now = clock_boottime_ns();
     bool again = false;
 
-    for (struct pending *p = q->live; p; p = p->next) {
-        if (!p->marked || atomic_load(&p->claimed))
+    for (struct pending *p = q->live, *next; p; p = next) {
+        next = p->next;
+        if (p->held && !FAILPOINT("fs.barrier.hold")) {
+            p->held = false;
+            replica_barrier(p->fs->replica, &p->request);
+        }
+        again = again || p->held;
+        if (!p->call.req || atomic_load(&p->claimed) || (!p->marked && !p->deadline_ns))
             continue;
-        if (!proc_is_dying(p->tid)) {
+        if (p->deadline_ns && now >= p->deadline_ns)
+            pending_give_up(p, ETIMEDOUT);
+        else if (p->marked && proc_is_dying(p->tid))
+            pending_give_up(p, EINTR);
+        else
             again = true;
-            continue;
-        }
-        if (!atomic_exchange(&p->claimed, true)) {
-            fuse_req_interrupt_func(p->call.req, NULL, NULL);
-            fuse_reply_err(p->call.req, EINTR);
-        }
     }
     q->look = false;
-    if (again) {
-        const struct itimerspec t = {.it_value = {.tv_nsec = LOOK_AGAIN_MS * 1000000L}};
-
-        q->timer_armed = timerfd_settime(q->timer, 0, &t, NULL) == 0;
-    }
+    if (again)
+        pending_set_timer(q);
 }
 
 void pending_drain(struct fs *fs)
 {
     struct pending_queue *q = fs->pending;
     struct pending *p;
-    uint64_t n;
 
-    if (q->timer_armed && read(q->timer, &n, sizeof n) == sizeof n) {
-        q->timer_armed = false;
-        q->look = true;
-    }
-    while (atomic_exchange(&q->has_done, false)) {
+    while (atomic_load(&q->has_done) && atomic_exchange(&q->has_done, false)) {
         pthread_mutex_lock(&q->lock);
         p = q->done;
         q->done = NULL;
@@ -293,15 +314,24 @@ void pending_drain(struct fs *fs)
 
 void pending_woken(struct fs *fs)
 {
+    struct pending_queue *q = fs->pending;
     eventfd_t count;
+    uint64_t n;
 
-    eventfd_read(fs->pending->wake, &count); /* before the drain: what is pushed after it writes again */
+    if (q->timer_armed && read(q->timer, &n, sizeof n) == sizeof n) {
+        q->timer_armed = false;
+        q->look = true;
+    }
+    eventfd_read(q->wake, &count); /* before the drain: what is pushed after it writes again */
     pending_drain(fs);
 }
 
 void pending_end(struct fs *fs)
 {
-    for (struct pending *p = fs->pending->live; p; p = p->next) {
+    for (struct pending *p = fs->pending->live, *next; p; p = next) {
+        next = p->next;
+        if (p->held)
+            pending_complete(&p->request, QE_SHUTDOWN, 0, 0);
         if (p->reply_later)
             fuse_reply_err(p->call.req, ESHUTDOWN);
         p->reply_later = false;
@@ -323,6 +353,8 @@ struct pending *pending_wait(struct fs *fs, const struct pending_call *call)
     p->fs = fs;
     p->call = *call;
     p->tid = call->req ? fuse_req_ctx(call->req)->pid : 0;
+    p->request.data = p;
+    p->request.cb = pending_complete;
     p->next = fs->pending->live;
     if (p->next)
         p->next->prev = p;
@@ -332,20 +364,24 @@ struct pending *pending_wait(struct fs *fs, const struct pending_call *call)
     return p;
 }
 
+/* The same for what replica is asked for. NULL: replied and settled with what is wrong. */
+static struct pending *pending_wait_replica(struct fs *fs, const struct pending_call *call)
+{
+    if (fs->replica)
+        return pending_wait(fs, call);
+    if (call->req)
+        fuse_reply_err(call->req, ESHUTDOWN);
+    if (call->settle)
+        call->settle(fs, NULL, QE_SHUTDOWN, 0, 0, call->data);
+    return NULL;
+}
+
 void pending_submit(struct fs *fs, struct store_command *cmd, const struct pending_call *call)
 {
     const struct fuse_ctx *ctx = call->req ? fuse_req_ctx(call->req) : NULL;
-    struct pending *p;
+    struct pending *p = pending_wait_replica(fs, call);
     char comm[16];
 
-    if (!fs->replica) {
-        if (call->req)
-            fuse_reply_err(call->req, ESHUTDOWN);
-        if (call->settle)
-            call->settle(fs, NULL, QE_SHUTDOWN, 0, 0, call->data);
-        return;
-    }
-    p = pending_wait(fs, call);
     if (!p)
         return;
     if (ctx && !cmd->comm) {
@@ -355,12 +391,28 @@ void pending_submit(struct fs *fs, struct store_command *cmd, const struct pendi
         cmd->gid = ctx->gid;
         cmd->pid = ctx->pid;
     }
-    p->request.data = p;
-    p->request.cb = pending_complete;
     p->command = true;
     if (call->req)
         replay_hold(fs, &p->hold, cmd);
     replica_submit(fs->replica, &p->request, cmd);
+}
+
+void pending_barrier(struct fs *fs, const struct pending_call *call)
+{
+    struct pending *p = pending_wait_replica(fs, call);
+
+    if (!p)
+        return;
+    if (fs->opt->timeout_ms > 0) {
+        p->deadline_ns = clock_boottime_ns() + (int64_t)fs->opt->timeout_ms * 1000000;
+        pending_set_timer(fs->pending);
+    }
+    if (FAILPOINT("fs.barrier.fail"))
+        pending_complete(&p->request, QE_TIMEDOUT, 0, 0);
+    else if (FAILPOINT("fs.barrier.hold"))
+        p->held = true;
+    else
+        replica_barrier(fs->replica, &p->request);
 }
 
 void pending_submit_op(fuse_req_t req, const struct store_op *op)

@@ -1,4 +1,4 @@
-/* A FUSE request that is kept aside until a command has been applied: thousands may wait and cost no thread.
+/* A FUSE request that is kept aside until a command has been applied, or a read barrier passed: thousands may wait and cost no thread.
  *
  * Good path: a handler calls pending_submit and returns. When the command has been applied, `done` replies on replica's thread, and
  * `settle` runs on the FUSE loop before any later request is handled. A caller that dies (SIGKILL) is answered EINTR at once by
@@ -29,6 +29,9 @@ struct pending_call {
 /* Fills in uid, gid, pid and comm of the command from the request (unless cmd->comm is set) and submits it. FUSE loop. All that cmd
  * points to may go away when this returns. Out of memory: replies ENOMEM and settles with QE_NOMEM itself. */
 void pending_submit(struct fs *fs, struct store_command *cmd, const struct pending_call *call);
+/* The same for a read barrier: settles when this member has all that was committed before, at the latest (with QE_TIMEDOUT) after the
+ * setting `timeout`. FUSE loop. */
+void pending_barrier(struct fs *fs, const struct pending_call *call);
 /* One operation, whose reply is its error alone; refused at once when the member cannot write. FUSE loop. */
 void pending_submit_op(fuse_req_t req, const struct store_op *op);
 /* Done callbacks: fuse_reply_err; fuse_reply_write of `arg` bytes. */

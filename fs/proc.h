@@ -24,6 +24,19 @@ void proc_comm(pid_t pid, char out[16]);
 /* SIGKILL is pending for the thread or it is gone: nobody will look at an answer. Every fatal signal becomes a SIGKILL. */
 bool proc_is_dying(pid_t tid);
 
+/* What kind of system call a thread is in whose request we have, from /proc/TID/syscall. PROC_CALL_UNKNOWN: that may not be read, or
+ * says nothing. `shape` gets a number that is the same for two looks at one call (and for calls with the same arguments); NULL is
+ * fine. FUSE loop. */
+enum proc_call {
+    PROC_CALL_UNKNOWN,
+    PROC_CALL_STAT,       /* asks for attributes, by path */
+    PROC_CALL_DESCRIPTOR, /* works on an open descriptor and walks no path */
+    PROC_CALL_MAKE,       /* depends on what it finds at the end of its path: makes a name and fails if there is one, or sets attributes */
+    PROC_CALL_CHANGE,     /* removes or moves a name of the directory that it finds */
+    PROC_CALL_OTHER,
+};
+enum proc_call proc_call_of(pid_t tid, uint64_t *shape);
+
 /* Which device numbers are ours, for proc_look_for_writer. `dev` is "MAJOR:MINOR" of our superblock. */
 void proc_set_device(const char *dev);
 /* "MAJOR:MINOR" of the newest mount on `mountpoint`, from /proc/self/mountinfo. False: nothing is mounted there. `type` gets the

@@ -19,7 +19,7 @@ const char *__tsan_default_suppressions(void) { return "race:epoll_ctl\n"; }
 
 void loop_publish(struct replica *r)
 {
-    unsigned voters;
+    unsigned voters, members = guard_servers(&r->guard, &voters);
 
     atomic_store_explicit(&r->role, raft_state(&r->raft), memory_order_relaxed);
     atomic_store_explicit(&r->leader, r->submit.leader, memory_order_relaxed);
@@ -29,8 +29,9 @@ void loop_publish(struct replica *r)
     atomic_store_explicit(&r->raft_applied, raft_last_applied(&r->raft), memory_order_relaxed);
     atomic_store_explicit(&r->snapshot_index, guard_snapshot_index(&r->guard), memory_order_relaxed);
     atomic_store_explicit(&r->log_bytes, r->guard.log_bytes, memory_order_relaxed);
-    atomic_store_explicit(&r->n_members, guard_servers(&r->guard, &voters), memory_order_relaxed);
     atomic_store_explicit(&r->n_voters, voters, memory_order_relaxed);
+    if (atomic_exchange_explicit(&r->n_members, members, memory_order_relaxed) != members && r->opt.membership)
+        r->opt.membership(r->opt.data);
 }
 
 static void closed_cb(struct raft *raft)

@@ -47,6 +47,8 @@ struct replica_options {
     void *data;              /* handed to the hooks */
     /* On the store thread, after commit, before results are completed and before readers are told of the revision. May be NULL. */
     void (*changed)(void *data, const struct store_change *changes, size_t n);
+    /* On the raft loop, when the number of members has changed; must return at once. May be NULL. */
+    void (*membership)(void *data);
     /* The member must stop (fail-stop): all waiting requests have been answered. Any thread; called once; must not call back. */
     void (*fatal)(void *data, const char *why);
 };
@@ -89,6 +91,8 @@ uint64_t replica_new_ino(struct replica *r, enum store_kind kind);
 
 /* ---- Reading ------------------------------------------------------------------------------------------------------------- */
 
+/* There is no other member, voter or standby: whatever changes the tree is submitted here. Any thread, cheap. */
+bool replica_alone(struct replica *r);
 /* A linearizable read needs a barrier first. False for a cluster of one: read at once. Any thread, cheap. */
 bool replica_barrier_needed(struct replica *r);
 /* Calls back (rev: what is readable) when the store has everything that was committed before this call. Any thread. */

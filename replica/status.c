@@ -95,6 +95,11 @@ int replica_member_address(struct replica *r, uint32_t id, char *out, size_t siz
     return (size_t)snprintf(out, size, "%s", row.address) < size ? 0 : QE_RANGE;
 }
 
+bool replica_alone(struct replica *r)
+{
+    return atomic_load_explicit(&r->n_members, memory_order_relaxed) <= 1;
+}
+
 int replica_reader(struct replica *r, struct store_reader **out)
 {
     return store_reader_open(r->store, out);

@@ -82,6 +82,8 @@ static int metrics_mount(struct fs *fs, const struct control_facts *f, struct bu
 {
     one(out, "requests_total", "counter", "Requests of the kernel to this mount.", (int64_t)atomic_load(&fs->n_requests));
     one(out, "commits_total", "counter", "Commits of files through this mount.", (int64_t)atomic_load(&fs->n_commits));
+    one(out, "barriers_total", "counter", "Reads through this mount that asked the cluster for its newest state.",
+        (int64_t)atomic_load(&fs->n_barriers));
     one(out, "failed_commits_total", "counter", "Commits that failed.", (int64_t)f->failed_commits);
     one(out, "open_files", "gauge", "Open files.", (int64_t)atomic_load(&fs->n_open));
     one(out, "open_streams", "gauge", "Open streams of events.", (int64_t)feed_count(fs));

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "fs/barrier.h"
 #include "fs/control/tree.h"
 #include "fs/view.h"
 #include "store/base/clock.h"
@@ -116,21 +117,13 @@ static void rows_setattr(fuse_req_t req, fuse_ino_t node, struct stat *attr, int
 
 /* ---- Files --------------------------------------------------------------------------------------------------------------------- */
 
-/* Replies: an open file; EACCES for writing where there is nothing to write; what the row's read says. */
-static void rows_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
+static void rows_open_now(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
-    struct control_ref ref;
+    struct control_ref ref = {0};
     struct buf content = {0};
     int access_mode = fi->flags & O_ACCMODE, err = 0;
 
-    if (!control__ref(node, &ref)) {
-        fuse_reply_err(req, ENOENT);
-        return;
-    }
-    if ((access_mode != O_RDONLY || fi->flags & O_TRUNC) && (!ref.row || !ref.row->command || !(ref.mode & 0222))) {
-        fuse_reply_err(req, EACCES); /* root gets here in spite of the mode */
-        return;
-    }
+    control__ref(node, &ref);
     if (access_mode != O_WRONLY)
         err = read_ref(fs_of(req), &ref, &content);
     if (err) {
@@ -139,6 +132,23 @@ static void rows_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi
         return;
     }
     control__reply_open(req, fi, &content, access_mode != O_RDONLY);
+}
+
+/* Replies: an open file; EACCES for writing where there is nothing to write; what the row's read says; ETIMEDOUT when it has to ask
+ * and there is no quorum. */
+static void rows_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
+{
+    int access_mode = fi->flags & O_ACCMODE;
+    struct control_ref ref;
+
+    if (!control__ref(node, &ref))
+        fuse_reply_err(req, ENOENT);
+    else if ((access_mode != O_RDONLY || fi->flags & O_TRUNC) && (!ref.row || !ref.row->command || !(ref.mode & 0222)))
+        fuse_reply_err(req, EACCES); /* root gets here in spite of the mode */
+    else if (ref.row && ref.row->newest && access_mode != O_WRONLY)
+        barrier_control_open(req, node, fi, rows_open_now);
+    else
+        rows_open_now(req, node, fi);
 }
 
 static void rows_write(fuse_req_t req, fuse_ino_t node, const char *data, size_t size, off_t off, struct fuse_file_info *fi)

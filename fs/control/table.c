@@ -15,7 +15,7 @@ static const struct control_row rows[] = {
     {.name = "local", .mode = S_IFDIR | 0555, .view = FS_VIEW_LOCAL},
     {.name = "members", .mode = S_IFDIR | 0755, .view = FS_VIEW_MEMBERS},
     {.name = "metrics", .mode = S_IFREG | 0444, .read = control__read_metrics},
-    {.name = "revision", .mode = S_IFREG | 0444, .read = control__read_revision},
+    {.name = "revision", .mode = S_IFREG | 0444, .read = control__read_revision, .newest = true},
     {.name = "since", .mode = S_IFDIR | 0555, .view = FS_VIEW_SINCE},
     {.name = "snapshot.db", .mode = S_IFREG | 0400, .view = FS_VIEW_SNAPSHOT},
     {.name = "status", .mode = S_IFREG | 0444, .read = control__read_status},

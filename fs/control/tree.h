@@ -35,6 +35,7 @@ struct control_row {
     int (*command)(struct fs *fs, const char *child, const char *line, struct control_command *cmd, struct buf *why);
     /* The name of child i and its mode, NULL behind the last. NULL: the row is a file. */
     const char *(*child)(size_t i, mode_t *mode);
+    bool newest;       /* opening it for reading asks the cluster: what it shows has every commit that returned before */
     enum fs_view view; /* not 0: whose root the row is; the other functions are NULL */
 };
 

@@ -10,11 +10,11 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { POINTS_MAX = 16, NAME_SIZE = 48 };
+enum { POINTS_MAX = 16, NAME_SIZE = 48, ACTION_SIZE = 256 };
 
 struct point {
     char name[NAME_SIZE];
-    char action[NAME_SIZE];
+    char action[ACTION_SIZE];
     long at;   /* act at this hit only; 0: at every hit */
     long hits; /* under lock */
 };
@@ -75,6 +75,8 @@ bool failpoint_hit(const char *name)
 
         nanosleep(&t, NULL);
     }
+    if (!strncmp(action, "while:", 6))
+        return access(action + 6, F_OK) == 0;
     return !strcmp(action, "error");
 }
 

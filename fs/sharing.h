@@ -1,0 +1,17 @@
+/* Whether others may change the tree, and what the kernel may keep because nobody can.
+ *
+ * On a member that is alone every change comes through this very mount: the kernel knows of it, or is told (pending.c), so it may keep
+ * names and attributes for long, and a read needs no barrier. With other members it may keep nothing, reads wait for barriers
+ * (barrier.c), and locks are refused (flock.c). A cluster can grow and shrink while it is mounted. FUSE loop, but for sharing_hook. */
+#ifndef QFS_FS_SHARING_H
+#define QFS_FS_SHARING_H
+
+#include "fs/fs.h"
+
+void sharing_start(struct fs *fs);  /* before the first request */
+void sharing_begin(struct fs *fs);  /* the kernel has been answered its first request: from now on it may keep things */
+void sharing_follow(struct fs *fs); /* before each request, and when woken: has the number of members changed? */
+/* Replica's hook `membership`, with the mount as data: wakes the loop. Any thread. */
+void sharing_hook(struct fs *fs);
+
+#endif

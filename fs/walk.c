@@ -1,0 +1,261 @@
+#include "fs/walk.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <uthash.h>
+
+#include "fs/inode.h"
+#include "store/base/buf.h"
+#include "store/base/clock.h"
+
+struct step {
+    fuse_ino_t parent, node;
+    size_t at; /* of the name in `names`, NUL-terminated */
+};
+
+struct walk {
+    pid_t tid; /* key */
+    int64_t used_ns;
+    size_t held;
+    struct buf names;
+    struct buf steps;    /* of struct step */
+    fuse_ino_t last;     /* where the newest step led */
+    bool overflow;       /* longer than is remembered: `steps` is its beginning */
+    fuse_ino_t passed;   /* 0: none */
+    fuse_ino_t call_at;  /* directory where a call that has passed a barrier stands; 0: none */
+    fuse_ino_t call_to;  /* where its newest step led; 0 */
+    uint64_t call_shape; /* of that call */
+    uint64_t again;      /* what the second walk must look like; 0: none is due */
+    uint64_t again_shape; /* and its system call */
+    int64_t again_until_ns;
+    UT_hash_handle hh;   /* oldest use first */
+};
+
+struct walk_table {
+    struct walk *by_tid;
+};
+
+struct walk *walk_find(struct fs *fs, pid_t tid)
+{
+    struct walk *w = NULL;
+
+    if (fs->walks && tid > 0)
+        HASH_FIND_INT(fs->walks->by_tid, &tid, w);
+    return w;
+}
+
+static void walk_free(struct fs *fs, struct walk *w)
+{
+    HASH_DEL(fs->walks->by_tid, w);
+    buf_fini(&w->names);
+    buf_fini(&w->steps);
+    free(w);
+}
+
+/* Makes room for one more. False: all are in use. */
+static bool walk_room(struct fs *fs, int64_t now_ns)
+{
+    struct walk *w, *tmp;
+
+    if (HASH_COUNT(fs->walks->by_tid) < WALKS_MAX)
+        return true;
+    HASH_ITER(hh, fs->walks->by_tid, w, tmp) {
+        if (now_ns - w->used_ns < WALK_REST_MS * INT64_C(1000000))
+            return false;
+        if (!w->held) {
+            walk_free(fs, w);
+            return true;
+        }
+    }
+    return false;
+}
+
+struct walk *walk_get(struct fs *fs, pid_t tid)
+{
+    int64_t now = clock_boottime_ns();
+    struct walk *w;
+
+    if (!fs->walks)
+        fs->walks = calloc(1, sizeof *fs->walks);
+    if (!fs->walks || tid <= 0)
+        return NULL;
+    w = walk_find(fs, tid);
+    if (w) {
+        HASH_DEL(fs->walks->by_tid, w); /* to the end of the order */
+    } else {
+        w = walk_room(fs, now) ? calloc(1, sizeof *w) : NULL;
+        if (!w)
+            return NULL;
+        w->tid = tid;
+    }
+    w->used_ns = now;
+    HASH_ADD_INT(fs->walks->by_tid, tid, w);
+    return w;
+}
+
+static size_t n_steps(const struct walk *w)
+{
+    return w->steps.len / sizeof(struct step);
+}
+
+static const struct step *steps_of(const struct walk *w)
+{
+    return (const struct step *)(const void *)w->steps.data;
+}
+
+/* Takes back the steps behind the place `parent`; all of them when the walk was never there. */
+static void walk_back(struct walk *w, fuse_ino_t parent)
+{
+    const struct step *steps = steps_of(w);
+    size_t n = n_steps(w), keep = 0;
+
+    if (w->overflow && w->last == parent)
+        return;
+    while (keep < n && (keep == 0 ? steps[0].parent : steps[keep - 1].node) != parent)
+        keep++;
+    if (keep == n && n > 0 && steps[n - 1].node != parent)
+        keep = 0;
+    if (keep == n)
+        return;
+    w->names.len = steps[keep].at;
+    w->steps.len = keep * sizeof *steps;
+    w->overflow = false;
+}
+
+void walk_step(struct walk *w, fuse_ino_t parent, const char *name, fuse_ino_t node)
+{
+    struct step s = {.parent = parent, .node = node};
+
+    w->passed = 0;
+    w->call_at = w->call_to = 0;
+    walk_back(w, parent);
+    w->last = node;
+    s.at = w->names.len;
+    if (w->overflow || n_steps(w) >= WALK_STEPS_MAX || buf_append(&w->names, name, strlen(name) + 1) || buf_append(&w->steps, &s, sizeof s))
+        w->overflow = true;
+}
+
+bool walk_leads_to(const struct walk *w, fuse_ino_t node)
+{
+    return (n_steps(w) > 0 || w->overflow) && w->last == node;
+}
+
+bool walk_is_bound(struct fs *fs, const struct walk *w)
+{
+    size_t n = n_steps(w);
+    struct store_attr attr;
+    bool bound = !w->overflow;
+
+    if (n == 0 || !bound)
+        return bound;
+    if (store_read_begin(fs->reader, NULL))
+        return false;
+    for (size_t i = 0; i < n && bound; i++) {
+        const struct step *s = &steps_of(w)[i];
+        const char *name = (const char *)w->names.data + s->at;
+
+        bound = !store_lookup(fs->reader, STORE_HEAD, inode_ino(fs, s->parent), name, strlen(name), &attr) &&
+                attr.ino == inode_ino(fs, s->node);
+    }
+    store_read_end(fs->reader);
+    return bound;
+}
+
+void walk_end(struct walk *w)
+{
+    buf_clear(&w->names);
+    buf_clear(&w->steps);
+    w->overflow = false;
+    w->passed = 0;
+    w->call_at = w->call_to = 0;
+}
+
+/* What two walks of the same path have in common: start and names. Never 0. */
+static uint64_t walk_hash(const struct walk *w, fuse_ino_t parent, const char *name)
+{
+    uint64_t h = UINT64_C(0xcbf29ce484222325) ^ (n_steps(w) ? steps_of(w)[0].parent : parent); /* FNV-1a */
+
+    for (size_t i = 0; i < w->names.len; i++)
+        h = (h ^ w->names.data[i]) * UINT64_C(0x100000001b3);
+    for (size_t i = 0; name && i <= strlen(name); i++)
+        h = (h ^ (unsigned char)name[i]) * UINT64_C(0x100000001b3);
+    return h ? h : 1;
+}
+
+void walk_again(struct walk *w, uint64_t shape, fuse_ino_t parent, const char *name)
+{
+    w->again = walk_hash(w, parent, name);
+    w->again_shape = shape;
+    w->again_until_ns = clock_boottime_ns() + WALK_FRESH_MS * INT64_C(1000000);
+    walk_end(w);
+}
+
+bool walk_is_due(const struct walk *w)
+{
+    return w->again != 0;
+}
+
+bool walk_is_second(struct walk *w, uint64_t shape, fuse_ino_t parent, const char *name)
+{
+    bool second = w->again && shape == w->again_shape && walk_hash(w, parent, name) == w->again;
+
+    if (second || shape != w->again_shape) /* another call: the second walk came to another end, and is over */
+        w->again = 0;
+    return second && clock_boottime_ns() < w->again_until_ns;
+}
+
+void walk_set_passed(struct walk *w, fuse_ino_t node)
+{
+    w->passed = node;
+}
+
+bool walk_has_passed(const struct walk *w, fuse_ino_t node)
+{
+    return w->passed == node;
+}
+
+void walk_call_at(struct walk *w, fuse_ino_t dir, uint64_t shape)
+{
+    w->call_at = dir;
+    w->call_to = 0;
+    w->call_shape = shape;
+}
+
+void walk_call_to(struct walk *w, fuse_ino_t node, uint64_t shape)
+{
+    w->call_at = 0;
+    w->call_to = node;
+    w->call_shape = shape;
+}
+
+bool walk_call_is_at(const struct walk *w, fuse_ino_t dir, uint64_t shape)
+{
+    return w->call_at == dir && w->call_shape == shape;
+}
+
+bool walk_call_came_to(const struct walk *w, fuse_ino_t node, uint64_t shape)
+{
+    return w->call_to == node && w->call_shape == shape;
+}
+
+void walk_hold(struct walk *w)
+{
+    w->held++;
+}
+
+void walk_release(struct walk *w)
+{
+    w->held--;
+}
+
+void walk_close(struct fs *fs)
+{
+    struct walk *w, *tmp;
+
+    if (!fs->walks)
+        return;
+    HASH_ITER(hh, fs->walks->by_tid, w, tmp)
+        walk_free(fs, w);
+    free(fs->walks);
+    fs->walks = NULL;
+}

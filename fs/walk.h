@@ -1,0 +1,65 @@
+/* What each thread was told while it walks a path: the names by which the kernel came to the node that it asks for next.
+ *
+ * Names are looked up without asking the cluster. The last request of a system call waits for a read barrier (barrier.h), and then
+ * all names of the way must still be bound as they were told, or the kernel has to walk again (ESTALE, once). A walk belongs to a
+ * thread: another thread's walk of the same directories does not make its names true.
+ *
+ * A walk is a start (the root, a working directory, a descriptor) and the steps from there. A step whose parent was met before ends
+ * the steps behind it: a repeated look, "..", or the target of a symbolic link. Threads of other pid namespaces cannot be told apart
+ * and have no walk; nor have those beyond WALKS_MAX at once: for them each look waits for a barrier of its own. FUSE loop only. */
+#ifndef QFS_FS_WALK_H
+#define QFS_FS_WALK_H
+
+#include "fs/fs.h"
+
+enum {
+    WALKS_MAX = 4096,       /* threads that are remembered: more than walk at the same time */
+    WALK_STEPS_MAX = 256,   /* of one walk; what is longer counts as not bound, so it is walked twice */
+    WALK_REST_MS = 1000,    /* a walk that rested for so long may be forgotten for another thread's: its thread is elsewhere */
+    WALK_FRESH_MS = 5000,   /* for so long the second walk may take its time */
+};
+
+struct walk;
+
+/* The walk of a thread. NULL: it is not remembered. */
+struct walk *walk_find(struct fs *fs, pid_t tid);
+/* The same, made if there is none. NULL: it cannot be remembered. */
+struct walk *walk_get(struct fs *fs, pid_t tid);
+/* The thread was told that `name` in `parent` is `node`. */
+void walk_step(struct walk *w, fuse_ino_t parent, const char *name, fuse_ino_t node);
+/* Whether the newest step led to `node`. */
+bool walk_leads_to(const struct walk *w, fuse_ino_t node);
+/* Whether each name of the way is bound in the store as it was told. */
+bool walk_is_bound(struct fs *fs, const struct walk *w);
+/* The system call has got what it came for: the way does not matter to the next one. */
+void walk_end(struct walk *w);
+
+/* A barrier was passed, and the kernel is told to walk again: the same names, in the same system call (`shape`, proc_call_of), need
+ * none the second time. `parent` and `name`: of a last step that was not found; 0 and NULL else. Ends the walk. */
+void walk_again(struct walk *w, uint64_t shape, fuse_ino_t parent, const char *name);
+/* Whether the second walk is due, which is another question than whether this is it. */
+bool walk_is_due(const struct walk *w);
+/* Whether this is that second walk, come to where the first one ended; true once. */
+bool walk_is_second(struct walk *w, uint64_t shape, fuse_ino_t parent, const char *name);
+
+/* The kernel asks for the attributes of a file, for its permission check, directly before it opens the file or reads its xattrs:
+ * the barrier of the first serves the second (see barrier.c). */
+void walk_set_passed(struct walk *w, fuse_ino_t node);
+bool walk_has_passed(const struct walk *w, fuse_ino_t node);
+
+/* A system call that has passed a barrier, and how far it has come. `shape` is the call's (proc_call_of). The call stands at a directory
+ * whose attributes it was told for its permission check, and which the kernel may not keep: so the thread's next step from there is of
+ * the same call, since any other walk through the directory would ask again. */
+void walk_call_at(struct walk *w, fuse_ino_t dir, uint64_t shape);
+/* The newest step, to `node`, is the call's. */
+void walk_call_to(struct walk *w, fuse_ino_t node, uint64_t shape);
+bool walk_call_is_at(const struct walk *w, fuse_ino_t dir, uint64_t shape);
+bool walk_call_came_to(const struct walk *w, fuse_ino_t node, uint64_t shape);
+
+/* A walk whose thread waits is not forgotten. */
+void walk_hold(struct walk *w);
+void walk_release(struct walk *w);
+
+void walk_close(struct fs *fs); /* forgets all */
+
+#endif
