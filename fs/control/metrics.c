@@ -121,5 +121,6 @@ int control__read_metrics(struct fs *fs, const char *child, struct buf *out)
     histogram(out, "commit_duration_seconds", "From submitting a command to its answer.", &f.status.commit_time);
     histogram(out, "apply_duration_seconds", "Applying a committed entry to the store.", &f.status.apply_time);
     histogram(out, "log_write_duration_seconds", "Writing an entry to the log, durably.", &f.status.fsync_time);
+    histogram(out, "barrier_duration_seconds", "Read barriers: asking the quorum before a read.", &f.status.barrier_time);
     return histogram(out, "checkpoint_duration_seconds", "Checkpoints of the database.", &f.status.checkpoint_time);
 }

@@ -1,5 +1,5 @@
 /* How long a put and a read barrier take on the leader and on a follower of three members in this process, connected over loopback,
- * without a mount; one request at a time.
+ * without a mount; one request at a time; and how many puts 64 writers make.
  *
  *   replica_cluster DIR [REQUESTS] [BYTES]      DIR must not exist; it is left behind */
 #include <arpa/inet.h>
@@ -164,6 +164,39 @@ static void measure(const char *what, struct replica *r, void (*one)(struct repl
     free(ns);
 }
 
+/* Many at once, each with one request after the other: how many a second. */
+enum { WRITERS = 64 };
+struct writer {
+    pthread_t thread;
+    struct replica *r;
+    int id, n;
+};
+
+static void *writer_main(void *arg)
+{
+    struct writer *w = arg;
+
+    for (int k = 0; k < w->n; k++)
+        one_put(w->r, w->id);
+    return NULL;
+}
+
+static void throughput(const char *what, struct replica *const *where, int n_where, int n)
+{
+    struct writer w[WRITERS];
+    int64_t start = clock_boottime_ns();
+
+    for (int i = 0; i < WRITERS; i++) {
+        w[i] = (struct writer){.r = where[i % n_where], .id = i, .n = n};
+        if (pthread_create(&w[i].thread, NULL, writer_main, &w[i]))
+            die("thread", "cannot be started");
+    }
+    for (int i = 0; i < WRITERS; i++)
+        pthread_join(w[i].thread, NULL);
+    printf("%-32s %8.0f puts a second\n", what, (double)WRITERS * n / ((double)(clock_boottime_ns() - start) / 1e9));
+    fflush(stdout);
+}
+
 int main(int argc, char **argv)
 {
     int n = argc > 2 ? atoi(argv[2]) : 2000;
@@ -186,6 +219,9 @@ int main(int argc, char **argv)
     measure("put on a follower", follower, one_put, n);
     measure("barrier on the leader", leader, one_barrier, n);
     measure("barrier on a follower", follower, one_barrier, n);
+    throughput("64 writers on the leader", &leader, 1, n / 10 + 1);
+    throughput("64 writers on a follower", &follower, 1, n / 10 + 1);
+    throughput("64 writers on all members", (struct replica *[]){members[0].r, members[1].r, members[2].r}, MEMBERS, n / 10 + 1);
     for (int i = MEMBERS - 1; i >= 0; i--)
         replica_stop(members[i].r);
     return 0;

@@ -1,0 +1,159 @@
+/* Full disks in a cluster: the leader's refuses what others send it, too; a follower's is its own matter. */
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/statvfs.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "store/base/err.h"
+#include "tests/unit/replica/cluster_fixture.h"
+
+/* ---- Fixture ------------------------------------------------------------------------------------------------------------- */
+
+static struct cluster c;
+
+static int setup(void **state)
+{
+    (void)state;
+    cluster_make(&c, 3);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    cluster_remove(&c);
+    return 0;
+}
+
+/* ---- Helpers ------------------------------------------------------------------------------------------------------------- */
+
+/* In a child with mounts of its own: a small disk for each member. */
+static void small_disks(void)
+{
+    assert_int_equal(unshare(CLONE_NEWNS), 0);
+    assert_int_equal(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
+    for (uint32_t id = 1; id <= 3; id++)
+        assert_int_equal(mount("none", c.m[id].parent, "tmpfs", 0, "size=192m"), 0);
+}
+
+static void filler(char *out, size_t size, uint32_t id)
+{
+    snprintf(out, size, "%s/filler", c.m[id].parent);
+}
+
+/* Leaves so many bytes free. The member may be allocating its next segments meanwhile: then once more. */
+static void fill(uint32_t id, int64_t leave)
+{
+    int rv = -1;
+    off_t size = 0;
+    struct statvfs st;
+    char path[300];
+    int fd;
+
+    filler(path, sizeof path, id);
+    fd = open(path, O_CREAT | O_WRONLY, 0600);
+    for (int i = 0; rv && i < 100; i++, poll(NULL, 0, 10)) {
+        int64_t take;
+
+        assert_int_equal(fstatvfs(fd, &st), 0);
+        take = (int64_t)st.f_bavail * (int64_t)st.f_frsize - leave;
+        rv = take > 0 ? posix_fallocate(fd, size, take) : 0;
+        size += rv || take < 0 ? 0 : take;
+    }
+    assert_int_equal(rv, 0);
+    close(fd);
+}
+
+static void give_back(uint32_t id)
+{
+    char path[300];
+
+    filler(path, sizeof path, id);
+    unlink(path);
+}
+
+static void in_child(int (*body)(void *arg))
+{
+    assert_int_equal(member_child(NULL, body, NULL), 0);
+}
+
+static void all_down(void)
+{
+    for (uint32_t id = 1; id <= 3; id++)
+        member_down(&c.m[id]);
+}
+
+/* ---- Success ------------------------------------------------------------------------------------------------------------- */
+
+static int follower_body(void *arg)
+{
+    uint32_t leader, full;
+
+    (void)arg;
+    small_disks();
+    cluster_up(&c);
+    leader = cluster_leader(&c);
+    full = leader % 3 + 1;
+    fill(full, 20 << 20);
+    wait_until(cluster_status(&c, full).free_bytes < 32 << 20);
+    assert_int_equal(member_put(&c.m[leader], "a", "1"), 0);
+    assert_int_equal(replica_writable(c.m[full].r), 0);
+    assert_int_equal(member_put(&c.m[full], "a", "2"), 0);
+    give_back(full);
+    all_down();
+    return 0;
+}
+
+static void a_followers_full_disk_refuses_nothing(void **state)
+{
+    (void)state;
+    in_child(follower_body);
+}
+
+/* ---- Failure ------------------------------------------------------------------------------------------------------------- */
+
+static int leader_body(void *arg)
+{
+    uint32_t leader, other;
+
+    (void)arg;
+    small_disks();
+    cluster_up(&c);
+    leader = cluster_leader(&c);
+    other = leader % 3 + 1;
+    assert_int_equal(member_put(&c.m[other], "a", "1"), 0);
+    fill(leader, 10 << 20);
+    wait_until(member_put(&c.m[other], "a", "2") == QE_DISKFULL);
+    assert_int_equal(member_put(&c.m[leader], "a", "2"), QE_DISKFULL);
+    assert_int_equal(replica_writable(c.m[leader].r), QE_DISKFULL);
+    assert_int_equal(replica_writable(c.m[other].r), 0); /* it does not know */
+    give_back(leader);
+    wait_until(member_put(&c.m[other], "a", "3") == 0);
+    assert_int_equal(cluster_leader(&c), leader);
+    all_down();
+    return 0;
+}
+
+static void the_leaders_full_disk_refuses_what_others_send(void **state)
+{
+    (void)state;
+    in_child(leader_body);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+        TEST(a_followers_full_disk_refuses_nothing),
+        TEST(the_leaders_full_disk_refuses_what_others_send),
+    };
+
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
+    return cmocka_run_group_tests_name("full", tests, NULL, NULL);
+}
