@@ -234,8 +234,11 @@ static int open_for_copies(struct store *s)
 
 int store_open_database(struct store *s, const struct current *cur, struct buf *why)
 {
-    int err = conn_open(&s->conn, s->path, CONN_WRITER, false, s->cache_bytes);
+    int err;
 
+    if (open_for_copies(s)) /* before SQLite has locks that closing a descriptor would drop */
+        return why_set(why, QE_IO, "cannot open \"%s\" for copies: %s", s->path, strerror(errno));
+    err = conn_open(&s->conn, s->path, CONN_WRITER, false, s->cache_bytes);
     if (!err)
         err = conn_prepare(&s->conn, CONN_WRITER);
     if (!err)
@@ -247,8 +250,6 @@ int store_open_database(struct store *s, const struct current *cur, struct buf *
     if (s->epoch != cur->epoch)
         return why_set(why, QE_CORRUPT, "\"%s\" and \"%s/CURRENT\" do not belong together (epochs %" PRIu64 " and %" PRIu64 ")", s->path, s->dir,
                        s->epoch, cur->epoch);
-    if (open_for_copies(s))
-        return why_set(why, QE_IO, "cannot open \"%s\" for copies: %s", s->path, strerror(errno));
     s->wal_frames = frames_left_behind(s->path);
     (void)sqlite3_wal_hook(s->conn.db, on_commit, s);
     (void)sqlite3_busy_timeout(s->conn.db, STORE_BUSY_MS);

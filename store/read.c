@@ -2,16 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "store/internal.h"
-
-struct store_reader {
-    struct store *store;    /* borrowed */
-    uint64_t generation;    /* of the database that `conn` has open */
-    struct conn conn;       /* the reader's thread only */
-    bool begun;             /* between store_read_begin and store_read_end */
-    int depth;              /* functions at work: a callback may read, too */
-    int64_t rev, compacted; /* of the transaction begun */
-};
+#include "store/reader.h"
 
 /* ---- Life and transactions ----------------------------------------------------------------------------------------------- */
 
@@ -121,15 +112,13 @@ void store_read_end(struct store_reader *r)
     end(r);
 }
 
-static void close_at(struct store_reader *r)
+void reader_close_at(struct store_reader *r)
 {
     if (--r->depth == 0 && !r->begun)
         end(r);
 }
 
-/* Each function below is open_at ... close_at: within the transaction begun, or one of its own. `at` becomes STORE_HEAD when it names
- * the newest revision. */
-static int open_at(struct store_reader *r, int64_t *at)
+int reader_open_at(struct store_reader *r, int64_t *at)
 {
     int err = r->begun || r->depth ? 0 : begin(r);
 
@@ -145,7 +134,7 @@ static int open_at(struct store_reader *r, int64_t *at)
     else if (*at == r->rev)
         *at = STORE_HEAD;
     if (err)
-        close_at(r);
+        reader_close_at(r);
     return err;
 }
 
@@ -156,7 +145,7 @@ int store_lookup(struct store_reader *r, int64_t at, uint64_t parent, const void
     struct store_attr attr;
     uint64_t ino;
     struct content_at where;
-    int err = open_at(r, &at);
+    int err = reader_open_at(r, &at);
 
     if (err)
         return err;
@@ -165,7 +154,7 @@ int store_lookup(struct store_reader *r, int64_t at, uint64_t parent, const void
         err = attr_at(&r->conn, at, ino, &attr, &where);
     if (!err)
         *out = attr;
-    close_at(r);
+    reader_close_at(r);
     return err;
 }
 
@@ -173,14 +162,14 @@ int store_getattr(struct store_reader *r, int64_t at, uint64_t ino, struct store
 {
     struct store_attr attr;
     struct content_at where;
-    int err = open_at(r, &at);
+    int err = reader_open_at(r, &at);
 
     if (err)
         return err;
     err = attr_at(&r->conn, at, ino, &attr, &where);
     if (!err)
         *out = attr;
-    close_at(r);
+    reader_close_at(r);
     return err;
 }
 
@@ -188,7 +177,7 @@ int store_content(struct store_reader *r, int64_t at, uint64_t ino, struct buf *
 {
     struct store_attr a;
     struct content_at where;
-    int err = open_at(r, &at);
+    int err = reader_open_at(r, &at);
 
     if (err)
         return err;
@@ -199,7 +188,7 @@ int store_content(struct store_reader *r, int64_t at, uint64_t ino, struct buf *
         err = content_of(&r->conn, &where, out);
     if (!err && attr)
         *attr = a;
-    close_at(r);
+    reader_close_at(r);
     return err;
 }
 
@@ -226,7 +215,7 @@ int store_list(struct store_reader *r, int64_t at, uint64_t dir, const void *aft
 {
     struct store_attr attr;
     struct content_at where;
-    int err = open_at(r, &at);
+    int err = reader_open_at(r, &at);
 
     if (err)
         return err;
@@ -235,7 +224,7 @@ int store_list(struct store_reader *r, int64_t at, uint64_t dir, const void *aft
         err = QE_NOTDIR;
     if (!err)
         err = list(&r->conn, at, dir, (struct store_bytes){after, after_len}, cb, data);
-    close_at(r);
+    reader_close_at(r);
     return err;
 }
 
@@ -267,7 +256,7 @@ int store_getxattr(struct store_reader *r, int64_t at, uint64_t ino, const void 
 {
     struct buf blob = {0};
     struct store_bytes value;
-    int err = open_at(r, &at);
+    int err = reader_open_at(r, &at);
 
     if (err)
         return err;
@@ -277,7 +266,7 @@ int store_getxattr(struct store_reader *r, int64_t at, uint64_t ino, const void 
     if (!err)
         err = buf_append(out, value.data, value.len);
     buf_fini(&blob);
-    close_at(r);
+    reader_close_at(r);
     return err;
 }
 
@@ -285,7 +274,7 @@ int store_listxattr(struct store_reader *r, int64_t at, uint64_t ino, struct buf
 {
     struct buf blob = {0};
     struct store_xattr x;
-    int err = open_at(r, &at);
+    int err = reader_open_at(r, &at);
 
     if (err)
         return err;
@@ -296,7 +285,7 @@ int store_listxattr(struct store_reader *r, int64_t at, uint64_t ino, struct buf
             err = buf_append(out, "", 1);
     }
     buf_fini(&blob);
-    close_at(r);
+    reader_close_at(r);
     return err;
 }
 
@@ -339,7 +328,7 @@ int store_path(struct store_reader *r, uint64_t ino, struct buf *out)
 {
     int64_t at = STORE_HEAD;
     struct buf path = {0};
-    int err = open_at(r, &at);
+    int err = reader_open_at(r, &at);
 
     if (err)
         return err;
@@ -347,7 +336,7 @@ int store_path(struct store_reader *r, uint64_t ino, struct buf *out)
     if (!err)
         err = path.len ? buf_append(out, path.data, path.len) : buf_append(out, "/", 1);
     buf_fini(&path);
-    close_at(r);
+    reader_close_at(r);
     return err;
 }
 
@@ -373,26 +362,26 @@ int store_writer(struct store_reader *r, int64_t at, uint64_t ino, struct store_
 {
     struct store_attr attr;
     struct content_at where;
-    int err = open_at(r, &at);
+    int err = reader_open_at(r, &at);
 
     if (err)
         return err;
     err = attr_at(&r->conn, at, ino, &attr, &where);
     if (!err)
         err = writer_of(&r->conn, where.seq, out);
-    close_at(r);
+    reader_close_at(r);
     return err;
 }
 
 int store_setting(struct store_reader *r, const char *name, struct buf *out)
 {
     int64_t at = STORE_HEAD;
-    int err = open_at(r, &at);
+    int err = reader_open_at(r, &at);
 
     if (err)
         return err;
     err = setting_get(&r->conn, name, out);
-    close_at(r);
+    reader_close_at(r);
     return err;
 }
 
@@ -402,7 +391,7 @@ int store_members(struct store_reader *r, int64_t *next, store_member_cb cb, voi
     int64_t at = STORE_HEAD, format;
     struct state st;
     uint64_t epoch;
-    int err = open_at(r, &at);
+    int err = reader_open_at(r, &at);
 
     if (err)
         return err;
@@ -411,7 +400,7 @@ int store_members(struct store_reader *r, int64_t *next, store_member_cb cb, voi
         err = members_each(&r->conn, cb, data);
     if (!err && next)
         *next = st.next_member;
-    close_at(r);
+    reader_close_at(r);
     return err;
 }
 
@@ -421,7 +410,7 @@ int store_hash(struct store_reader *r, int64_t *rev, uint64_t *hash)
     int64_t at = STORE_HEAD, format;
     struct state st;
     uint64_t epoch;
-    int err = open_at(r, &at);
+    int err = reader_open_at(r, &at);
 
     if (err)
         return err;
@@ -430,7 +419,7 @@ int store_hash(struct store_reader *r, int64_t *rev, uint64_t *hash)
         *rev = st.rev;
         *hash = hash_state(&st);
     }
-    close_at(r);
+    reader_close_at(r);
     return err;
 }
 
@@ -461,14 +450,14 @@ static int rev_at(struct store_reader *r, int64_t time_ns, int64_t *rev)
 int store_rev_at(struct store_reader *r, int64_t time_ns, int64_t *rev)
 {
     int64_t at = STORE_HEAD, found;
-    int err = open_at(r, &at);
+    int err = reader_open_at(r, &at);
 
     if (err)
         return err;
     err = rev_at(r, time_ns, &found);
     if (!err)
         *rev = found;
-    close_at(r);
+    reader_close_at(r);
     return err;
 }
 
@@ -501,7 +490,7 @@ static int events(struct conn *c, int64_t after, store_event_cb cb, void *data)
 int store_events(struct store_reader *r, int64_t after, store_event_cb cb, void *data)
 {
     int64_t at = STORE_HEAD;
-    int err = open_at(r, &at);
+    int err = reader_open_at(r, &at);
 
     if (err)
         return err;
@@ -511,7 +500,7 @@ int store_events(struct store_reader *r, int64_t after, store_event_cb cb, void 
         err = QE_RANGE;
     else
         err = events(&r->conn, after < 1 ? 1 : after, cb, data); /* revision 1 only made the root */
-    close_at(r);
+    reader_close_at(r);
     return err;
 }
 
@@ -521,7 +510,7 @@ int store_dir_at(struct store_reader *r, int64_t rev, int32_t sub, uint64_t dir,
     sqlite3_stmt *q = conn_stmt(&r->conn, STMT_VER_DIR);
     struct store_bytes name;
     bool found = false;
-    int err = open_at(r, &at);
+    int err = reader_open_at(r, &at);
 
     if (err)
         return err;
@@ -538,6 +527,6 @@ int store_dir_at(struct store_reader *r, int64_t rev, int32_t sub, uint64_t dir,
             memcpy(out->name, name.data, out->name_len);
         conn_reset(q);
     }
-    close_at(r);
+    reader_close_at(r);
     return err ? err : found ? 0 : QE_NOENT;
 }

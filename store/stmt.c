@@ -60,7 +60,7 @@ const struct stmt_def stmt_defs[STMT_N] = {
     [STMT_VER_SCAN] = {"SELECT seq, ino, op, prev, vseq, size, parent, name, old_parent, old_name FROM ver WHERE seq >= ?1 AND seq < ?2 "
                        "ORDER BY seq LIMIT ?3", WRITE},
     [STMT_VER_DELETE] = {"DELETE FROM ver WHERE seq = ?1 RETURNING vseq, size", WRITE},
-    [STMT_VER_VSEQ] = {"SELECT vseq FROM ver WHERE seq = ?1", WRITE},
+    [STMT_VER_VSEQ] = {"SELECT vseq FROM ver WHERE seq = ?1", READ},
     [STMT_EVENTS] = {"SELECT seq, op, ino, parent, name, old_parent, old_name, cause, create_rev, version FROM ver WHERE seq >= ?1 ORDER BY seq", READ},
 
     [STMT_BIG_INSERT] = {"INSERT INTO big(vid, data) VALUES(?1, ?2)", WRITE},
@@ -70,6 +70,14 @@ const struct stmt_def stmt_defs[STMT_N] = {
     [STMT_NAMEH_INSERT] = {"INSERT INTO name_h(parent, name, from_rev, to_rev, ino) VALUES(?1, ?2, ?3, ?4, ?5)", WRITE},
     [STMT_NAMEH_GET] = {"SELECT ino FROM name_h WHERE parent = ?1 AND name = ?2 AND from_rev <= ?3 AND to_rev > ?3", READ},
     [STMT_NAMEH_PRUNE] = {"DELETE FROM name_h WHERE parent = ?1 AND name = ?2 AND to_rev <= ?3", WRITE},
+    /* Bindings that began before ?3; ?4: of directories only. */
+    [STMT_PAST_NOW] = {"SELECT ino, born, 9223372036854775807 FROM node WHERE parent = ?1 AND name = ?2 AND born < ?3 AND (?4 = 0 OR ino & 3 = 1)", READ},
+    [STMT_PAST_ENDED] = {"SELECT ino, from_rev, to_rev FROM name_h WHERE parent = ?1 AND name = ?2 AND from_rev < ?3 AND (?4 = 0 OR ino & 3 = 1) "
+                         "ORDER BY from_rev DESC LIMIT 1", READ},
+    /* Names bound before ?3 and still after ?4. */
+    [STMT_PAST_NAMES_NOW] = {"SELECT name FROM node WHERE parent = ?1 AND name > ?2 AND born < ?3 AND ?4 >= 0 ORDER BY name LIMIT ?5", READ},
+    [STMT_PAST_NAMES_ENDED] = {"SELECT DISTINCT name FROM name_h WHERE parent = ?1 AND name > ?2 AND from_rev < ?3 AND to_rev > ?4 ORDER BY name "
+                               "LIMIT ?5", READ},
     [STMT_LIST_NOW] = {"SELECT name, ino FROM node WHERE parent = ?1 AND name > ?2 ORDER BY name", READ},
     [STMT_LIST_AT] = {"SELECT name, ino FROM node WHERE parent = ?1 AND name > ?2 AND born <= ?3 UNION ALL "
                       "SELECT name, ino FROM name_h WHERE parent = ?1 AND name > ?2 AND from_rev <= ?3 AND to_rev > ?3 ORDER BY name", READ},

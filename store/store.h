@@ -418,6 +418,27 @@ struct store_writer { /* who made the last commit of an inode */
 };
 int store_writer(struct store_reader *r, int64_t at, uint64_t ino, struct store_writer *out);
 
+/* The history of a name, whichever inodes were bound to it. `path` is relative to the root, "a/b"; "" is the root. Only what a revision
+ * that is retained shows. */
+struct store_version { /* a content that the path had, or its end */
+    int64_t rev;            /* the revision at which it got it, or lost all: its name */
+    bool deleted;
+    int64_t at;             /* a revision that shows it (of an end: the last that showed something); attr.ino is the inode */
+    struct store_attr attr; /* as they last were with this content; of an end: of the content before, with the time of the end */
+};
+/* QE_NOENT: at `rev` the path got no content (`deleted`: was not deleted), or what it got is compacted. O(log versions). */
+int store_version(struct store_reader *r, const char *path, size_t len, int64_t rev, bool deleted, struct store_version *out);
+/* Revisions of all versions below `before` (0: all), newest first; the callback returns false to stop. Page long lists. O(versions told). */
+typedef bool (*store_revision_cb)(void *data, int64_t rev, bool deleted, enum store_kind kind);
+int store_versions(struct store_reader *r, const char *path, size_t len, int64_t before, store_revision_cb cb, void *data);
+/* Names that the directories bound to the path have or had, in byte order, those after `after`: a page of some hundred; none: the end. */
+typedef bool (*store_name_cb)(void *data, const void *name, size_t len);
+int store_list_past(struct store_reader *r, const char *path, size_t len, const void *after, size_t after_len, store_name_cb cb, void *data);
+/* Whether the path was ever bound (else QE_NOENT), and how its history may be shown: owner, group and time of what it was bound to last,
+ * and the permissions of a directory that lets nobody look who could not look at all times. `dir`: it was a directory last. */
+struct store_past { bool dir; uint32_t mode, uid, gid; int64_t mtime_ns; };
+int store_past(struct store_reader *r, const char *path, size_t len, struct store_past *out);
+
 enum store_event_op { STORE_EV_PUT = 1, STORE_EV_DELETE, STORE_EV_MKDIR, STORE_EV_RMDIR, STORE_EV_SYMLINK, STORE_EV_RENAME, STORE_EV_ATTRIB };
 struct store_event {
     int64_t rev;

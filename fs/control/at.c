@@ -1,8 +1,7 @@
 /* at/: the whole tree as of any revision that is retained, read-only.
  *
  * at/REV is a directory; at/head-N and at/TIME are symlinks to it. A node stands for an inode at a revision, or for such a symlink; the
- * table of nodes gives each a number of its own, so that cp and diff never take two revisions of a file for one. The number is a hash
- * of what the node stands for: it comes out the same when the kernel has forgotten the node in between.
+ * table of nodes gives each a number of its own, so that cp and diff never take two revisions of a file for one.
  *
  * A revision never changes, so the kernel may keep everything it has been told, for ever. Only opening asks again, for the revision may
  * have been compacted: ESTALE. */
@@ -13,10 +12,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <uthash.h>
 
 #include "fs/control/at_name.h"
 #include "fs/control/listing.h"
+#include "fs/control/nodes.h"
 #include "fs/control/tree.h"
 #include "fs/ops.h"
 #include "fs/view.h"
@@ -31,78 +30,35 @@ struct at_key {
     uint64_t ino;   /* AT_REVISION: the inode; else the enum at_kind, which is no inode's number: those are 1 and from 4 on */
 };
 
-struct at_node {
-    struct at_key key;
-    uint64_t number;      /* hash key */
-    uint64_t nlookup;
-    UT_hash_handle hh;
-};
-
 /* ---- Nodes --------------------------------------------------------------------------------------------------------------------- */
 
-static struct at_node *nodes; /* by number; FUSE loop only */
-
-/* 46 bits that differ for different keys with near certainty; below VIEW_ROOT + 1 is nothing. */
-static uint64_t number_for(struct at_key key)
-{
-    uint64_t h = (uint64_t)key.value * UINT64_C(0x9e3779b97f4a7c15) ^ (key.ino + UINT64_C(0x632be59bd9b4e019));
-
-    h = (h ^ h >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    h = (h ^ h >> 27) * UINT64_C(0x94d049bb133111eb);
-    return (h >> 18 & ((UINT64_C(1) << 46) - 1)) + VIEW_ROOT + 1;
-}
-
-static struct at_node *node_find(fuse_ino_t node)
-{
-    uint64_t number = fs_number_of(node);
-    struct at_node *n;
-
-    HASH_FIND(hh, nodes, &number, sizeof number, n);
-    return n;
-}
-
-/* Finds or makes. NULL: out of memory. */
-static struct at_node *node_for(struct at_key key)
-{
-    struct at_node *n = NULL;
-    uint64_t number = number_for(key);
-
-    for (;; number++) { /* the next one if another key has it */
-        HASH_FIND(hh, nodes, &number, sizeof number, n);
-        if (!n)
-            break;
-        if (n->key.value == key.value && n->key.ino == key.ino)
-            return n;
-    }
-    n = calloc(1, sizeof *n);
-    if (!n)
-        return NULL;
-    n->key = key;
-    n->number = number;
-    HASH_ADD(hh, nodes, number, sizeof n->number, n);
-    return n;
-}
+static struct view_nodes nodes; /* keys are struct at_key; FUSE loop only */
 
 static void at_forget(struct fs *fs, fuse_ino_t node, uint64_t nlookup)
 {
-    struct at_node *n = node_find(node);
-
     (void)fs;
-    if (!n)
-        return;
-    n->nlookup -= nlookup < n->nlookup ? nlookup : n->nlookup;
-    if (n->nlookup == 0) {
-        HASH_DEL(nodes, n);
-        free(n);
-    }
+    nodes_forget(&nodes, node, nlookup);
 }
 
-/* What the node is, if it is an inode at a revision. */
-static const struct at_node *inode_of(fuse_ino_t node)
+/* What a node stands for; false: nothing that is known. */
+static bool key_of(fuse_ino_t node, struct at_key *out)
 {
-    const struct at_node *n = node_find(node);
+    const struct view_node *n = nodes_find(&nodes, node);
 
-    return n && n->key.ino != AT_HEAD && n->key.ino != AT_TIME ? n : NULL;
+    if (n)
+        memcpy(out, n->key, sizeof *out);
+    return n != NULL;
+}
+
+static bool is_inode(struct at_key key)
+{
+    return key.ino != AT_HEAD && key.ino != AT_TIME;
+}
+
+/* ... if it is an inode at a revision. */
+static bool inode_of(fuse_ino_t node, struct at_key *out)
+{
+    return key_of(node, out) && is_inode(*out);
 }
 
 /* ---- Names --------------------------------------------------------------------------------------------------------------------- */
@@ -110,21 +66,12 @@ static const struct at_node *inode_of(fuse_ino_t node)
 static void reply_node(fuse_req_t req, struct at_key key, const struct store_attr *attr, const struct stat *st)
 {
     struct fuse_entry_param e = {.entry_timeout = attr ? FOR_EVER_S : 0, .attr_timeout = attr ? FOR_EVER_S : 0};
-    struct at_node *n = node_for(key);
 
-    if (!n) {
-        fuse_reply_err(req, ENOMEM);
-        return;
-    }
-    e.ino = fs_node(FS_VIEW_AT, n->number);
     if (attr)
-        view_stat(attr, e.ino, &e.attr);
+        view_stat(attr, 0, &e.attr);
     else
         e.attr = *st;
-    e.attr.st_ino = e.ino;
-    n->nlookup++;
-    if (fuse_reply_entry(req, &e) == -ENOENT) /* the caller is gone: no FORGET will come */
-        at_forget(fs_of(req), e.ino, 1);
+    nodes_reply_entry(req, &nodes, FS_VIEW_AT, &key, sizeof key, &e);
 }
 
 /* The revision that head-N or a time stands for now. */
@@ -172,8 +119,8 @@ static void lookup_root(fuse_req_t req, int64_t rev)
 
 static void at_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-    const struct at_node *dir = inode_of(parent);
     struct fuse_entry_param e;
+    struct at_key dir;
     struct store_attr a;
     int64_t value = 0;
     enum at_kind kind;
@@ -182,15 +129,15 @@ static void at_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
     if (!name) {
         control__entry_of(fs_of(req), parent, S_IFDIR | 0555, &e);
         fuse_reply_entry(req, &e);
-    } else if (dir) {
-        err = strlen(name) > STORE_NAME_MAX ? QE_NAMETOOLONG : store_lookup(fs_of(req)->reader, dir->key.value, dir->key.ino, name, strlen(name), &a);
+    } else if (inode_of(parent, &dir)) {
+        err = strlen(name) > STORE_NAME_MAX ? QE_NAMETOOLONG : store_lookup(fs_of(req)->reader, dir.value, dir.ino, name, strlen(name), &a);
         if (err == QE_NOENT) { /* for ever: the kernel keeps that, too */
             e = (struct fuse_entry_param){.entry_timeout = FOR_EVER_S};
             fuse_reply_entry(req, &e);
         } else if (err) {
             fuse_reply_err(req, fs_errno(err));
         } else {
-            reply_node(req, (struct at_key){dir->key.value, a.ino}, &a, NULL);
+            reply_node(req, (struct at_key){dir.value, a.ino}, &a, NULL);
         }
     } else if (fs_number_of(parent) != VIEW_ROOT) {
         fuse_reply_err(req, ENOENT);
@@ -208,9 +155,9 @@ static void at_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 static void at_getattr(fuse_req_t req, fuse_ino_t node)
 {
     struct fs *fs = fs_of(req);
-    const struct at_node *n = node_find(node);
     struct fuse_entry_param e;
     struct store_attr a;
+    struct at_key key;
     struct stat st;
     int64_t rev;
     int err;
@@ -220,16 +167,16 @@ static void at_getattr(fuse_req_t req, fuse_ino_t node)
         fuse_reply_attr(req, &e.attr, e.attr_timeout);
         return;
     }
-    if (!n) {
+    if (!key_of(node, &key)) {
         fuse_reply_err(req, ENOENT);
         return;
     }
-    if (inode_of(node)) {
-        err = store_getattr(fs->reader, n->key.value, n->key.ino, &a);
+    if (is_inode(key)) {
+        err = store_getattr(fs->reader, key.value, key.ino, &a);
         if (!err)
             view_stat(&a, node, &st);
     } else {
-        err = link_target(fs, (enum at_kind)n->key.ino, n->key.value, &rev);
+        err = link_target(fs, (enum at_kind)key.ino, key.value, &rev);
         control__entry_of(fs, node, S_IFLNK | 0777, &e);
         e.attr.st_size = err ? 0 : snprintf(NULL, 0, "%" PRId64, rev);
         st = e.attr;
@@ -237,22 +184,22 @@ static void at_getattr(fuse_req_t req, fuse_ino_t node)
     if (err)
         fuse_reply_err(req, fs_errno(err));
     else
-        fuse_reply_attr(req, &st, inode_of(node) ? FOR_EVER_S : 0);
+        fuse_reply_attr(req, &st, is_inode(key) ? FOR_EVER_S : 0);
 }
 
 static void at_readlink(fuse_req_t req, fuse_ino_t node)
 {
     struct fs *fs = fs_of(req);
-    const struct at_node *n = node_find(node);
     struct buf target = {0};
+    struct at_key key = {0};
     int64_t rev;
-    int err = n ? 0 : QE_INVAL;
+    int err = key_of(node, &key) ? 0 : QE_INVAL;
 
-    if (!err && inode_of(node))
-        err = store_content(fs->reader, n->key.value, n->key.ino, &target, NULL);
+    if (!err && is_inode(key))
+        err = store_content(fs->reader, key.value, key.ino, &target, NULL);
     else if (!err)
-        err = link_target(fs, (enum at_kind)n->key.ino, n->key.value, &rev);
-    if (!err && !inode_of(node))
+        err = link_target(fs, (enum at_kind)key.ino, key.value, &rev);
+    if (!err && !is_inode(key))
         err = buf_printf(&target, "%" PRId64, rev);
     if (err)
         fuse_reply_err(req, fs_errno(err));
@@ -263,20 +210,20 @@ static void at_readlink(fuse_req_t req, fuse_ino_t node)
 
 static void at_getxattr(fuse_req_t req, fuse_ino_t node, const char *name, size_t size)
 {
-    const struct at_node *n = inode_of(node);
+    struct at_key key;
 
-    if (n)
-        xattrs_get_at(req, n->key.value, n->key.ino, name, size);
+    if (inode_of(node, &key))
+        xattrs_get_at(req, key.value, key.ino, name, size);
     else
         fuse_reply_err(req, ENODATA);
 }
 
 static void at_listxattr(fuse_req_t req, fuse_ino_t node, size_t size)
 {
-    const struct at_node *n = inode_of(node);
+    struct at_key key;
 
-    if (n)
-        xattrs_list_at(req, n->key.value, n->key.ino, size);
+    if (inode_of(node, &key))
+        xattrs_list_at(req, key.value, key.ino, size);
     else if (size)
         fuse_reply_buf(req, NULL, 0);
     else
@@ -288,15 +235,15 @@ static void at_listxattr(fuse_req_t req, fuse_ino_t node, size_t size)
 /* The kernel keeps the pages: they never change. */
 static void at_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
-    const struct at_node *n = inode_of(node);
     struct buf content = {0};
+    struct at_key key;
     int err;
 
     if ((fi->flags & O_ACCMODE) != O_RDONLY || fi->flags & O_TRUNC) {
         fuse_reply_err(req, EROFS);
         return;
     }
-    err = n ? store_content(fs_of(req)->reader, n->key.value, n->key.ino, &content, NULL) : QE_NOENT;
+    err = inode_of(node, &key) ? store_content(fs_of(req)->reader, key.value, key.ino, &content, NULL) : QE_NOENT;
     if (err) {
         buf_fini(&content);
         fuse_reply_err(req, fs_errno(err));
@@ -325,7 +272,7 @@ static bool at_list_name(void *data, const void *name, size_t len, uint64_t ino)
 {
     struct at_list *l = data;
 
-    l->err = listing_add(l->out, name, len, fs_node(FS_VIEW_AT, number_for((struct at_key){l->key.value, ino})), types[ino & 3]);
+    l->err = listing_add(l->out, name, len, fs_node(FS_VIEW_AT, nodes_number(&(struct at_key){l->key.value, ino}, sizeof(struct at_key))), types[ino & 3]);
     memcpy(l->last, name, len);
     l->last_len = len;
     return !l->err && ++l->n < PAGE_NAMES;
@@ -361,22 +308,23 @@ static void at_list_settle(struct fs *fs, fuse_req_t req, int err, int64_t rev, 
 
 static void at_opendir(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
-    const struct at_node *n = inode_of(node);
     struct at_list *l;
+    struct at_key key;
+    bool known = inode_of(node, &key);
 
     if (fs_number_of(node) == VIEW_ROOT) {
         listing_open_empty(req, node, fi);
         return;
     }
-    l = n ? calloc(1, sizeof *l) : NULL;
+    l = known ? calloc(1, sizeof *l) : NULL;
     if (l) {
         l->fi = *fi;
-        l->key = n->key;
+        l->key = key;
         l->out = listing_new(node, node);
     }
     if (!l || !l->out) {
         free(l);
-        fuse_reply_err(req, n ? ENOMEM : ENOENT);
+        fuse_reply_err(req, known ? ENOMEM : ENOENT);
         return;
     }
     work_start(fs_of(req), at_list_run, &(struct pending_call){.req = req, .settle = at_list_settle, .data = l});

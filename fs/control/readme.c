@@ -16,6 +16,7 @@ static const char text[] =
     "  config/NAME  a setting; root may write those of the cluster:  echo 4G > config/quota\n"
     "  local/       the tree as this member has it, read-only, without asking anybody\n"
     "  at/REV/      the whole tree as of a revision, read-only; at/2026-11-22T10:00:00Z and at/head-1 lead to one\n"
+    "  history/PATH/  each retained version of that name: REV, REV.deleted, whatever is there now; a directory lists names it has or had\n"
     "  watch/PATH/.events      each change of PATH and below, as it happens, a line: REVISION EVENT PATH; PATH may be anything\n"
     "  since/REV/PATH/.events  the same from a revision on; resume with the last one you have handled\n"
     "  snapshot.db  a copy of the whole at one revision: cp it; quorumfs init DIR --from COPY begins with it; sqlite3 opens it\n"

@@ -11,6 +11,7 @@ static const struct control_row rows[] = {
     {.name = "config", .mode = S_IFDIR | 0555, .read = control__read_config, .command = control__command_config, .child = control__config_child},
     {.name = "hash", .mode = S_IFREG | 0444, .read = control__read_hash},
     {.name = "health", .mode = S_IFREG | 0444, .read = control__read_health},
+    {.name = "history", .mode = S_IFDIR | 0555, .view = FS_VIEW_HISTORY},
     {.name = "leader", .mode = S_IFREG | 0644, .read = control__read_leader, .command = control__command_leader},
     {.name = "local", .mode = S_IFDIR | 0555, .view = FS_VIEW_LOCAL},
     {.name = "members", .mode = S_IFDIR | 0755, .view = FS_VIEW_MEMBERS},

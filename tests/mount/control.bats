@@ -28,6 +28,7 @@ config/session-ttl 644 file
 config/timeout 444 file
 hash 444 file
 health 444 file
+history 555 directory
 leader 644 file
 local 755 directory
 members 755 directory
@@ -67,7 +68,7 @@ refused() { # refused TEXT FILE: the write fails with EINVAL and changes nothing
         same "$path" "$(stat -c '%a %U' "$Q/$path")" "$mode root"
         [ "$kind" = directory ] && [ -d "$Q/$path" ] || [ -f "$Q/$path" ] || fail "$path is no $kind"
     done < <(table)
-    same "names listed" "$(cd "$Q" && find . -path ./local -prune -o -type f -print -o -path './*' -type d -print | sed 's/..//' | sort | paste -sd' ')" \
+    same "names listed" "$(cd "$Q" && find . \( -path ./local -o -path './history/*' \) -prune -o -type f -print -o -path './*' -type d -print | sed 's/..//' | sort | paste -sd' ')" \
         "$(table | grep -v '^local' | cut -d' ' -f1 | sort | paste -sd' ')"
     same ".quorum itself" "$(stat -c '%a %U %F' "$Q")" '555 root directory'
 }

@@ -198,3 +198,140 @@ for i in range(2500): os.mknod("d/%04d" % i)'
     daemon_start
     holds "$(then_at $r f)" '1\n'
 }
+
+# ---- history/ ----------------------------------------------------------------------------------------------------------------------
+
+past() { echo "$Q/history/${T##*/}${1:+/$1}"; }
+
+versions() { ls -v "$(past "$1")" | paste -sd' '; }
+
+@test "history/PATH has a file for each version, by its revision" {
+    local r i
+    for i in 1 2 3; do echo $i >f; done
+    r=$(rev)
+    same versions "$(versions f)" "$((r - 2)) $((r - 1)) $r"
+    for i in 1 2 3; do holds "$(past f/$((r - 3 + i)))" "$i\n"; done
+    fails_with '' diff "$(past f/$r)" "$(past f/$((r - 1)))"
+    same size "$(stat -c %s "$(past f/$r)")" 2
+    [[ $(fact "$(past f/$((r - 1)))" writer) == "member 1 uid 0 pid "*bash ]]
+    same "mod_revision" "$(fact "$(past f/$((r - 1)))" mod_revision)" $((r - 1))
+    same "version" "$(fact "$(past f/$((r - 1)))" version)" 2
+}
+
+@test "it follows the name over editors that replace the inode" {
+    local r
+    echo 1 >f && r=$(rev)
+    echo 2 >.f.tmp && mv .f.tmp f
+    sed -i s/2/3/ f
+    same "versions" "$(versions f | wc -w)" 3
+    holds "$(past f/$r)" '1\n'
+    same "newest" "$(cat "$(past f/$(versions f | awk '{print $NF}'))")" 3
+    same "deletions" "$(versions f | grep -c deleted)" 0
+}
+
+@test "deletions and recreations are shown, also when the name is gone now" {
+    local r
+    echo 1 >f && r=$(rev) && rm f && ln -s t f && rm f
+    same versions "$(versions f)" "$r $((r + 1)).deleted $((r + 2)) $((r + 3)).deleted"
+    same target "$(readlink "$(past f/$((r + 2)))")" t
+    same empty "$(cat "$(past f/$((r + 1)).deleted)")" ''
+    same kept "$(cat "$(past f/$r)")" 1
+    absent f
+}
+
+@test "a version shows the attributes that it had last" {
+    local r
+    echo 1 >f && r=$(rev) && chmod 640 f && touch -d @1000000000 f && echo 2 >f && chmod 600 f
+    same versions "$(versions f)" "$r $((r + 3))"
+    same "attributes" "$(stat -c '%a %Y' "$(past f/$r)")" '640 1000000000'
+}
+
+@test "a directory lists the names that it has or had" {
+    mkdir d && echo 1 >d/a && echo 2 >d/b && rm d/a && mv d e && echo 3 >e/c
+    same "of now" "$(versions e)" 'b c'
+    same "of then" "$(versions d)" 'a b'
+    same "top" "$(ls "$(past)" | paste -sd' ')" 'd e'
+    rm -r e
+    same "gone" "$(versions e)" 'b c'
+    fails_with 'No such file' ls "$(past none)"
+    fails_with 'No such file' ls "$(past e/none)"
+}
+
+@test "names follow a directory that is published by mv" {
+    local i r=()
+    for i in 1 2 3; do
+        mkdir new && echo $i >new/f
+        [ ! -e conf ] || mv conf old$i
+        mv new conf && r[i]=$(rev)
+    done
+    same "versions" "$(versions conf/f | wc -w)" 5 # two of them gone for a moment
+    for i in 1 2 3; do holds "$(past conf/f/${r[i]})" "$i\n"; done
+}
+
+@test "a name that reads like a version gives way to it" {
+    local r
+    echo 1 >n && r=$(rev) && rm n && mkdir n && echo inner >n/$r && echo other >n/$((r + 100000))
+    holds "$(past n/$r)" '1\n'
+    same "names" "$(versions n)" "$r $((r + 1)).deleted $((r + 100000))"
+}
+
+@test "history is read-only, and has inode numbers of its own" {
+    local r A call
+    echo 1 >f && r=$(rev) && A=$(past)
+    for call in "open $A/f/$r 1" "open $A/f/new 101" "unlink $A/f/$r" "mkdir $A/d 755" "rmdir $A/f" "chmod $A/f/$r 600" "truncate $A/f/$r 0" "symlink x $A/s"; do
+        [[ $(syscall $call) =~ ^(EROFS|EPERM|EACCES)$ ]] || fail "$call: $(syscall $call)"
+    done
+    cp "$A/f/$r" f
+    holds f '1\n'
+    [ "$(stat -c %i f)" != "$(stat -c %i "$A/f/$r")" ]
+    find "$A" -ls >/dev/null
+    fails_with 'No such file' ls "$Q/history/.quorum"
+}
+
+@test "permissions of then and now: nobody sees what he could not" {
+    local r as=(setpriv --reuid=65534 --clear-groups)
+    echo s >f && r=$(rev) && chmod 600 f && echo t >f && chmod 644 f
+    fails_with 'Permission denied' "${as[@]}" cat "$(past f/$r)"
+    mkdir d && chmod 700 d && echo s >d/f && r=$(rev) && chmod 755 d
+    fails_with 'Permission denied' "${as[@]}" cat "$(past d/f/$r)"
+    same "root" "$(cat "$(past d/f/$r)")" s
+    same "now" "$("${as[@]}" cat d/f)" s
+}
+
+@test "compaction takes versions; what the oldest revision shows stays" {
+    local r
+    echo 1 >f && echo 2 >f && echo x >gone && rm gone && r=$(rev) && echo 3 >f
+    exec 8<"$(past f/$((r - 3)))"
+    x "echo $r > $Q/compact"
+    same versions "$(versions f)" "$((r - 2)) $((r + 1))"
+    holds "$(past f/$((r - 2)))" '2\n'
+    fails_with 'No such file' ls "$(past gone)"
+    fails_with 'No such file' cat "$(past f/$((r - 3)))"
+    same open "$(cat <&8)" 1
+    exec 8<&-
+}
+
+@test "a long history is listed whole" {
+    local r
+    python3 - "$T/f" <<'E'
+import os, sys
+for i in range(2300):
+    fd = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.write(fd, b"%d\n" % i)
+    os.close(fd)
+E
+    r=$(rev)
+    same versions "$(ls "$(past f)" | sort -n | sha256sum)" "$(seq $((r - 2299)) $r | sha256sum)"
+    holds "$(past f/$((r - 1000)))" '1299\n'
+}
+
+@test "random changes: every revision and every version is as it was, over compactions and new starts" {
+    local seed=${QFS_SEED:-$((RANDOM * 32768 + RANDOM))}
+    within 60 python3 "$BATS_TEST_DIRNAME/past.py" "$Q" "$T" "$S/state" $seed 300
+    daemon_kill
+    daemon_start
+    within 60 python3 "$BATS_TEST_DIRNAME/past.py" "$Q" "$T" "$S/state" $((seed + 1)) 200
+    daemon_stop
+    daemon_start
+    within 60 python3 "$BATS_TEST_DIRNAME/past.py" "$Q" "$T" "$S/state" $((seed + 2)) 100
+}
