@@ -1,0 +1,164 @@
+# Several members on loopback, each with a mount of its own. Loaded behind the harness:
+#
+#     load ../lib/harness
+#     load ../lib/cluster
+#     setup_file() { cluster_file 3; }      # members 1 to 3 run and have a leader; $M1, $M2, $M3 are their mounts
+#     teardown_file() { cluster_file_end; } # all end cleanly, nothing is left
+#     setup() { enter_cluster_test; }       # those that an earlier test lost are started again; $T is a fresh name in the root
+#     teardown() { leave_cluster_test; }
+#
+# on N COMMAND... runs a command of the harness (daemon_kill, daemon_pid, rev...) for member N.
+
+on() {
+    local id=$1 DIR=$QFS_ROOT/d$1 MNT=$QFS_ROOT/m$1
+    shift
+    "$@"
+}
+
+members() { seq 1 "$CLUSTER_SIZE"; }
+others() { members | grep -vx "$1"; } # others N: all members but that one
+
+# ---- Start and stop -------------------------------------------------------------------------------------------------------------
+
+port_is_free() { ! (exec 9<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+
+# Below the range that the kernel gives out by itself, so that nobody gets one of them by chance.
+find_ports() {
+    local id port=$((10000 + $$ * 16 % 22000))
+    CLUSTER_LIST=
+    for id in $(members); do
+        until port_is_free $port; do port=$((port + 1)); done
+        CLUSTER_LIST+=${CLUSTER_LIST:+,}$id=127.0.0.1:$port
+        port=$((port + 1))
+    done
+    export CLUSTER_LIST
+}
+
+# cluster_init [OPTION...]: makes the directories of all members.
+cluster_init() {
+    local id
+    find_ports
+    for id in $(members); do
+        "$QUORUMFS" init "$QFS_ROOT/d$id" --id "$id" --cluster "$CLUSTER_LIST" "$@" >/dev/null || return 1
+        export "M$id=$QFS_ROOT/m$id"
+    done
+}
+
+# members_start [N...]: starts them at the same time, since each waits for a quorum, and waits until they serve.
+members_start() {
+    local id rc=0
+    [ $# -gt 0 ] || set -- $(members)
+    for id in "$@"; do on "$id" daemon_launch || rc=1; done
+    for id in "$@"; do on "$id" member_ready || rc=1; done
+    return $rc
+}
+
+member_ready_or_dead() { { mounted && timeout 5 stat "$MNT/.quorum/status"; } || [ -e "$MNT.exit" ]; } # that needs no quorum
+
+member_ready() {
+    wait_until 30 member_ready_or_dead || { daemon_threads >&2; return 1; }
+    [ ! -e "$MNT.exit" ] || { tail "$MNT.log" >&2; fail "member $id did not start: exit status $(cat "$MNT.exit")"; }
+}
+
+member_runs() { on "$1" daemon_alive && ! on "$1" test -e "$QFS_ROOT/m$1.exit"; }
+
+member_kill() { on "$1" daemon_kill; }             # kill -9
+member_stop() { on "$1" daemon_stop; }             # umount
+member_pause() { kill -STOP "$(on "$1" daemon_pid)"; }
+member_resume() { kill -CONT "$(on "$1" daemon_pid)"; }
+
+# all_killed: kill -9 of all at the same moment.
+all_killed() {
+    local id
+    cd "$QFS_ROOT" || return 1
+    kill -9 $(for id in $(members); do on "$id" daemon_pid; done)
+    for id in $(members); do
+        on "$id" daemon_gone 137 || return 1
+        umount -l "$QFS_ROOT/m$id"
+    done
+}
+
+# ---- Who leads ------------------------------------------------------------------------------------------------------------------
+
+# said_by N FIELD: what its status says, without asking the others.
+said_by() { timeout 5 sed -n "s/^$2: *//p" "$QFS_ROOT/m$1/.quorum/status"; }
+
+# leader [N...]: the leader that a majority of the cluster, among these members, follows.
+leader() {
+    local id votes=
+    [ $# -gt 0 ] || set -- $(members)
+    for id in "$@"; do votes+="$(said_by "$id" leader 2>/dev/null) "; done
+    tr ' ' '\n' <<<"$votes" | grep -E '^[1-9]' | sort | uniq -c | awk -v n="$CLUSTER_SIZE" '$1 > n / 2 {print $2; found = 1} END {exit !found}'
+}
+
+has_leader() { leader "$@" >/dev/null; }
+wait_leader() { wait_until 30 has_leader "$@" && leader "$@"; }
+is_led_by_another() { local l; l=$(leader $(others "$1")) && [ "$l" != "$1" ]; }
+
+# new_leader OLD: waits until the others have elected another one, and says who.
+new_leader() { wait_until 30 is_led_by_another "$1" && leader $(others "$1"); }
+
+# ---- Contents -------------------------------------------------------------------------------------------------------------------
+
+# file_is N NAME TEXT: member N has exactly that.
+file_is() { [ "$(timeout 10 cat "$QFS_ROOT/m$1/$2" 2>/dev/null)" = "$3" ]; }
+
+# everywhere NAME TEXT: every member that runs has it.
+everywhere() {
+    local id
+    for id in $(members); do
+        ! member_runs "$id" || file_is "$id" "$1" "$2" || { fail "member $id: $1 is '$(timeout 10 cat "$QFS_ROOT/m$id/$1" 2>&1)', expected '$2'"; return 1; }
+    done
+}
+
+# write_on N NAME TEXT: one write, acknowledged by fsync, since a shell hides the errors of close.
+write_on() { printf '%s\n' "$3" | timeout 20 dd of="$QFS_ROOT/m$1/$2" conv=fsync status=none; }
+
+# ---- Files and tests ------------------------------------------------------------------------------------------------------------
+
+cluster_file() { # cluster_file N [OPTION of init...]
+    export CLUSTER_SIZE=$1
+    shift
+    root_file || return 1
+    # That members come and go is what these tests do.
+    allow_log 'peer: (member [0-9]+ at|the connection of member|a connection)'
+    allow_log 'replica: serving .* without a quorum'
+    cluster_init "$@" && members_start && wait_leader >/dev/null
+}
+
+cluster_file_end() {
+    local id rc=0
+    cd / || return 1
+    for id in $(members); do
+        ! member_runs "$id" || timeout 60 umount "$QFS_ROOT/m$id" || rc=1
+    done
+    for id in $(members); do
+        [ ! -s "$QFS_ROOT/m$id.pid" ] || on "$id" wait_until 30 test -s "$QFS_ROOT/m$id.exit" || rc=1
+    done
+    log_check || rc=1
+    nothing_left || rc=1
+    return $rc
+}
+
+enter_cluster_test() {
+    local id lost=()
+    T=t$BATS_TEST_NUMBER
+    for id in $(members); do
+        if ! member_runs "$id" || ! timeout 5 stat "$QFS_ROOT/m$id/.quorum/status" >/dev/null 2>&1; then
+            force_unmount "$QFS_ROOT/m$id"
+            lost+=("$id")
+        fi
+    done
+    [ ${#lost[@]} = 0 ] || members_start "${lost[@]}" || return 1
+    wait_leader >/dev/null
+}
+
+leave_cluster_test() {
+    local id rc=0
+    cd / || return 1
+    for id in $(members); do # what a test paused must not stay so
+        [ ! -s "$QFS_ROOT/m$id.pid" ] || [ -s "$QFS_ROOT/m$id.exit" ] || member_resume "$id" 2>/dev/null || true
+    done
+    log_check || rc=1
+    return $rc
+}
