@@ -154,15 +154,9 @@ static const char *option_value(struct cmdline *c, const char *attached)
 /* What only init takes. Returns -1 when it is not one of these, else as take_long. */
 static int take_init_option(struct cmdline *c, const char *name, const char *value)
 {
-    static const char *const later[] = {"join"};
     const struct { const char *name; char **to; } options[] = {{"cluster", &c->o->cluster_list}, {"token", &c->o->token},
-                                                          {"from", &c->o->from}};
+                                                          {"from", &c->o->from}, {"join", &c->o->join}};
 
-    for (size_t i = 0; i < sizeof later / sizeof *later; i++)
-        if (!strcmp(name, later[i])) {
-            buf_printf(c->why, "--%s is not built yet", name);
-            return OPTS_EXIT_FAILED;
-        }
     for (size_t i = 0; i < sizeof options / sizeof *options; i++)
         if (!strcmp(name, options[i].name) && value && *value)
             return set_string(c, options[i].to, value);
@@ -287,7 +281,7 @@ int opts_parse(int argc, char *const argv[], struct fs_options *o, enum opts_com
     o->create = !o->from_mount8; /* an unmounted data disk must not become an empty cluster at boot */
     o->allow_other = o->default_permissions = geteuid() == 0;
     if (set_string(&c, &o->kernel_opts, "") || set_string(&c, &o->listen, "") ||
-        set_string(&c, &o->cluster_list, "") || set_string(&c, &o->token, "") || set_string(&c, &o->from, ""))
+        set_string(&c, &o->cluster_list, "") || set_string(&c, &o->token, "") || set_string(&c, &o->from, "") || set_string(&c, &o->join, ""))
         return OPTS_EXIT_FAILED;
     if (asks_for_help(&c)) {
         *command = c.command;

@@ -120,6 +120,18 @@ static int make_cluster(const struct fs_options *o, const struct member_list *l,
     return err;
 }
 
+static int join_cluster(const struct fs_options *o, struct buf *why)
+{
+    const struct replica_join join = {.dir = o->dir, .member = o->join, .listen = o->listen, .insecure = o->insecure};
+    uint32_t id;
+    int err = replica_join(&join, &id, why);
+
+    if (!err)
+        printf("joined the cluster as member %" PRIu32 " in %s\n", id, o->dir);
+    fflush(stdout);
+    return err;
+}
+
 int init_cluster(const struct fs_options *o, struct buf *why)
 {
     struct member_list none = {0};
@@ -132,6 +144,21 @@ int init_cluster(const struct fs_options *o, struct buf *why)
 
 /* ---- quorumfs init ----------------------------------------------------------------------------------------------------------- */
 
+/* What a cluster decides cannot be given by who joins it. */
+static int look_at_join(const struct fs_options *o, struct buf *why)
+{
+    if (*o->cluster_list || *o->from)
+        buf_printf(why, "--join and %s exclude each other", *o->from ? "--from" : "--cluster");
+    else if (o->id_given)
+        buf_printf(why, "--id = %" PRIu32 " cannot be asked for with --join: the cluster gives the new member its id", o->id);
+    else if (o->n_cluster)
+        buf_printf(why, "%s = %s (%s) is a setting of the cluster: one that is joined has it already", o->cluster[0].name,
+                   o->cluster[0].value, o->cluster[0].where);
+    else if (!*o->listen)
+        buf_printf(why, "--join needs --listen: where will the others reach the new member?");
+    return why->len ? OPTS_EXIT_USAGE : 0;
+}
+
 /* What is asked for, before anything is made. Returns an exit status. */
 static int look_at_options(struct fs_options *o, struct member_list *l, struct buf *why)
 {
@@ -143,6 +170,8 @@ static int look_at_options(struct fs_options *o, struct member_list *l, struct b
         buf_printf(why, "--token needs --cluster: it tells clusters with the same list of members apart");
         return OPTS_EXIT_USAGE;
     }
+    if (*o->join)
+        return look_at_join(o, why);
     if (!*o->cluster_list)
         return 0;
     if (take_list(l, o, why))
@@ -167,7 +196,8 @@ static int run(struct fs_options *o, struct member_list *l, struct buf *why)
         return OPTS_EXIT_FAILED;
     }
     buf_clear(why);
-    if (preflight_make_dir(o->dir, why) || preflight_writable(o->dir, why) || opts_save(o, why) || make_cluster(o, l, why))
+    if (preflight_make_dir(o->dir, why) || preflight_writable(o->dir, why) || opts_save(o, why) ||
+        (*o->join ? join_cluster(o, why) : make_cluster(o, l, why)))
         return OPTS_EXIT_FAILED;
     return 0;
 }

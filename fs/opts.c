@@ -214,12 +214,13 @@ void opts_help(struct buf *out)
     buf_printf(out, "usage: quorumfs mount DIR MOUNTPOINT [-f] [-o OPT,...] [--NAME VALUE]...\n"
                     "       quorumfs init DIR [--id N --cluster 1=HOST:PORT,2=HOST:PORT,... [--token TEXT]] [--from SNAPSHOT.db]\n"
                     "                         [--NAME VALUE]...\n"
+                    "       quorumfs init DIR --join HOST:PORT --listen HOST:PORT [--NAME VALUE]...\n"
                     "       quorumfs check DIR\n"
                     "       quorumfs --help | --version\n\n"
                     "A small tree of files, replicated by raft: closing a file is one atomic, durable commit.\n\n"
                     "  mount   mount the tree of data directory DIR; makes a cluster of one if DIR is empty or missing\n"
                     "  init    make a new cluster in DIR, or with --cluster one member of a new cluster: the list, and the token if\n"
-                    "          there is one, are the same on every member; --from: with the tree and history of a snapshot\n"
+                    "          there is one, are the same on every member; with --join a new member of a running one; --from: with the tree and history of a snapshot\n"
                     "  check   look through DIR, which nobody may be using, and name all damage\n"
                     "  -f      stay in the foreground and log to stderr\n\n"
                     "Mount options (-o): create, nocreate, show-control, ro, allow_other, default_permissions, noexec, noatime,\n"
@@ -313,5 +314,6 @@ void opts_free(struct fs_options *o)
     free(o->cluster_list);
     free(o->token);
     free(o->from);
+    free(o->join);
     *o = (struct fs_options){0};
 }

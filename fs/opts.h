@@ -19,6 +19,7 @@ struct fs_options {
     bool fake;         /* mount -f: check the command line, mount nothing */
     char *cluster_list; /* init --cluster: "1=HOST:PORT,2=…"; "" */
     char *token;       /* init --token; "" */
+    char *join;        /* init --join: HOST:PORT of a running member; "" */
     char *from;        /* init --from: a snapshot; "" */
 
     /* Mount options. */

@@ -310,6 +310,24 @@ static void apply_batch(struct replica *r, const struct applier_item *items, siz
         hist_add(&r->apply_time, now - items[i].queued_ns);
 }
 
+void applier_installed(struct replica *r, uint64_t index)
+{
+    r->applier.last_entry = index;
+    atomic_store(&r->applier.pushed, index);
+    atomic_store(&r->applier.applied, index);
+    members_cb(r);
+}
+
+/* The mark of an install goes when raft's log has come to it: then the database is an ordinary one again. */
+static void end_install(struct replica *r)
+{
+    struct store_position pos;
+
+    store_position(r->store, &pos);
+    if (pos.installed_at != 0 && atomic_load(&r->raft_applied) >= pos.installed_at && store_installed(r->store))
+        member_fail(r, "cannot write CURRENT");
+}
+
 /* The database of a marker must not be behind its index, whatever kind of entry stands there. */
 static int make_durable(struct replica *r, struct applier_sync *s)
 {
@@ -359,6 +377,9 @@ static void work(struct replica *r, const struct applier_item *items, size_t n)
             fail(r, "begin a copy of the database", err);
         break;
     case APPLIER_EXPORT_END: /* upkeep follows */
+        break;
+    case APPLIER_SWITCH:
+        install_switch(r);
         break;
     }
 }
@@ -480,6 +501,7 @@ static void *applier_main(void *arg)
         idle = n == 0 && (now - worked >= IDLE_NS);
         if (idle && dirty)
             note_state(r);
+        end_install(r);
         if (dirty || more) {
             more = maintain(r, idle);
             dirty = !idle || more;

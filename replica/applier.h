@@ -12,7 +12,8 @@
 
 #include "replica/replica.h"
 
-enum applier_kind { APPLIER_ENTRY, APPLIER_BARRIER, APPLIER_SYNC, APPLIER_EXPORT, APPLIER_EXPORT_END };
+enum applier_kind { APPLIER_ENTRY, APPLIER_BARRIER, APPLIER_SYNC, APPLIER_EXPORT, APPLIER_EXPORT_END,
+                    APPLIER_SWITCH /* to the database that was fetched */ };
 
 struct applier_sync { /* made durable up to here; lives on the waiter's side */
     uint64_t index, term;  /* asked for */
@@ -58,6 +59,7 @@ struct applier {
 
 int applier_init(struct replica *r);
 int applier_start(struct replica *r);
+void applier_installed(struct replica *r, uint64_t index); /* store thread: the store is at this index now */
 /* The raft loop, which is told nothing of failures but QE_NOMEM. */
 int applier_push(struct replica *r, const struct applier_item *item);
 bool applier_full(struct replica *r);

@@ -31,7 +31,7 @@ static const struct guard_server *server_of(const struct view *v, uint32_t id)
 static bool is_healthy(const struct replica *r, const struct guard_server *s)
 {
     return s->id == r->id.member_id ||
-           (s->silent_ms <= (uint64_t)(r->election_ns / MS) && s->match + CHANGE_LAG_MAX >= guard_stored(&r->guard));
+           (s->silent_ms <= (uint64_t)(r->election_ns / MS) && s->match > 0 && s->match + CHANGE_LAG_MAX >= guard_stored(&r->guard));
 }
 
 /* Member `id` becomes `role` (RAFT_*; -1: it goes): are all who vote afterwards healthy, and with them a majority of those who vote now?
@@ -493,6 +493,41 @@ bool change_message(struct replica *r, uint32_t from, const Qfs__PeerMessage *m)
     return true;
 }
 
+/* ---- Our own address ----------------------------------------------------------------------------------------------------- */
+
+/* Any thread. */
+static void moved_cb(struct replica_request *req, int err, int64_t rev, uint64_t ino)
+{
+    struct replica *r = req->data;
+
+    (void)err; /* tried again while it is not in the table */
+    (void)rev;
+    (void)ino;
+    atomic_store(&r->change.moving, false);
+}
+
+/* A member that was given an address, or another one, writes it down by itself. */
+static void step_address(struct replica *r, int64_t now_ns)
+{
+    struct change *c = &r->change;
+    struct store_op op = {.kind = STORE_OP_MEMBER, .flags = STORE_MEMBER_ADDRESS, .ino = r->id.member_id, .name = {c->address, strlen(c->address)}};
+    struct store_command cmd = {.comm = "quorumfs", .ops = &op, .n_ops = 1};
+    struct member_row row;
+
+    if (!*c->address || atomic_load(&c->moving) || now_ns - c->moved_ns < CHANGE_MOVE_MS * MS || atomic_load(&r->stopping) ||
+        !submit_in_session(r) || !member_table_get(&r->members, r->id.member_id, &row))
+        return;
+    c->moved_ns = now_ns;
+    if (!strcmp(row.address, c->address)) {
+        *c->address = '\0';
+        return;
+    }
+    log_info("replica", "the address of this member is \"%s\" now, it was \"%s\"", c->address, row.address);
+    atomic_store(&c->moving, true);
+    c->move = (struct replica_request){.data = r, .cb = moved_cb};
+    submit_internal(r, &c->move, &cmd);
+}
+
 /* ---- Everything together ------------------------------------------------------------------------------------------------- */
 
 static void step_leader(struct replica *r, int64_t now_ns)
@@ -526,6 +561,7 @@ void change_step(struct replica *r, int64_t now_ns)
     if (raft_state(&r->raft) != RAFT_LEADER)
         drop_goals(r);
     step_asked(r, now_ns);
+    step_address(r, now_ns);
     if (raft_state(&r->raft) == RAFT_LEADER && !atomic_load(&r->stopping))
         step_leader(r, now_ns);
 }

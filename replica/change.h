@@ -34,6 +34,7 @@ enum {
     CHANGE_GOALS_MAX = 64,      /* requests that the leader remembers */
     CHANGE_LAG_MAX = 64,        /* entries that a caught-up member may be behind for the moment */
     CHANGE_STEP_MS = 50,        /* between two looks at what is wished for */
+    CHANGE_MOVE_MS = 2000,      /* between two tries to tell our address */
     CHANGE_GOAL_MS = 60000,     /* a request that has not come true by then is forgotten; its asker has gone long before */
 };
 
@@ -64,6 +65,12 @@ struct change {
     int row_err;                /* the answer; read after `written` */
     uint32_t row_from;          /* whose goal it is; 0: our own step */
     uint64_t row_ticket;
+
+    /* Our own address, which may be newer than the table. */
+    char address[STORE_ADDRESS_MAX + 1]; /* "": there is nothing to tell; set once before the loop runs */
+    struct replica_request move;
+    _Atomic bool moving;        /* it is on its way */
+    int64_t moved_ns;           /* when it was last tried */
 
     /* As the one who asks. */
     struct replica_request *asked; /* unanswered requests of this member, newest first; priv.seq is their ticket */

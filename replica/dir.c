@@ -59,6 +59,32 @@ int dir_sync(const char *path)
     return rv ? QE_IO : 0;
 }
 
+/* The parent is synced as well, else a crash of the machine takes the whole directory. */
+int dir_make(const char *path, struct buf *why)
+{
+    struct buf parent = {0};
+    char *slash;
+    int err;
+
+    if (mkdir(path, 0700) && errno != EEXIST) {
+        buf_printf(why, "cannot make \"%s\": %s", path, strerror(errno));
+        return errno == EACCES || errno == EPERM || errno == EROFS ? QE_ACCES : errno == ENOSPC ? QE_DISKFULL :
+               errno == ENOENT || errno == ENOTDIR ? QE_NOENT : QE_IO;
+    }
+    err = buf_printf(&parent, "%s", path);
+    slash = err ? NULL : strrchr((char *)parent.data, '/');
+    if (slash)
+        slash[slash == (char *)parent.data] = 0;
+    if (!err && dir_sync(slash ? (char *)parent.data : ".")) {
+        if (errno != EACCES) { /* a parent that may not be read cannot be synced; that is not worth refusing for */
+            buf_printf(why, "cannot sync the directory of \"%s\": %s", path, strerror(errno));
+            err = QE_IO;
+        }
+    }
+    buf_fini(&parent);
+    return err;
+}
+
 int64_t dir_free_bytes(const char *path)
 {
     struct statvfs st;

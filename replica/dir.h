@@ -27,6 +27,7 @@ struct dir {
     int lock_fd; /* DIR/lock, or -1 */
 };
 
+int dir_make(const char *path, struct buf *why);      /* 0700, unless it exists; durable */
 int dir_init(struct dir *d, const char *path);        /* names only; QE_NOMEM */
 void dir_fini(struct dir *d);                         /* lets go of the lock */
 char *dir_join(const char *dir, const char *name);    /* a new string, or NULL */

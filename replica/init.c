@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "replica/init.h"
 #include "replica/member.h"
 #include "replica/transport.h"
 #include "store/base/clock.h"
@@ -29,35 +30,9 @@ enum replica_dir_state replica_dir_state(const char *dir, struct buf *what)
     return dir_state(dir, what);
 }
 
-static int random_bytes(void *out, size_t len)
+int init_random(void *out, size_t len)
 {
     return getrandom(out, len, 0) == (ssize_t)len ? 0 : QE_IO;
-}
-
-/* The parent is synced as well, else a crash of the machine takes the whole directory. */
-static int make_dir(const char *path, struct buf *why)
-{
-    struct buf parent = {0};
-    char *slash;
-    int err;
-
-    if (mkdir(path, 0700) && errno != EEXIST) {
-        buf_printf(why, "cannot make \"%s\": %s", path, strerror(errno));
-        return errno == EACCES || errno == EPERM || errno == EROFS ? QE_ACCES : errno == ENOSPC ? QE_DISKFULL :
-               errno == ENOENT || errno == ENOTDIR ? QE_NOENT : QE_IO;
-    }
-    err = buf_printf(&parent, "%s", path);
-    slash = err ? NULL : strrchr((char *)parent.data, '/');
-    if (slash)
-        slash[slash == (char *)parent.data] = 0;
-    if (!err && dir_sync(slash ? (char *)parent.data : ".")) {
-        if (errno != EACCES) { /* a parent that may not be read cannot be synced; that is not worth refusing for */
-            buf_printf(why, "cannot sync the directory of \"%s\": %s", path, strerror(errno));
-            err = QE_IO;
-        }
-    }
-    buf_fini(&parent);
-    return err;
 }
 
 static void closed_cb(struct raft *raft)
@@ -85,8 +60,24 @@ static int configure(struct raft_configuration *conf, const struct store_initial
     return rv;
 }
 
-/* libraft writes the first term and, as entry 1, the configuration. */
-static int bootstrap(const char *raft_dir, uint32_t member_id, const struct store_initial *initial, struct buf *why)
+/* A log without entries, for a member that gets them from the others, in the term that its database is of. */
+static int begin_empty(struct raft_io *io, uint64_t term)
+{
+    struct raft_snapshot *snapshot = NULL;
+    struct raft_entry *entries = NULL;
+    raft_term old;
+    raft_id voted;
+    raft_index start;
+    size_t n = 0;
+    int rv = io->load(io, &old, &voted, &snapshot, &start, &entries, &n);
+
+    if (!rv && (snapshot || n > 0))
+        rv = RAFT_CORRUPT; /* it was wiped just now */
+    return rv ? rv : io->set_term(io, term);
+}
+
+/* libraft writes the first term and, as entry 1, the configuration; without `initial` only the term. */
+static int bootstrap(const char *raft_dir, uint32_t member_id, const struct store_initial *initial, uint64_t term, struct buf *why)
 {
     struct raft_configuration conf;
     struct raft_uv_transport transport;
@@ -110,8 +101,8 @@ static int bootstrap(const char *raft_dir, uint32_t member_id, const struct stor
     rv = raft_init(&raft, &io, &fsm, member_id, address);
     if (rv)
         goto out_io;
-    rv = configure(&conf, initial);
-    if (!rv)
+    rv = initial ? configure(&conf, initial) : begin_empty(&io, term);
+    if (!rv && initial)
         rv = raft_bootstrap(&raft, &conf);
     raft_close(&raft, closed_cb);
     uv_run(&uv, UV_RUN_DEFAULT);
@@ -129,7 +120,7 @@ out_loop:
     return rv == 0 ? 0 : rv == RAFT_NOSPACE ? QE_DISKFULL : rv == RAFT_NOMEM ? QE_NOMEM : QE_IO;
 }
 
-static int make_raft(const struct dir *d, const struct dir_identity *id, const struct store_initial *initial, struct buf *why)
+int init_raft(const struct dir *d, const struct dir_identity *id, const struct store_initial *initial, uint64_t term, struct buf *why)
 {
     int err;
 
@@ -137,7 +128,7 @@ static int make_raft(const struct dir *d, const struct dir_identity *id, const s
         buf_printf(why, "cannot make \"%s\": %s", d->raft, strerror(errno));
         return QE_IO;
     }
-    err = bootstrap(d->raft, id->member_id, initial, why);
+    err = bootstrap(d->raft, id->member_id, initial, term, why);
     if (!err)
         err = dir_identity_write(d, id, why);
     if (!err && dir_sync(d->path)) {
@@ -197,10 +188,10 @@ static int sort_members(const struct replica_init *init, struct store_member *me
 static int make_identity(const struct replica_init *init, struct store_initial *initial, struct dir_identity *id, struct buf *why)
 {
     int err = init->n_members ? store_initial_cluster_id(initial, init->token ? init->token : "")
-                              : random_bytes(initial->cluster_id, sizeof initial->cluster_id);
+                              : init_random(initial->cluster_id, sizeof initial->cluster_id);
 
     if (!err)
-        err = random_bytes(&id->epoch, sizeof id->epoch);
+        err = init_random(&id->epoch, sizeof id->epoch);
     if (err) {
         buf_printf(why, "cannot make an identity: %s", err == QE_IO ? strerror(errno) : qfs_strerror(err));
         return err;
@@ -222,7 +213,7 @@ static int make_all(struct dir *d, const struct dir_identity *id, const struct s
     if (!err)
         err = dir_wipe(d, why);
     if (!err)
-        err = make_raft(d, id, initial, why);
+        err = init_raft(d, id, initial, 0, why);
     if (!err && FAILPOINT("replica.init.raft"))
         err = QE_IO;
     if (!err && dir_ballast_make(d, MEMBER_SEGMENT_BYTES))
@@ -276,7 +267,7 @@ int replica_init(const struct replica_init *init, struct buf *why)
         buf_fini(&what);
         return QE_NOTEMPTY;
     }
-    err = make_dir(init->dir, why);
+    err = dir_make(init->dir, why);
     if (!err)
         err = dir_init(&d, init->dir);
     if (!err)

@@ -66,6 +66,7 @@ static void try_close(struct replica *r)
 
     if (l->closing)
         return;
+    copy_stop(r);
     if (member_failed(r) || (guard_busy(&r->guard) && clock_boottime_ns() > l->stop_deadline_ns)) {
         l->closing = true;
         l->abandoned = true;
@@ -122,6 +123,7 @@ void loop_step(struct replica *r)
         atomic_store(&r->submit.leaderless, false);
     transfer_step(r);
     change_step(r, clock_boottime_ns());
+    admit_step(r);
     submit_pump(r);
     barrier_step(r);
     loop_publish(r);
@@ -145,6 +147,8 @@ void loop_tick(struct replica *r)
     forward_tick(r, now);
     barrier_tick(r, now);
     standing_tick(r, now);
+    install_tick(r, now);
+    copy_tick(r, now);
     loop_step(r);
 }
 

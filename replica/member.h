@@ -11,12 +11,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "replica/admit.h"
 #include "replica/applier.h"
 #include "replica/barrier.h"
 #include "replica/change.h"
+#include "replica/copy.h"
 #include "replica/dir.h"
 #include "replica/guard.h"
 #include "replica/ino.h"
+#include "replica/install.h"
 #include "replica/member_table.h"
 #include "replica/network.h"
 #include "replica/replica.h"
@@ -97,6 +100,9 @@ struct replica {
     struct member_table members;  /* who belongs to the cluster */
     struct change change;         /* of that, and of the roles */
     struct standing standing;     /* how each member is */
+    struct admit admit;           /* guests that become members */
+    struct copies copies;         /* of our database, for others */
+    struct install install;       /* of another's database, in place of ours */
     struct replica_request end;   /* the end of our session, proposed by replica_stop */
 
     /* Under `lock`. */

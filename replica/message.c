@@ -11,7 +11,8 @@ int member_send(struct replica *r, uint32_t to, const Qfs__PeerMessage *m, const
 
 void member_message(struct replica *r, uint32_t from, const Qfs__PeerMessage *m, const uint8_t *payload, size_t len)
 {
-    if (forward_message(r, from, m, payload, len) || change_message(r, from, m) || standing_message(r, from, m))
+    if (forward_message(r, from, m, payload, len) || change_message(r, from, m) || standing_message(r, from, m) ||
+        copy_message(r, &(struct copy_asker){.member = from}, m) || install_message(r, from, m, payload, len))
         return;
     barrier_message(r, from, m);
 }

@@ -106,6 +106,20 @@ static void hook_message(void *data, uint32_t from, const Qfs__PeerMessage *m, c
     member_message(data, from, m, payload, len);
 }
 
+static void hook_guest(void *data, struct peer_guest *g, const Qfs__PeerMessage *m, const uint8_t *payload, size_t len)
+{
+    (void)payload;
+    (void)len;
+    if (!admit_message(data, g, m))
+        copy_message(data, &(struct copy_asker){.guest = g}, m);
+}
+
+static void hook_guest_gone(void *data, struct peer_guest *g)
+{
+    admit_guest_gone(data, g);
+    copy_guest_gone(data, g);
+}
+
 static void hook_up(void *data, uint32_t id)
 {
     forward_up(data, id);
@@ -143,6 +157,7 @@ static int hook_saw(void *data, uint32_t id, uint64_t incarnation, uint64_t run)
 int network_open(struct replica *r, struct buf *why)
 {
     const struct peer_hooks hooks = {.data = r, .address = hook_address, .members = hook_members, .raft = hook_raft, .message = hook_message,
+                                     .guest = hook_guest, .guest_gone = hook_guest_gone,
                                      .up = hook_up, .down = hook_down, .refused = hook_refused, .seen = hook_seen, .saw = hook_saw};
     struct peer_config config = {.member_id = r->id.member_id, .incarnation = r->starts.incarnation, .run = r->starts.run,
                                  .listen = r->opt.listen, .insecure = r->opt.insecure};

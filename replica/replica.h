@@ -34,6 +34,17 @@ struct replica_init {
  * something else, which `why` names; QE_LOCKED; QE_INVAL: a list that cannot be, with a sentence. */
 int replica_init(const struct replica_init *init, struct buf *why);
 
+struct replica_join {
+    const char *dir;         /* as replica_init's */
+    const char *member;      /* HOST:PORT of any running member */
+    const char *listen;      /* where this one will listen, and the others reach it */
+    bool insecure;           /* addresses other than loopback are allowed, although there is no TLS */
+};
+/* Asks the cluster to take a new member in, fetches the database, and makes its directory; it catches up, and is made a voter, when it is
+ * started. `id` gets its id. Crash-safe as replica_init; but each call that was not completed may leave a member that never comes, to be
+ * removed. Errors as replica_init's, and QE_TIMEDOUT, QE_PERM (not loopback), QE_INVAL (refused), with a sentence. Waits. */
+int replica_join(const struct replica_join *join, uint32_t *id, struct buf *why);
+
 enum replica_dir_state { REPLICA_DIR_MISSING, REPLICA_DIR_EMPTY /* or a half-made one */, REPLICA_DIR_READY, REPLICA_DIR_FOREIGN };
 enum replica_dir_state replica_dir_state(const char *dir, struct buf *what);
 
@@ -49,6 +60,9 @@ struct replica_options {
     void (*changed)(void *data, const struct store_change *changes, size_t n);
     /* On the raft loop, when the number of members has changed; must return at once. May be NULL. */
     void (*membership)(void *data);
+    /* On the store thread: another member's database has taken the place of ours, and what lies between is not known in full (else
+     * `changed` tells it): anything may have changed up to this revision. May be NULL. */
+    void (*installed)(void *data, int64_t rev);
     /* The member must stop (fail-stop): all waiting requests have been answered. Any thread; called once; must not call back. */
     void (*fatal)(void *data, const char *why);
 };

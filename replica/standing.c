@@ -214,7 +214,7 @@ static void tell(struct replica *r)
     unsigned n_ids = 0;
 
     standing.applied = atomic_load(&r->applier.applied);
-    standing.installing = r->guard.holding;
+    standing.installing = r->install.at != INSTALL_IDLE;
     standing.points = list;
     pthread_mutex_lock(&s->lock);
     for (unsigned i = 0; i < s->own.n; i++) {

@@ -68,6 +68,11 @@ static void hook_tick(void *data)
     loop_tick(data);
 }
 
+static void hook_install(void *data, raft_id leader, const struct raft_install_snapshot *snapshot)
+{
+    install_wanted(data, (uint32_t)leader, snapshot->last_index);
+}
+
 static void hook_step(void *data)
 {
     loop_step(data);
@@ -116,6 +121,7 @@ static int open_store(struct replica *r, struct buf *why)
                    "directory", r->dir.path);
         return QE_CORRUPT;
     }
+    r->guard.may_be_empty = pos->installed_at != 0; /* its log comes from the others */
     atomic_store(&r->applier.applied, pos->applied);
     atomic_store(&r->applier.pushed, pos->applied);
     return 0;
@@ -185,7 +191,7 @@ static int raft_error(struct replica *r, int rv, struct buf *why)
 
 static int start_raft(struct replica *r, struct buf *why)
 {
-    const struct guard_hooks hooks = {r, hook_fail, hook_tick, hook_written, NULL, hook_step};
+    const struct guard_hooks hooks = {r, hook_fail, hook_tick, hook_written, hook_install, hook_step};
     unsigned election_ms, heartbeat_ms;
     char address[16];
     int err = read_settings(r, &election_ms, &heartbeat_ms, why), rv;
@@ -217,6 +223,8 @@ static int start_raft(struct replica *r, struct buf *why)
     if (rv)
         return raft_error(r, rv, why);
     loop_publish(r);
+    if (r->opt.listen && member_address_tells(r->opt.listen))
+        snprintf(r->change.address, sizeof r->change.address, "%s", r->opt.listen);
     err = network_open(r, why);
     r->opt.listen = NULL; /* the caller's */
     return err;
@@ -296,6 +304,7 @@ static void member_close(struct replica *r, bool loop_made)
     transfer_fini(r);
     member_table_fini(&r->members);
     standing_fini(r);
+    install_fini(r);
     submit_fini(r);
     loop_fini(r);
     pthread_mutex_destroy(&r->lock);

@@ -307,9 +307,16 @@ stopped() { ! pgrep -f -- "mount .*$S/" >/dev/null; }
     "$QUORUMFS" check "$DIR"
 }
 
+@test "a join that cannot be is refused, and says what is missing" {
+    refuses 2 --listen -- init "$DIR" --join 127.0.0.1:7001
+    refuses 2 --cluster -- init "$DIR" --join 127.0.0.1:7001 --listen 127.0.0.1:7002 --cluster 1=127.0.0.1:7001 --id 1
+    refuses 2 --id -- init "$DIR" --join 127.0.0.1:7001 --listen 127.0.0.1:7002 --id 3
+    refuses 2 quota -- init "$DIR" --join 127.0.0.1:7001 --listen 127.0.0.1:7002 --quota 1G
+    refuses 1 127.0.0.1:1 refused -- init "$DIR" --join 127.0.0.1:1 --listen 127.0.0.1:7002
+    refuses 1 insecure -- init "$DIR" --join 192.0.2.1:7001 --listen 127.0.0.1:7002
+}
+
 @test "what is not built yet says so" {
-    refuses 1 'not built yet' -- init "$DIR" --join 127.0.0.1:7001
-    refuses 1 'not built yet' -- init "$DIR" --from snapshot.db
     refuses 1 'not built yet' -- mount "$DIR" "$MNT" --tls-cert cert.pem
     absent "$DIR"
 }

@@ -328,7 +328,6 @@ static void test_not_built_yet(void **state)
 {
     struct fixture *f = *state;
 
-    refused(f, OPTS_EXIT_FAILED, "quorumfs init d --join a:1", "--join", "not built yet");
     refused(f, OPTS_EXIT_FAILED, "quorumfs mount d m -o tls-cert=x", "tls-cert", "not built yet");
     refused(f, OPTS_EXIT_USAGE, "quorumfs init d --listen ::1:7000", "listen", "HOST:PORT");
     refused(f, OPTS_EXIT_USAGE, "quorumfs init d --listen host:99999", "listen", "HOST:PORT");
@@ -345,6 +344,8 @@ static void test_cluster_options(void **state)
     assert_string_equal(f->o.listen, "b:1");
     assert_true(f->o.id_given);
     refused(f, OPTS_EXIT_USAGE, "quorumfs init d --cluster", "--cluster", "value");
+    assert_int_equal(run(f, "quorumfs init d --join a:1 --listen b:1"), 0);
+    assert_string_equal(f->o.join, "a:1");
     refused(f, OPTS_EXIT_USAGE, "quorumfs init d --token=", "--token", "value");
     refused(f, OPTS_EXIT_USAGE, "quorumfs mount d m --cluster 1=a:1", "cluster");
 }
