@@ -62,6 +62,7 @@ struct fs {
     bool shared;      /* others may change the tree: sharing.c */
     bool can_recall;  /* the kernel can be told to forget all names: sharing.c */
     bool settling;    /* sharing.c: the other members are gone, what they did is being applied */
+    bool uncached;    /* a test passes changes off as another member's: the kernel may keep nothing */
     double cache_s;   /* how long the kernel may keep names and attributes; see inode_cache_s */
     bool init_answered; /* the reply to the kernel's hello was sent */
     bool mounted;     /* and to be unmounted by us */

@@ -206,7 +206,7 @@ int replay__inject_open(struct replay *r)
     r->inject = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (r->inject < 0 || bind(r->inject, (struct sockaddr *)&addr, sizeof addr) || epoll_ctl(r->poll, EPOLL_CTL_ADD, r->inject, &ev))
         return QE_IO;
-    r->fs->cache_s = 0; /* as on a member that is not alone */
+    r->fs->uncached = true;
     return 0;
 }
 

@@ -49,7 +49,9 @@ static bool has_others(struct fs *fs)
 
 static void set_cache(struct fs *fs)
 {
-    fs->cache_s = !fs->shared && (fs->can_recall || !fs->opt->listen || !fs->opt->listen[0]) ? CACHE_S : 0;
+    bool recallable = fs->can_recall || !fs->opt->listen || !fs->opt->listen[0];
+
+    fs->cache_s = !fs->shared && !fs->uncached && recallable ? CACHE_S : 0;
 }
 
 static void sharing_grown(struct fs *fs)
