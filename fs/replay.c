@@ -274,8 +274,10 @@ static void run(struct replay *r, struct replay_worker *w, struct replay_item *i
     struct buf order = {0};
     int err = replay__plan(r, item, &w->frame, &order);
 
-    if (!err)
+    if (!err) {
+        replay__plan_series(r, &w->frame, &order, &w->kept);
         err = replay__crew_send(r, w, &order);
+    }
     buf_fini(&order);
     if (!err)
         return;
@@ -296,8 +298,11 @@ void replay__dispatch(struct replay *r)
     struct replay_worker *w;
     struct replay_item *item;
 
-    while (r->running && !r->held && r->queue.ready && (w = replay__crew_idle(r)) && (item = replay_queue_take(&r->queue)))
+    while (r->running && !r->held && r->queue.ready && replay__crew_idle(r, 0) && (item = replay_queue_take(&r->queue))) {
+        w = replay__crew_idle(r, item->parent);
         run(r, w, item);
+    }
+    replay__crew_rest(r);
     if (r->queue.n == 0 && r->locals && !r->rereading)
         locals_clear(r);
 }

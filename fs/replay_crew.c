@@ -70,6 +70,7 @@ static void hire(struct replay *r)
     }
     w->lost = false;
     w->pid = 0;
+    w->kept = 0;
     ev.data.ptr = w;
     if (epoll_ctl(c->epoll, EPOLL_CTL_ADD, w->sock, &ev)) {
         close(w->sock);
@@ -77,9 +78,10 @@ static void hire(struct replay *r)
     }
 }
 
-struct replay_worker *replay__crew_idle(struct replay *r)
+struct replay_worker *replay__crew_idle(struct replay *r, uint64_t dir)
 {
     struct replay_crew *c = &r->crew;
+    struct replay_worker *idle = NULL;
     size_t n = 0;
     bool coming = false;
 
@@ -88,14 +90,32 @@ struct replay_worker *replay__crew_idle(struct replay *r)
 
         if (w->sock < 0 || w->lost)
             continue;
-        if (w->pid && !w->frame.item)
-            return w;
+        if (w->pid && !w->frame.item && (!idle || w->kept == dir))
+            idle = w;
         n++;
         coming = coming || !w->pid;
     }
-    if (n < CREW_MAX && !coming)
+    if (!idle && n < CREW_MAX && !coming)
         hire(r);
-    return NULL;
+    return idle;
+}
+
+void replay__crew_rest(struct replay *r)
+{
+    const struct {
+        struct replayer_order order;
+        char strings[4];
+    } rest = {.order.call = REPLAYER_REST};
+
+    for (size_t i = 0; i < CREW_MAX + CREW_LOST_MAX; i++) {
+        struct replay_worker *w = &r->crew.workers[i];
+
+        if (w->sock < 0 || w->lost || w->frame.item || !w->kept)
+            continue;
+        w->kept = 0;
+        if (send(w->sock, &rest, sizeof rest, MSG_DONTWAIT | MSG_NOSIGNAL) != sizeof rest)
+            dismiss(r, w);
+    }
 }
 
 int replay__crew_send(struct replay *r, struct replay_worker *w, const struct buf *order)

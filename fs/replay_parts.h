@@ -28,6 +28,7 @@ struct replay_frame {
     uint64_t ino, other;
     size_t n;                 /* bindings; the first n_own are the order's own */
     size_t n_own;
+    uint64_t dir;             /* the directory of its (first) name */
     struct buf list;          /* of struct replay_binding */
     struct buf names;
     int64_t planned;          /* the newest revision that was known when it was planned */
@@ -42,6 +43,8 @@ struct replay_frame *replay__frame_of(struct replay *r, pid_t pid); /* NULL: not
 /* Makes the order of an item and the frame for it. 0; QE_CANCELED: a later local operation has told of these names already; QE_NOENT:
  * nothing is left to tell of; QE_NAMETOOLONG, QE_NOMEM, QE_IO. */
 int replay__plan(struct replay *r, struct replay_item *item, struct replay_frame *f, struct buf *order);
+/* `kept` is the directory that the worker has open (0: none) and gets the one that it will have. */
+void replay__plan_series(struct replay *r, const struct replay_frame *f, struct buf *order, uint64_t *kept);
 /* Whether a local operation has told of a name since that revision. */
 bool replay__overtaken(struct replay *r, uint64_t dir, const char *name, int64_t rev);
 
@@ -57,6 +60,7 @@ struct replay_worker {
     pid_t pid;           /* 0: has not said hello */
     bool lost;           /* stuck: another one has taken its place; what it asks for is refused */
     int64_t since_ns;    /* when the order under way was sent */
+    uint64_t kept;       /* the directory that it has been left open by the order before, or will be by this one; 0: none */
     struct replay_frame frame;
 };
 
@@ -68,8 +72,10 @@ struct replay_crew {
     struct replay_worker workers[CREW_MAX + CREW_LOST_MAX];
 };
 
-/* A worker without an order, or NULL (one may have been hired and will say hello). */
-struct replay_worker *replay__crew_idle(struct replay *r);
+/* A worker without an order, if possible one that has directory `dir` open, or NULL (one may have been hired and will say hello). */
+struct replay_worker *replay__crew_idle(struct replay *r, uint64_t dir);
+/* Those without an order close what they have left open. */
+void replay__crew_rest(struct replay *r);
 /* Sends the order that is planned in the worker's frame. 0 or QE_IO: the worker is gone. */
 int replay__crew_send(struct replay *r, struct replay_worker *w, const struct buf *order);
 /* Reads what workers report; calls replay__reported for each order. */

@@ -288,6 +288,7 @@ static int plan_all(struct replay *r, struct replay_item *item, struct plan *p, 
         err = frame_add_way(r, f, two ? p->old_parent : p->parent, &paths[0]);
     if (!err && two)
         err = frame_add_way(r, f, p->parent, &paths[1]);
+    f->dir = two ? 0 : p->parent;
     if (!err)
         err = write_order(r, f, p, paths, order);
     buf_fini(&paths[0]);
@@ -315,4 +316,24 @@ int replay__plan(struct replay *r, struct replay_item *item, struct replay_frame
     store_read_end(r->fs->reader);
     buf_fini(&p.hold);
     return err;
+}
+
+/* Whether the next item of the directory will run as soon as this one is done, and is no more than that. */
+static bool goes_on(struct replay *r, const struct replay_frame *f)
+{
+    const struct replay_link *l = f->dir ? replay_queue_line(&r->queue, f->dir) : NULL;
+    const struct replay_item *next = l && l->next ? l->next->item : NULL;
+
+    return next && l->item == f->item && next->parent == f->dir && next->kind != REPLAY_RENAME && next->kind != REPLAY_EXCHANGE;
+}
+
+void replay__plan_series(struct replay *r, const struct replay_frame *f, struct buf *order, uint64_t *kept)
+{
+    struct replayer_order o;
+
+    memcpy(&o, order->data, sizeof o);
+    o.same = f->dir && f->dir == *kept;
+    o.keep = goes_on(r, f);
+    *kept = o.keep ? f->dir : 0;
+    memcpy(order->data, &o, sizeof o);
 }

@@ -2,7 +2,7 @@
  * been answered. The kernel, which asks on the worker's behalf, compares that with what it keeps, drops what does not fit, and does
  * the real operation on the inodes that it has: that makes the events. The store is not changed by any of it.
  *
- * The answers are given for this moment only (timeouts 0). Attributes are the true ones, because the kernel keeps them for everybody;
+ * Names are given for this moment only (timeouts 0). Attributes are the true ones, because the kernel keeps them for everybody;
  * but for a deleted node, which keeps a link until its deletion is told: the event of a watched file comes with its last link. */
 #include <errno.h>
 #include <string.h>
@@ -11,6 +11,8 @@
 #include "fs/inode.h"
 #include "fs/replay_parts.h"
 #include "fs/view.h"
+
+#define DIR_ATTR_S 0.01 /* directories' attributes may be that old for everybody: a path walk asks for each of them */
 
 bool replay_is_worker(fuse_req_t req)
 {
@@ -83,6 +85,7 @@ static int entry(struct fs *fs, const struct replay_frame *f, uint64_t ino, stru
     memset(e, 0, sizeof *e);
     attr_of_node(fs, f, ino, &attr);
     e->ino = ino;
+    e->attr_timeout = S_ISDIR(attr.mode) ? DIR_ATTR_S : 0;
     view_stat(&attr, ino, &e->attr);
     inode_remember(in);
     return 0;
@@ -126,7 +129,7 @@ static void reply_attr(fuse_req_t req, fuse_ino_t node)
 
     attr_of_node(fs_of(req), frame_of(req), node, &attr);
     view_stat(&attr, node, &st);
-    fuse_reply_attr(req, &st, 0);
+    fuse_reply_attr(req, &st, S_ISDIR(attr.mode) ? DIR_ATTR_S : 0);
 }
 
 void replay_view_getattr(fuse_req_t req, fuse_ino_t node)

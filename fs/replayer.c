@@ -24,7 +24,7 @@
 #include "store/base/err.h"
 #include "store/base/failpoint.h"
 
-enum { ESTALE_TRIES = 8, BYTE_ITSELF = 1 };
+enum { ESTALE_TRIES = 8, BYTE_ITSELF = 1, NOT_REPORTED = -2 };
 
 /* ---- A worker -------------------------------------------------------------------------------------------------------------------- */
 
@@ -34,6 +34,9 @@ struct places {
     int dir, dir2;             /* root, or descriptors of their own */
     const char *name, *name2;
 };
+
+/* What the order before has left open; -1: nothing. */
+static int kept_root = -1, kept_dir = -1;
 
 static int open_dir(int root, const char *path)
 {
@@ -113,6 +116,7 @@ static int do_calls(const struct places *p, const struct replayer_order *o)
     case REPLAYER_RMDIR: return failed(unlinkat(p->dir, p->name, AT_REMOVEDIR));
     case REPLAYER_RENAME: return do_rename(p, 0, o->is_dir);
     case REPLAYER_EXCHANGE: return do_rename(p, RENAME_EXCHANGE, o->is_dir);
+    case REPLAYER_REST: return 0;
     case REPLAYER_ATTRIB: return failed(utimensat(p->dir, *p->name ? p->name : ".", NULL, AT_SYMLINK_NOFOLLOW));
     }
     return EINVAL;
@@ -130,6 +134,33 @@ static bool take_string(const char **at, const char *end, const char **out)
     return true;
 }
 
+static int open_places(int parent, const char *base, const struct replayer_order *o, const char *dir, struct places *p)
+{
+    int err;
+
+    p->root = kept_root;
+    p->dir = kept_dir;
+    kept_root = kept_dir = -1;
+    if (o->same && p->root >= 0)
+        return 0;
+    if (p->root >= 0) {
+        close_dir(p, p->dir);
+        close(p->root);
+    }
+    if (o->call == REPLAYER_REST) {
+        p->root = p->dir = -1;
+        return 0;
+    }
+    p->root = open_root(parent, base, o);
+    p->dir = p->root < 0 ? -1 : open_dir(p->root, dir);
+    if (p->dir >= 0)
+        return 0;
+    err = errno;
+    if (p->root >= 0)
+        close(p->root);
+    return err;
+}
+
 static int perform(int parent, const char *base, const char *message, size_t len)
 {
     const char *at = message + sizeof(struct replayer_order), *end = message + len, *dir, *dir2;
@@ -141,18 +172,21 @@ static int perform(int parent, const char *base, const char *message, size_t len
         !take_string(&at, end, &p.name2))
         return EINVAL;
     memcpy(&o, message, sizeof o);
-    p.root = open_root(parent, base, &o);
-    if (p.root < 0)
-        return errno;
-    p.dir = open_dir(p.root, dir);
-    err = p.dir < 0 ? errno : 0;
-    p.dir2 = err ? -1 : o.call == REPLAYER_RENAME || o.call == REPLAYER_EXCHANGE ? open_dir(p.root, dir2) : p.dir;
-    if (!err && p.dir2 < 0)
+    err = open_places(parent, base, &o, dir, &p);
+    if (err || o.call == REPLAYER_REST)
+        return err ? err : NOT_REPORTED;
+    p.dir2 = o.call == REPLAYER_RENAME || o.call == REPLAYER_EXCHANGE ? open_dir(p.root, dir2) : p.dir;
+    if (p.dir2 < 0)
         err = errno;
     if (!err)
         err = do_calls(&p, &o);
     if (p.dir2 != p.dir)
         close_dir(&p, p.dir2);
+    if (o.keep) {
+        kept_root = p.root;
+        kept_dir = p.dir;
+        return err;
+    }
     close_dir(&p, p.dir);
     close(p.root);
     return err;
@@ -162,17 +196,17 @@ static _Noreturn void worker_main(int sock, int parent, const char *base)
 {
     static char message[REPLAYER_ORDER_MAX];
     struct replayer_report report = {.pid = (int32_t)getpid(), .err = -1};
-    ssize_t n;
+    ssize_t n = 0;
 
     prctl(PR_SET_NAME, "qfs-replay-work");
-    while (send(sock, &report, sizeof report, MSG_NOSIGNAL) == sizeof report) {
+    do {
+        if (report.err != NOT_REPORTED && send(sock, &report, sizeof report, MSG_NOSIGNAL) != sizeof report)
+            break;
         do
             n = recv(sock, message, sizeof message, 0);
         while (n < 0 && errno == EINTR);
-        if (n <= 0)
-            break;
-        report.err = perform(parent, base, message, (size_t)n);
-    }
+        report.err = n > 0 ? perform(parent, base, message, (size_t)n) : 0;
+    } while (n > 0);
     _exit(0);
 }
 

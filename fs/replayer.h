@@ -2,7 +2,7 @@
  *
  * It is forked before the daemon has a thread or /dev/fuse open, because a process that waits for an answer of its own mount can not be
  * killed: were it the daemon, kill -9 would leave a mount on which everybody hangs. It holds nothing of the mount between two
- * orders, so that umount is not refused, and goes with the daemon (PDEATHSIG, and the end of its sockets).
+ * orders (but for the directory of a series of orders, while it goes on), so that umount is not refused, and goes with the daemon (PDEATHSIG, and the end of its sockets).
  *
  *     daemon ── control ──> supervisor: forks a worker for each socket that arrives on `control`
  *        └───── socket ───> worker: one order at a time; a hello, then a report for each order
@@ -29,6 +29,7 @@ enum replayer_call {
     REPLAYER_RENAME,     /* to DIR2/NAME2 */
     REPLAYER_EXCHANGE,
     REPLAYER_ATTRIB,     /* utimensat; NAME "" is the root */
+    REPLAYER_REST,       /* nothing: what was left open is closed, and nothing is reported */
 };
 
 enum { REPLAYER_ORDER_MAX = 16 << 10 }; /* bytes of an order: two paths and two names */
@@ -39,6 +40,8 @@ struct replayer_order {
     uint32_t call;           /* enum replayer_call */
     uint32_t empty;          /* the new content is empty */
     uint32_t is_dir;         /* what is renamed is a directory */
+    uint32_t same;           /* DIR is the one that the order before has left open */
+    uint32_t keep;           /* leave it open: the next order is for it, and comes at once */
     uint32_t major, minor;   /* device of our mount: anything else found there is left alone */
 };
 
