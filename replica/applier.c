@@ -403,14 +403,17 @@ static void propose_compaction(struct replica *r)
     struct applier *a = &r->applier;
     struct store_op op = {.kind = STORE_OP_COMPACT};
     struct store_command cmd = {.comm = "quorumfs", .ops = &op, .n_ops = 1};
+    int64_t passed = 0;
 
     a->compact_asked_ns = clock_boottime_ns();
     if (atomic_load(&r->role) != RAFT_LEADER || atomic_load(&a->compacting) || atomic_load(&r->stopping) ||
         !submit_in_session(r))
         return;
-    op.rev = store_compact_wanted(r->store, clock_realtime_ns());
+    op.rev = store_compact_wanted(r->store, clock_realtime_ns(), &passed);
     if (op.rev == 0)
         return;
+    if (passed)
+        log_warn("replica", "compaction up to revision %" PRId64 " passes %" PRId64 " bookmarks: twice what `retain` keeps is enough", op.rev, passed);
     atomic_store(&a->compacting, true);
     a->compact.data = r;
     a->compact.cb = compacted_cb;

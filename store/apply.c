@@ -21,7 +21,7 @@ static const op_fn handlers[] = {
     [STORE_OP_UNLINK] = op_remove, [STORE_OP_RMDIR] = op_remove, [STORE_OP_RENAME] = op_rename, [STORE_OP_SETATTR] = op_setattr,
     [STORE_OP_SETXATTR] = op_setxattr, [STORE_OP_REMOVEXATTR] = op_removexattr, [STORE_OP_SETTING] = op_setting,
     [STORE_OP_COMPACT] = op_compact, [STORE_OP_SESSION] = op_session, [STORE_OP_SESSION_END] = op_session_end, [STORE_OP_RESERVE] = op_reserve,
-    [STORE_OP_MEMBER] = op_member, [STORE_OP_STAGE] = op_stage,
+    [STORE_OP_MEMBER] = op_member, [STORE_OP_STAGE] = op_stage, [STORE_OP_BOOKMARK] = op_bookmark,
 };
 
 /* ---- What the batch tells its caller ------------------------------------------------------------------------------------- */

@@ -145,7 +145,7 @@ static bool decode_xattrs(struct arena *a, const Qfs__Op *in, struct store_op *o
 
 static bool decode_op(struct arena *a, const Qfs__Op *in, struct store_op *out)
 {
-    if (in->base.n_unknown_fields || in->kind < STORE_OP_COMMIT || in->kind > STORE_OP_STAGED || in->n_edits > STORE_EDITS_MAX ||
+    if (in->base.n_unknown_fields || in->kind < STORE_OP_COMMIT || in->kind > STORE_OP_BOOKMARK || in->n_edits > STORE_EDITS_MAX ||
         in->n_xattrs > STORE_XATTR_TOTAL_MAX || in->valid & ~KNOWN_VALID)
         return false;
     *out = (struct store_op){.kind = (enum store_op_kind)in->kind, .ino = in->ino, .parent = in->parent, .parent2 = in->parent2,

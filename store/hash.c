@@ -85,6 +85,17 @@ uint64_t hash_stage(uint64_t session, uint64_t id, int64_t part, uint64_t data)
     return XXH3_64bits(p.bytes, p.len);
 }
 
+uint64_t hash_bookmark(struct store_bytes name, const struct store_bookmark *b)
+{
+    struct pack p = {.len = 0};
+
+    pack_u(&p, 'B');
+    pack_u(&p, b->owner);
+    pack_i(&p, b->rev);
+    memcpy(p.bytes + p.len, name.data, name.len);
+    return XXH3_64bits(p.bytes, p.len + name.len);
+}
+
 uint64_t hash_setting(const char *name, const char *value)
 {
     uint64_t h = XXH3_64bits(name, strlen(name));

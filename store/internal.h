@@ -181,6 +181,7 @@ int op_setxattr(struct store *s, struct txn *t, const struct store_op *op, uint6
 int op_removexattr(struct store *s, struct txn *t, const struct store_op *op, uint64_t *ino);  /* attr.c */
 int op_setting(struct store *s, struct txn *t, const struct store_op *op, uint64_t *ino);      /* setting.c */
 int op_compact(struct store *s, struct txn *t, const struct store_op *op, uint64_t *ino);      /* retain.c */
+int op_bookmark(struct store *s, struct txn *t, const struct store_op *op, uint64_t *ino);     /* bookmark.c */
 int op_session(struct store *s, struct txn *t, const struct store_op *op, uint64_t *ino);      /* session.c */
 int op_session_end(struct store *s, struct txn *t, const struct store_op *op, uint64_t *ino);  /* session.c */
 int op_member(struct store *s, struct txn *t, const struct store_op *op, uint64_t *ino);       /* member.c */
@@ -218,6 +219,7 @@ uint64_t hash_session(const struct session *ss);
 uint64_t hash_result(uint64_t session, const struct kept_result *r);
 uint64_t hash_stage(uint64_t session, uint64_t id, int64_t part, uint64_t data);
 uint64_t hash_setting(const char *name, const char *value);
+uint64_t hash_bookmark(struct store_bytes name, const struct store_bookmark *b);
 uint64_t hash_member(const struct store_member *m);
 uint64_t hash_content(const void *data, size_t len);
 uint64_t hash_state(const struct state *st); /* the row hashes together with the counters that are replicated */
@@ -281,6 +283,12 @@ int version_at(struct conn *c, uint64_t ino, int64_t rev, int64_t *seq);
 int attr_at(struct conn *c, int64_t at, uint64_t ino, struct store_attr *out, struct content_at *where);
 int lookup_at(struct conn *c, int64_t at, uint64_t parent, struct store_bytes name, uint64_t *ino);
 int content_of(struct conn *c, const struct content_at *where, struct buf *out); /* QE_CORRUPT when it is not what was written */
+
+/* ---- Bookmarks (bookmark.c) ---------------------------------------------------------------------------------------------- */
+
+int bookmarks_each(struct conn *c, store_bookmark_cb cb, void *data);
+/* The lowest revision of a bookmark that is not below `above`; INT64_MAX: there is none. */
+int bookmarks_lowest(struct conn *c, int64_t above, int64_t *out);
 
 /* ---- Copies (export.c) --------------------------------------------------------------------------------------------------- */
 

@@ -105,17 +105,60 @@ static int wanted(struct store *s, const struct retain *r, int64_t time_ns, int6
     return err;
 }
 
-int64_t store_compact_wanted(struct store *s, int64_t time_ns)
+static int64_t doubled(int64_t limit)
+{
+    return limit > INT64_MAX / 2 ? INT64_MAX : limit * 2;
+}
+
+/* What is wanted up to the lowest bookmark; beyond it only as far as a bookmark does not count any more. */
+static int held_back(struct store *s, const struct retain *r, int64_t time_ns, int64_t *rev)
+{
+    const struct retain limit = {doubled(r->revisions), doubled(r->bytes), doubled(r->time_ns)};
+    int64_t lowest, must;
+    int err = bookmarks_lowest(&s->conn, s->st.compacted, &lowest);
+
+    if (err || *rev <= lowest)
+        return err;
+    err = wanted(s, &limit, time_ns, &must);
+    *rev = must > lowest ? must : lowest;
+    return err;
+}
+
+static int passed_by(struct store *s, int64_t rev, int64_t *out)
+{
+    sqlite3_stmt *q = conn_stmt(&s->conn, STMT_BOOKMARK_PASSED);
+    bool found;
+    int err;
+
+    bind_i(q, 1, s->st.compacted);
+    bind_i(q, 2, rev);
+    err = conn_row(&s->conn, q, &found);
+    if (err || !found)
+        return err ? err : QE_CORRUPT;
+    *out = col_i(q, 0);
+    conn_reset(q);
+    return 0;
+}
+
+int64_t store_compact_wanted(struct store *s, int64_t time_ns, int64_t *passed)
 {
     struct buf text = {0};
     struct retain r;
-    int64_t rev = 0;
+    int64_t rev = 0, count = 0;
     int err = setting_get(&s->conn, "retain", &text);
 
     if (!err)
         err = retain_parse(buf_cstr(&text), &r);
     if (!err)
         err = wanted(s, &r, time_ns, &rev);
+    if (!err && rev > s->st.compacted)
+        err = held_back(s, &r, time_ns, &rev);
+    if (!err && rev > s->st.compacted)
+        err = passed_by(s, rev, &count);
     buf_fini(&text);
-    return err || rev <= s->st.compacted ? 0 : rev;
+    if (err || rev <= s->st.compacted)
+        return 0;
+    if (passed)
+        *passed = count;
+    return rev;
 }

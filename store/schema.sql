@@ -157,6 +157,13 @@ CREATE TABLE member(
   nonce INTEGER NOT NULL          -- replicated: chosen by who asked for it, so that asking twice adds one; 0: there from the start
 ) STRICT;
 
+-- How far slow consumers of the history have come.
+CREATE TABLE bookmark(
+  name TEXT PRIMARY KEY,          -- replicated
+  owner INTEGER NOT NULL,         -- replicated: uid
+  rev INTEGER NOT NULL            -- replicated: a consumer has handled everything up to here
+) STRICT, WITHOUT ROWID;
+
 -- The tables below are part of the format, so that databases made today need no conversion; no command of this version fills them.
 CREATE TABLE lease(
   id INTEGER PRIMARY KEY,         -- replicated
@@ -176,11 +183,6 @@ CREATE TABLE lock(
   last INTEGER NOT NULL,          -- replicated
   token INTEGER NOT NULL          -- replicated: fencing token, 0 while it waits in the queue
 ) STRICT;
-CREATE TABLE bookmark(
-  name TEXT PRIMARY KEY,          -- replicated
-  owner INTEGER NOT NULL,         -- replicated: uid
-  rev INTEGER NOT NULL            -- replicated: a consumer has handled everything up to here
-) STRICT, WITHOUT ROWID;
 
 -- For people who open a copy (.quorum/snapshot.db) with sqlite3: documented in quorumfs(5). The store itself never uses them.
 

@@ -105,6 +105,13 @@ const struct stmt_def stmt_defs[STMT_N] = {
     [STMT_MEMBER_SET] = {"INSERT OR REPLACE INTO member(id, address, role, nonce) VALUES(?1, ?2, ?3, ?4)", WRITE},
     [STMT_MEMBER_DELETE] = {"DELETE FROM member WHERE id = ?1", WRITE},
 
+    [STMT_BOOKMARK_ALL] = {"SELECT name, owner, rev FROM bookmark ORDER BY name", READ},
+    [STMT_BOOKMARK_GET] = {"SELECT owner, rev FROM bookmark WHERE name = ?1", READ},
+    [STMT_BOOKMARK_SET] = {"INSERT OR REPLACE INTO bookmark(name, owner, rev) VALUES(?1, ?2, ?3)", WRITE},
+    [STMT_BOOKMARK_DELETE] = {"DELETE FROM bookmark WHERE name = ?1", WRITE},
+    [STMT_BOOKMARK_LOWEST] = {"SELECT min(rev) FROM bookmark WHERE rev >= ?1", WRITE},
+    [STMT_BOOKMARK_PASSED] = {"SELECT count(*) FROM bookmark WHERE rev >= ?1 AND rev < ?2", WRITE},
+
     [STMT_TIME_INSERT] = {"INSERT INTO time(t, rev) VALUES(?1, ?2)", WRITE},
     [STMT_TIME_NEWEST] = {"SELECT max(t), max(rev) FROM time", WRITE},
     [STMT_TIME_REV_AT] = {"SELECT rev FROM time WHERE t <= ?1 ORDER BY t DESC LIMIT 1", READ},

@@ -34,6 +34,8 @@ enum {
     STORE_OPS_MAX = 65536,              /* operations of a command, staged or not; each takes at most four positions of a revision */
     STORE_CAUSE_MAX = 80,               /* bytes of a cause */
     STORE_CLUSTER_ID_SIZE = 16,
+    STORE_BOOKMARKS_MAX = 1000,         /* more make no sense: the lowest one counts */
+    STORE_BOOKMARK_NAME_MAX = 64,
     STORE_ADDRESS_MAX = 261,            /* bytes of host:port: a DNS name, brackets, a colon, a port */
     STORE_MEMBERS_MAX = 64,             /* of a cluster */
     STORE_VOTERS_MAX = 7,               /* of them */
@@ -88,6 +90,8 @@ enum store_op_kind {
                             * conditions and operations count. Part 0 begins, and forgets an older one; no revision */
     STORE_OP_STAGED,       /* takes effect as if all conditions and operations of the `rev` parts of `ino` were in this command, in order;
                             * the parts are forgotten, whatever the result. STALE: they are not there */
+    STORE_OP_BOOKMARK,     /* `name`; `flags`: one of STORE_BOOKMARK_*; MAKE: at the current revision, EXIST, NOSPC; SET: to `rev`: RANGE, STALE; by
+                            * others than its owner and root: PERM; no revision */
 };
 /* ADD: name (address, not empty), mode (enum store_member_role: voter becomes standby where STORE_VOTERS_MAX are to be voters), new_ino (a
  *   nonce, not 0). It gets an id that nobody ever had; the same nonce again: the same id. NOSPC: STORE_MEMBERS_MAX.
@@ -95,6 +99,7 @@ enum store_op_kind {
  * NOENT: no such member. INVAL: malformed. */
 enum store_member_change { STORE_MEMBER_ADD = 1, STORE_MEMBER_ADDRESS, STORE_MEMBER_ROLE, STORE_MEMBER_REMOVE };
 
+enum { STORE_BOOKMARK_MAKE = 1, STORE_BOOKMARK_SET, STORE_BOOKMARK_REMOVE };
 enum { STORE_RENAME_NOREPLACE = 1, STORE_RENAME_EXCHANGE = 2 };
 enum { STORE_XATTR_CREATE = 1, STORE_XATTR_REPLACE = 2 };
 enum { /* bits of `valid` */
@@ -320,8 +325,9 @@ int store_maintain(struct store *s, int budget_ms, bool idle, bool *more);
 /* True when the WAL is above its hard limit: apply no more until store_maintain has brought it down. */
 bool store_wal_full(const struct store *s);
 
-/* The revision up to which `retain` wants compaction by a STORE_OP_COMPACT, 0 for none now. `time_ns`: wall clock. */
-int64_t store_compact_wanted(struct store *s, int64_t time_ns);
+/* The revision up to which `retain` wants compaction by a STORE_OP_COMPACT, 0 for none now. `time_ns`: wall clock. Bookmarks hold it back until
+ * there is twice as much history as `retain` says; then it passes them: `passed` (may be NULL) says of how many. */
+int64_t store_compact_wanted(struct store *s, int64_t time_ns, int64_t *passed);
 
 /* ---- Copies -------------------------------------------------------------------------------------------------------------- */
 
@@ -460,6 +466,17 @@ struct store_dir_at {
     char name[STORE_NAME_MAX];
 };
 int store_dir_at(struct store_reader *r, int64_t rev, int32_t sub, uint64_t dir, struct store_dir_at *out);
+
+struct store_bookmark { /* a consumer of the history has handled everything up to `rev` */
+    const char *name; /* borrowed for the call, or the caller's */
+    uint32_t owner;   /* uid */
+    int64_t rev;
+};
+bool store_bookmark_name_ok(const char *name, size_t len); /* [A-Za-z0-9_-] and, but for the first, "."; any thread */
+int store_bookmark(struct store_reader *r, const char *name, struct store_bookmark *out); /* NOENT */
+/* All of them, by name; the callback returns false to stop. */
+typedef bool (*store_bookmark_cb)(void *data, const struct store_bookmark *b);
+int store_bookmarks(struct store_reader *r, store_bookmark_cb cb, void *data);
 
 /* The value of a cluster setting, appended. NOENT: no such setting. */
 int store_setting(struct store_reader *r, const char *name, struct buf *out);

@@ -98,6 +98,14 @@ static int sum_stages(struct store *s, uint64_t *sum)
     return err;
 }
 
+static bool sum_bookmark(void *data, const struct store_bookmark *b)
+{
+    uint64_t *sum = data;
+
+    *sum += hash_bookmark((struct store_bytes){b->name, strlen(b->name)}, b);
+    return true;
+}
+
 int verify_sum(struct store *s, uint64_t *out)
 {
     uint64_t sum = 0;
@@ -109,6 +117,8 @@ int verify_sum(struct store *s, uint64_t *out)
         err = members_each(&s->conn, sum_member, &sum);
     if (!err)
         err = sum_stages(s, &sum);
+    if (!err)
+        err = bookmarks_each(&s->conn, sum_bookmark, &sum);
     if (err)
         return err;
     sum_sessions(s, &sum);

@@ -11,6 +11,7 @@ static const struct control_view *const views[] = {
     [FS_VIEW_CONTROL] = &control__rows_view,
     [FS_VIEW_LOCAL] = &control__local_view,
     [FS_VIEW_AT] = &control__at_view,
+    [FS_VIEW_BOOKMARKS] = &control__bookmarks_view,
     [FS_VIEW_HISTORY] = &control__history_view,
     [FS_VIEW_WATCH] = &control__watch_view,
     [FS_VIEW_SINCE] = &control__watch_view,

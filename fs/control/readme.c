@@ -21,6 +21,7 @@ static const char text[] =
     "  since/REV/PATH/.events  the same from a revision on; resume with the last one you have handled\n"
     "  snapshot.db  a copy of the whole at one revision: cp it; quorumfs init DIR --from COPY begins with it; sqlite3 opens it\n"
     "  compact      the revision up to which history is forgotten; root may write a later one\n"
+    "  bookmarks/NAME/revision  holds that back for a slow reader: mkdir bookmarks/NAME, then write where you are\n"
     "\n"
     "A write is one or more whole lines, each a command; write(2) itself says whether it took effect.\n"
     "About a file:  getfattr --only-values -n user.quorum FILE\n";

@@ -7,6 +7,7 @@
 static const struct control_row rows[] = {
     {.name = "README", .mode = S_IFREG | 0444, .read = control__read_readme},
     {.name = "at", .mode = S_IFDIR | 0555, .view = FS_VIEW_AT},
+    {.name = "bookmarks", .mode = S_IFDIR | S_ISVTX | 0777, .view = FS_VIEW_BOOKMARKS},
     {.name = "compact", .mode = S_IFREG | 0644, .read = control__read_compact, .command = control__command_compact},
     {.name = "config", .mode = S_IFDIR | 0555, .read = control__read_config, .command = control__command_config, .child = control__config_child},
     {.name = "hash", .mode = S_IFREG | 0444, .read = control__read_hash},

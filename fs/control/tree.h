@@ -91,6 +91,9 @@ struct control_lines {
 };
 void control__write_lines(fuse_req_t req, const struct control_lines *to, const char *data, size_t size);
 
+/* bookmarks.c: a line written to the file of the bookmark `data`, its name. */
+int control__bookmark_line(struct fs *fs, void *data, const char *line, struct control_command *cmd, struct buf *why);
+
 /* An open control file, or a file of a view that shows what it was when it was opened. */
 struct control_file {
     struct buf content; /* what it held when it was opened; fixed */

@@ -66,6 +66,7 @@ extern const struct control_view control__watch_view; /* watch.c: watch/ and sin
 extern const struct control_view control__snapshot_view; /* snapshot.c: snapshot.db */
 extern const struct control_view control__members_view; /* members.c: members/ */
 extern const struct control_view control__history_view; /* past.c: history/ */
+extern const struct control_view control__bookmarks_view; /* bookmarks.c: bookmarks/ */
 
 /* NULL: there is no such view. */
 const struct control_view *control__view_of(fuse_ino_t node);

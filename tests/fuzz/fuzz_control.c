@@ -3,11 +3,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fs/control/at_name.h"
 #include "fs/control/tree.h"
 #include "tests/fuzz/fuzz.h"
 
 static const char *const seeds[] = {
-    "12", "0", "9223372036854775808", "-1", " 7", "2G", "revisions:100000,bytes:2G", "time:24h", "10s", "100ms", "1M", "\xff\xfe", "12x",
+    "12", "0", "9223372036854775808", "-1", " 7", "2G", "revisions:100000,bytes:2G", "time:24h", "10s", "100ms", "head-3", "2026-11-22T10:00:00.5Z", "1M", "\xff\xfe", "12x",
 };
 
 size_t fuzz_seed(size_t i, uint8_t *out, size_t max)
@@ -25,13 +26,15 @@ void __wrap_replica_glance(struct replica *r, struct store_glance *out)
     *out = (struct store_glance){.compacted = 5};
 }
 
+/* `row` NULL: a line for a bookmark. */
 static void check(const struct control_row *row, const char *child, const char *text)
 {
     static struct fs fs;
+    char name[] = "bookmark";
     struct control_command cmd = {0};
     struct buf why = {0}, encoded = {0};
     struct store_command command = {.comm = "fuzz", .ops = &cmd.op, .n_ops = 1};
-    int err = row->command(&fs, child, text, &cmd, &why);
+    int err = row ? row->command(&fs, child, text, &cmd, &why) : control__bookmark_line(&fs, name, text, &cmd, &why);
 
     if (err && !why.len)
         abort();
@@ -46,12 +49,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     const struct control_row *rows;
     char text[4097];
+    int64_t value = -1;
     size_t n;
 
     size = size < sizeof text - 1 ? size : sizeof text - 1;
     memcpy(text, data, size);
     text[size] = 0;
     text[strcspn(text, "\n")] = 0; /* a line */
+    if (at_name_parse(text, &value) != AT_NOTHING && value < 0)
+        abort();
+    (void)store_bookmark_name_ok(text, strlen(text));
+    check(NULL, NULL, text);
     rows = control__rows(&n);
     log_set_level(LOG_LEVEL_ERROR); /* values that are allowed, but warned of */
     for (size_t i = 0; i < n; i++) {

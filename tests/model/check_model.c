@@ -225,6 +225,30 @@ static void compare_counters(struct kit *k, struct model *m)
              m->hist_total - m->hist_base);
 }
 
+static bool bookmark_found(void *data, const struct store_bookmark *b)
+{
+    const struct model *m = data;
+    const struct model_bookmark *want = &m->bookmarks[b->name[1] - '0'];
+
+    if (!want->made || want->owner != b->owner || want->rev != b->rev)
+        FAIL("bookmark %s is at revision %" PRId64 " of user %u", b->name, b->rev, b->owner);
+    return true;
+}
+
+static void compare_bookmarks(const struct model *m, struct kit *k)
+{
+    struct store_bookmark b;
+    char name[] = "b0";
+
+    if (store_bookmarks(k->r, bookmark_found, (void *)m))
+        FAIL("the bookmarks cannot be read");
+    for (int i = 0; i < MODEL_BOOKMARKS; i++) {
+        name[1] = (char)('0' + i);
+        if (store_bookmark(k->r, name, &b) != (m->bookmarks[i].made ? 0 : QE_NOENT))
+            FAIL("bookmark %s is there, or not", name);
+    }
+}
+
 /* ---- Feeding ------------------------------------------------------------------------------------------------------------- */
 
 struct fed { /* an entry as the log would keep it */
@@ -382,6 +406,7 @@ static void compare_all(struct run *run, bool deep)
 
     compare_counters(&run->a, m);
     compare_members(&run->a, m);
+    compare_bookmarks(m, &run->a);
     compare_revision(&run->a, m, m->rev, 1, &run->g);
     compare_revision(&run->a, m, low, 1, &run->g);
     if (deep)

@@ -242,6 +242,16 @@ static void make_member(struct generator *g, struct model *m, struct store_op *o
         op->name.len = 0;
 }
 
+static void make_bookmark(struct generator *g, struct model *m, struct store_op *op)
+{
+    static const char *const names[] = {"b0", "b1", "b2", "b3"};
+    const char *name = names[generate_random(g, MODEL_BOOKMARKS)];
+
+    *op = (struct store_op){.kind = STORE_OP_BOOKMARK, .flags = 1 + (uint32_t)generate_random(g, 3), .name = {name, 2}};
+    if (op->flags == STORE_BOOKMARK_SET)
+        op->rev = m->rev + 20 - (int64_t)generate_random(g, 2000);
+}
+
 static bool make_other_op(struct generator *g, struct model *m, struct store_op *op)
 {
     static const char *const values[][2] = {{"quota", "1M"}, {"quota", "2M"}, {"quota", "2M"}, {"max-value", "4K"}, {"max-value", "64K"},
@@ -260,6 +270,9 @@ static bool make_other_op(struct generator *g, struct model *m, struct store_op 
         return true;
     } else if (chance(g, 400)) {
         make_member(g, m, op);
+        return true;
+    } else if (chance(g, 300)) {
+        make_bookmark(g, m, op);
         return true;
     } else if (!chance(g, 1500)) {
         return false;

@@ -784,6 +784,32 @@ static int do_stage(struct model *m, struct step *t, const struct store_op *op, 
     return 0;
 }
 
+static int do_bookmark(struct model *m, const struct step *t, const struct store_op *op)
+{
+    struct model_bookmark *b = &m->bookmarks[((const char *)op->name.data)[1] - '0'];
+
+    if (op->name.len != 2 || op->rev < 0)
+        return QE_INVAL;
+    if (op->flags == STORE_BOOKMARK_MAKE && b->made)
+        return QE_EXIST;
+    if (op->flags == STORE_BOOKMARK_MAKE) {
+        *b = (struct model_bookmark){true, t->cmd->uid, m->rev};
+        return 0;
+    }
+    if (!b->made)
+        return QE_NOENT;
+    if (t->cmd->uid && t->cmd->uid != b->owner)
+        return QE_PERM;
+    if (op->flags == STORE_BOOKMARK_REMOVE) {
+        b->made = false;
+        return 0;
+    }
+    if (op->rev > m->rev || op->rev < m->compacted)
+        return op->rev > m->rev ? QE_RANGE : QE_STALE;
+    b->rev = op->rev;
+    return 0;
+}
+
 static int do_op(struct model *m, struct step *t, uint64_t index, const struct store_op *op, uint64_t *ino)
 {
     switch (op->kind) {
@@ -802,6 +828,7 @@ static int do_op(struct model *m, struct step *t, uint64_t index, const struct s
     case STORE_OP_SESSION: return do_session(m, t->cmd, index, ino);
     case STORE_OP_SESSION_END: return do_session_end(m, op, ino);
     case STORE_OP_MEMBER: return do_member(m, op, ino);
+    case STORE_OP_BOOKMARK: return do_bookmark(m, t, op);
     case STORE_OP_RESERVE:
         *ino = (uint64_t)m->next_ino;
         m->next_ino += STORE_INO_BLOCK;

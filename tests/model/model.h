@@ -83,6 +83,13 @@ struct model_member {
     char address[MODEL_NAME_SIZE];
 };
 
+enum { MODEL_BOOKMARKS = 4 };
+struct model_bookmark { /* "b0", "b1", … */
+    bool made;
+    uint32_t owner;
+    int64_t rev;
+};
+
 struct model {
     int64_t rev, compacted, quota, max_value, next_ino;
     struct model_inode **inodes; /* by inode number, MODEL_INODES_MAX of them; NULL: never made */
@@ -95,6 +102,7 @@ struct model {
     struct model_member members[STORE_MEMBERS_MAX];
     int n_members;
     int64_t next_member;
+    struct model_bookmark bookmarks[MODEL_BOOKMARKS];
     int64_t live_bytes;
     int64_t hist_total, hist_base; /* bytes superseded ever, and up to `compacted` */
     int64_t *hist_at;              /* hist_total at each revision */

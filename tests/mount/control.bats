@@ -13,6 +13,7 @@ table() {
     cat <<'E'
 README 444 file
 at 555 directory
+bookmarks 1777 directory
 compact 644 file
 config 555 directory
 config/election-timeout 644 file

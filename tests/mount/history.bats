@@ -335,3 +335,103 @@ E
     daemon_start
     within 60 python3 "$BATS_TEST_DIRNAME/past.py" "$Q" "$T" "$S/state" $((seed + 2)) 100
 }
+
+# ---- Compaction and bookmarks --------------------------------------------------------------------------------------------------------
+
+as_nobody() { setpriv --reuid=65534 --regid=65534 --clear-groups bash -c "$1"; }
+
+many_puts() { # many_puts N [FILE]
+    python3 - "$T/${2:-f}" "$1" <<'E'
+import os, sys
+for i in range(int(sys.argv[2])):
+    fd = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.write(fd, b"%d\n" % i * 100)
+    os.close(fd)
+E
+}
+
+compacted_beyond() { [ "$(cat "$Q/compact")" -gt "$1" ]; }
+
+@test "retain compacts by itself, oldest first, and the space is used again" {
+    local r size i
+    x "echo revisions:300 > $Q/config/retain"
+    r=$(rev)
+    many_puts 700
+    wait_until 10 compacted_beyond $((r + 300))
+    [ "$(($(rev) - $(cat "$Q/compact")))" -ge 300 ]
+    fails_with 'Stale' cat "$(then_at $((r + 1)) f)"
+    holds "$(then_at "$(rev)" f)" "$(cat f)\n"
+    size=$(stat -c %s "$DIR/state-1.db")
+    for i in 1 2 3 4; do many_puts 700; wait_until 10 compacted_beyond $(($(rev) - 400)); done
+    [ "$(stat -c %s "$DIR/state-1.db")" -le $((size * 2)) ]
+    x "echo revisions:100000,bytes:2G > $Q/config/retain"
+}
+
+@test "a bookmark holds compaction back, up to twice what is retained" {
+    local r
+    mkdir "$Q/bookmarks/slow"
+    r=$(rev)
+    same "where it begins" "$(cat "$Q/bookmarks/slow/revision")" "$r"
+    x "echo revisions:300 > $Q/config/retain"
+    many_puts 500
+    wait_until 10 compacted_beyond $((r - 2))
+    same "held" "$(cat "$Q/compact")" "$r"
+    allow_log 'passes 1 bookmarks'
+    many_puts 300
+    wait_until 10 compacted_beyond "$r"
+    same "still there" "$(cat "$Q/bookmarks/slow/revision")" "$r"
+    x "echo $(rev) > $Q/bookmarks/slow/revision"
+    same "moved" "$(cat "$Q/bookmarks/slow/revision")" "$(rev)"
+    rmdir "$Q/bookmarks/slow"
+    absent "$Q/bookmarks/slow"
+    x "echo revisions:100000,bytes:2G > $Q/config/retain"
+}
+
+@test "root's own compact is not held back by a bookmark" {
+    mkdir "$Q/bookmarks/b"
+    echo 1 >f && echo 2 >f
+    x "cat $Q/revision > $Q/compact"
+    same compacted "$(cat "$Q/compact")" "$(rev)"
+    fails_with 'Stale' x "env printf $(($(rev) - 1)) > $Q/bookmarks/b/revision"
+    allow_log 'a write was refused'
+    rmdir "$Q/bookmarks/b"
+}
+
+@test "bookmarks belong to who made them, and stay over a new start" {
+    local r
+    as_nobody "mkdir $Q/bookmarks/mine"
+    r=$(rev)
+    same owner "$(stat -c '%u %a %F' "$Q/bookmarks/mine")" '65534 755 directory'
+    same file "$(stat -c '%u %a %s' "$Q/bookmarks/mine/revision")" "65534 644 $((${#r} + 1))"
+    echo 1 >f
+    as_nobody "echo $((r + 1)) > $Q/bookmarks/mine/revision"
+    mkdir "$Q/bookmarks/roots"
+    fails_with 'Permission denied' as_nobody "echo 1 > $Q/bookmarks/roots/revision"
+    fails_with 'not permitted' as_nobody "rmdir $Q/bookmarks/roots"
+    fails_with 'File exists' mkdir "$Q/bookmarks/mine"
+    same list "$(ls "$Q/bookmarks" | paste -sd' ')" 'mine roots'
+    daemon_kill
+    daemon_start
+    same revision "$(cat "$Q/bookmarks/mine/revision")" $((r + 1))
+    as_nobody "rmdir $Q/bookmarks/mine"
+    rmdir "$Q/bookmarks/roots"
+    same list "$(ls "$Q/bookmarks")" ''
+}
+
+@test "bad bookmarks are refused" {
+    local name
+    for name in .x 'a b' "$(printf 'n%.0s' {1..65})"; do
+        [[ $(syscall mkdir "$Q/bookmarks/$name" 755) =~ ^(EINVAL|ENAMETOOLONG)$ ]] || fail "$name: $(syscall mkdir "$Q/bookmarks/$name" 755)"
+    done
+    mkdir "$Q/bookmarks/b"
+    allow_log 'a write was refused'
+    for name in x -1 '' '1 2'; do
+        fails_with 'Invalid argument' x "env printf -- '$name\n' > $Q/bookmarks/b/revision"
+    done
+    fails_with 'out of range' x "env printf $(($(rev) + 1)) > $Q/bookmarks/b/revision"
+    same "mkdir in it" "$(syscall mkdir "$Q/bookmarks/b/c" 755)" EPERM
+    same "unlink" "$(syscall unlink "$Q/bookmarks/b/revision")" EPERM
+    same "create" "$(syscall open "$Q/bookmarks/b/new" 101)" EPERM
+    rmdir "$Q/bookmarks/b"
+    same "gone" "$(syscall rmdir "$Q/bookmarks/b")" ENOENT
+}

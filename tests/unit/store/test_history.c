@@ -232,6 +232,81 @@ static void compaction_takes_no_revision(void **state)
     assert_int_equal(kit_glance(k).compacted, rev);
 }
 
+static int bookmark(struct kit *k, const char *name, uint32_t what, int64_t rev)
+{
+    struct store_op op = {.kind = STORE_OP_BOOKMARK, .name = kit_str(name), .flags = what, .rev = rev};
+
+    return kit_op(k, &op);
+}
+
+static void a_bookmark_belongs_to_who_made_it(void **state)
+{
+    struct kit *k = *state;
+    struct store_bookmark b;
+    int64_t rev;
+
+    put(k, "f", "v");
+    rev = k->res.rev;
+    assert_int_equal(bookmark(k, "slow", STORE_BOOKMARK_MAKE, 0), 0);
+    assert_int_equal(k->res.rev, rev); /* takes none */
+    assert_int_equal(store_bookmark(k->r, "slow", &b), 0);
+    assert_true(b.rev == rev && b.owner == k->uid);
+    assert_int_equal(bookmark(k, "slow", STORE_BOOKMARK_MAKE, 0), QE_EXIST);
+    assert_int_equal(bookmark(k, "slow", STORE_BOOKMARK_SET, rev - 1), 0);
+    assert_int_equal(bookmark(k, "slow", STORE_BOOKMARK_SET, rev + 1), QE_RANGE);
+    assert_int_equal(bookmark(k, "none", STORE_BOOKMARK_SET, rev), QE_NOENT);
+    assert_int_equal(bookmark(k, ".x", STORE_BOOKMARK_MAKE, 0), QE_INVAL);
+    assert_int_equal(bookmark(k, "a b", STORE_BOOKMARK_MAKE, 0), QE_INVAL);
+    assert_int_equal(bookmark(k, "", STORE_BOOKMARK_MAKE, 0), QE_INVAL);
+    k->uid++;
+    assert_int_equal(bookmark(k, "slow", STORE_BOOKMARK_SET, rev), QE_PERM);
+    assert_int_equal(bookmark(k, "slow", STORE_BOOKMARK_REMOVE, 0), QE_PERM);
+    kit_check(k);
+    k->uid = 0;
+    assert_int_equal(bookmark(k, "slow", STORE_BOOKMARK_SET, rev), 0);
+    assert_int_equal(kit_compact(k, rev), 0);
+    assert_int_equal(bookmark(k, "slow", STORE_BOOKMARK_SET, rev - 1), QE_STALE);
+    assert_int_equal(bookmark(k, "slow", STORE_BOOKMARK_REMOVE, 0), 0);
+    assert_int_equal(store_bookmark(k->r, "slow", &b), QE_NOENT);
+    for (int i = 0; i < STORE_BOOKMARKS_MAX; i++) {
+        char name[16];
+
+        snprintf(name, sizeof name, "b%d", i);
+        assert_int_equal(bookmark(k, name, STORE_BOOKMARK_MAKE, 0), 0);
+    }
+    assert_int_equal(bookmark(k, "more", STORE_BOOKMARK_MAKE, 0), QE_NOSPC);
+}
+
+static void a_bookmark_holds_compaction_back_up_to_twice_what_is_retained(void **state)
+{
+    struct kit *k = *state;
+    int64_t passed;
+
+    assert_int_equal(kit_set(k, "retain", "revisions:160"), 0);
+    while (kit_glance(k).rev < 6)
+        put(k, "f", "v");
+    assert_int_equal(bookmark(k, "slow", STORE_BOOKMARK_MAKE, 0), 0);
+    assert_int_equal(bookmark(k, "slow", STORE_BOOKMARK_SET, 5), 0);
+    while (kit_glance(k).rev < 171)
+        put(k, "f", "v");
+    assert_int_equal(store_compact_wanted(k->s, k->time_ns, &passed), 5); /* not 11 */
+    assert_int_equal(passed, 0);
+    assert_int_equal(kit_compact(k, 5), 0);
+    assert_int_equal(store_compact_wanted(k->s, k->time_ns, NULL), 0);
+    while (kit_glance(k).rev < 5 + 340)
+        put(k, "f", "v");
+    assert_int_equal(store_compact_wanted(k->s, k->time_ns, NULL), 0);
+    put(k, "f", "v");
+    assert_int_equal(store_compact_wanted(k->s, k->time_ns, &passed), 5 + 341 - 320); /* enough */
+    assert_int_equal(passed, 1);
+    assert_int_equal(kit_compact(k, 26), 0);
+    assert_int_equal(store_compact_wanted(k->s, k->time_ns, NULL), 346 - 160); /* it does not count any more, */
+    assert_int_equal(bookmark(k, "slow", STORE_BOOKMARK_SET, 30), 0);
+    assert_int_equal(store_compact_wanted(k->s, k->time_ns, NULL), 30); /* until it is among what is retained */
+    assert_int_equal(bookmark(k, "slow", STORE_BOOKMARK_REMOVE, 0), 0);
+    assert_int_equal(store_compact_wanted(k->s, k->time_ns, NULL), 346 - 160);
+}
+
 static void retain_by_revisions_has_slack(void **state)
 {
     struct kit *k = *state;
@@ -239,13 +314,13 @@ static void retain_by_revisions_has_slack(void **state)
     assert_int_equal(kit_set(k, "retain", "revisions:160"), 0);
     while (kit_glance(k).rev < 170)
         put(k, "f", "v");
-    assert_int_equal(store_compact_wanted(k->s, k->time_ns), 0);
+    assert_int_equal(store_compact_wanted(k->s, k->time_ns, NULL), 0);
     put(k, "f", "v");
-    assert_int_equal(store_compact_wanted(k->s, k->time_ns), 171 - 160);
+    assert_int_equal(store_compact_wanted(k->s, k->time_ns, NULL), 171 - 160);
     assert_int_equal(kit_compact(k, 11), 0);
-    assert_int_equal(store_compact_wanted(k->s, k->time_ns), 0);
+    assert_int_equal(store_compact_wanted(k->s, k->time_ns, NULL), 0);
     put(k, "f", "v");
-    assert_int_equal(store_compact_wanted(k->s, k->time_ns), 0); /* not again at each revision */
+    assert_int_equal(store_compact_wanted(k->s, k->time_ns, NULL), 0); /* not again at each revision */
 }
 
 static void retain_by_bytes_finds_the_revision(void **state)
@@ -256,12 +331,12 @@ static void retain_by_bytes_finds_the_revision(void **state)
     assert_int_equal(kit_set(k, "retain", "revisions:100000,bytes:6500"), 0);
     for (int i = 0; i < 200 && kit_glance(k).hist_bytes <= 6500 + 6500 / 16; i++)
         put(k, "f", "0123456789012345678901234567890123456789012345678901234567890123456"); /* 132 bytes a version */
-    wanted = store_compact_wanted(k->s, k->time_ns);
+    wanted = store_compact_wanted(k->s, k->time_ns, NULL);
     assert_true(wanted > 1);
     assert_int_equal(kit_compact(k, wanted), 0);
     assert_true(kit_glance(k).hist_bytes <= 6500);
     assert_true(kit_glance(k).hist_bytes > 6500 - 132);
-    assert_int_equal(store_compact_wanted(k->s, k->time_ns), 0);
+    assert_int_equal(store_compact_wanted(k->s, k->time_ns, NULL), 0);
 }
 
 static void retain_by_time_finds_the_revision(void **state)
@@ -275,13 +350,13 @@ static void retain_by_time_finds_the_revision(void **state)
         k->time_ns += 999000000; /* the kit adds a millisecond */
         put(k, "f", "v");
     }
-    assert_int_equal(store_compact_wanted(k->s, start + INT64_C(16000000000)), 0);
-    wanted = store_compact_wanted(k->s, start + INT64_C(60000000000));
+    assert_int_equal(store_compact_wanted(k->s, start + INT64_C(16000000000), NULL), 0);
+    wanted = store_compact_wanted(k->s, start + INT64_C(60000000000), NULL);
     assert_int_equal(wanted, 2 + 44); /* what was the newest 16 s before */
     assert_int_equal(kit_compact(k, wanted), 0);
     kit_compact_all(k);
-    assert_int_equal(store_compact_wanted(k->s, start + INT64_C(60500000000)), 0);
-    assert_int_equal(store_compact_wanted(k->s, start + INT64_C(62000000000)), 2 + 46);
+    assert_int_equal(store_compact_wanted(k->s, start + INT64_C(60500000000), NULL), 0);
+    assert_int_equal(store_compact_wanted(k->s, start + INT64_C(62000000000), NULL), 2 + 46);
 }
 
 static void replaying_the_same_entries_gives_the_same_hash(void **state)
@@ -363,6 +438,8 @@ int main(void)
         KIT_TEST(compaction_goes_on_after_a_restart),
         KIT_TEST(history_bytes_count_what_was_superseded_and_fall_with_compaction),
         KIT_TEST(compaction_takes_no_revision),
+        KIT_TEST(a_bookmark_belongs_to_who_made_it),
+        KIT_TEST(a_bookmark_holds_compaction_back_up_to_twice_what_is_retained),
         KIT_TEST(retain_by_revisions_has_slack),
         KIT_TEST(retain_by_bytes_finds_the_revision),
         KIT_TEST(retain_by_time_finds_the_revision),
