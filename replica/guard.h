@@ -137,6 +137,7 @@ struct guard_server { /* of the newest configuration */
 };
 unsigned guard_configuration(const struct guard *g, struct guard_server out[GUARD_MEMBERS_MAX]);
 uint64_t guard_configuration_index(const struct guard *g);
+bool guard_votes(const struct guard *g);                         /* we are a voter of the newest configuration */
 bool guard_changing(const struct guard *g);                      /* a change of the configuration is under way */
 uint64_t guard_stored(const struct guard *g);                    /* index of the last entry on our disk */
 bool guard_may_snapshot(const struct guard *g);                  /* else fsm->snapshot answers RAFT_BUSY */
@@ -145,6 +146,9 @@ bool guard_may_snapshot(const struct guard *g);                  /* else fsm->sn
  * leader sends it again. */
 bool guard_install_release(struct guard *g);
 void guard_install_drop(struct guard *g);
+
+/* The connection to a member has been made anew. A leader whose snapshot was on its way there sends it again, if it is still needed. */
+void guard_member_up(struct guard *g, raft_id id);
 
 /* Called by fsm->snapshot when a marker was begun, and at each apply: decides when the next one is due. */
 void guard_marker_begun(struct guard *g);

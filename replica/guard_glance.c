@@ -172,6 +172,14 @@ uint64_t guard_configuration_index(const struct guard *g)
     return g->raft->configuration_uncommitted_index ? g->raft->configuration_uncommitted_index : g->raft->configuration_index;
 }
 
+bool guard_votes(const struct guard *g)
+{
+    for (unsigned i = 0; i < g->raft->configuration.n; i++)
+        if (g->raft->configuration.servers[i].id == g->raft->id)
+            return g->raft->configuration.servers[i].role == RAFT_VOTER;
+    return false;
+}
+
 bool guard_changing(const struct guard *g)
 {
     const struct raft *r = g->raft;

@@ -20,7 +20,7 @@
 
 #include "store/base/clock.h"
 
-enum { PROGRESS_PROBE = 0, PROGRESS_PIPELINE = 1 }; /* libraft's raft_progress.state */
+enum { PROGRESS_PROBE = 0, PROGRESS_PIPELINE = 1, PROGRESS_SNAPSHOT = 2 }; /* libraft's raft_progress.state */
 
 struct guard_send { /* an AppendEntries on its way out */
     struct raft_io_send req;    /* raft_uv's view */
@@ -418,6 +418,19 @@ static void probe_at_end(struct guard *g, raft_id id)
 
     if (rule(g, GUARD_PROBE) && p && p->state == PROGRESS_PROBE && p->match_index == 0)
         p->next_index = raft_last_index(g->raft) + 1;
+}
+
+/* libraft waits for its timeout of half a minute, although who got the snapshot may have died with it. As a probe it asks where the member
+ * stands; who holds that snapshot still drops a second one. */
+void guard_member_up(struct guard *g, raft_id id)
+{
+    struct raft_progress *p = progress_of(g, id);
+
+    if (!p || p->state != PROGRESS_SNAPSHOT || g->failed)
+        return;
+    p->state = PROGRESS_PROBE;
+    p->snapshot_index = 0;
+    p->next_index = raft_last_index(g->raft) + 1;
 }
 
 static void send_cb(struct raft_io_send *req, int status)

@@ -192,6 +192,8 @@ static int switch_store(struct replica *r, struct buf *why)
         err = QE_IO;
     if (!err)
         err = store_switch(r->store, why);
+    if (!err && FAILPOINT("replica.install.switched"))
+        err = QE_IO;
     if (err)
         return err;
     applier_installed(r, in->fetch.what.applied);
@@ -304,6 +306,8 @@ void install_tick(struct replica *r, int64_t now_ns)
     if (in->at == INSTALL_RELEASING && guard_install_release(&r->guard)) {
         in->at = INSTALL_IDLE;
         in->asked_ns = now_ns;
+        if (FAILPOINT("replica.install.released"))
+            member_fail(r, "failpoint after an install");
         forward_again(r); /* what we proposed may have been applied in the part that we did not see: its results are kept */
     }
 }

@@ -34,6 +34,7 @@ void loop_publish(struct replica *r)
     atomic_store_explicit(&r->snapshot_index, guard_snapshot_index(&r->guard), memory_order_relaxed);
     atomic_store_explicit(&r->log_bytes, r->guard.log_bytes, memory_order_relaxed);
     atomic_store_explicit(&r->n_voters, voters, memory_order_relaxed);
+    atomic_store_explicit(&r->votes, guard_votes(&r->guard), memory_order_relaxed);
     if (atomic_exchange_explicit(&r->n_members, members, memory_order_relaxed) != members && r->opt.membership)
         r->opt.membership(r->opt.data);
 }

@@ -116,6 +116,7 @@ struct replica {
     _Atomic uint64_t term, commit, last_index, snapshot_index, log_bytes; /* copies of raft's, made by the loop */
     _Atomic uint64_t raft_applied; /* index of the last entry of any type that libraft has handed on */
     _Atomic unsigned n_members, n_voters; /* of the configuration */
+    _Atomic bool votes;           /* this member is one of the voters */
     _Atomic int64_t free_bytes;   /* on the disk of DIR */
     _Atomic bool disk_full;       /* writes are refused until there is room */
     _Atomic bool members_changed; /* the table of members is another one than the connections know */
@@ -146,6 +147,7 @@ void member_message(struct replica *r, uint32_t from, const Qfs__PeerMessage *m,
  * lock held. */
 void member_fail(struct replica *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 bool member_failed(struct replica *r);
+uint64_t member_applied(struct replica *r); /* index up to which everything is in the store, entries without commands counted. Any thread. */
 
 /* disk.c: free space and the ballast. */
 void disk_prepare(struct replica *r);                   /* at start, before anything is written */

@@ -122,7 +122,10 @@ static void hook_guest_gone(void *data, struct peer_guest *g)
 
 static void hook_up(void *data, uint32_t id)
 {
-    forward_up(data, id);
+    struct replica *r = data;
+
+    guard_member_up(&r->guard, id);
+    forward_up(r, id);
 }
 
 static void hook_down(void *data, uint32_t id)

@@ -103,7 +103,7 @@ bool standing_get(struct replica *r, uint32_t id, struct standing_member *out)
         *out = *m;
     pthread_mutex_unlock(&r->standing.lock);
     if (m && id == r->id.member_id) {
-        out->applied = atomic_load(&r->applier.applied);
+        out->applied = member_applied(r);
         out->heard_ns = clock_boottime_ns();
     }
     return m != NULL;
@@ -213,7 +213,7 @@ static void tell(struct replica *r)
     uint32_t ids[GUARD_MEMBERS_MAX];
     unsigned n_ids = 0;
 
-    standing.applied = atomic_load(&r->applier.applied);
+    standing.applied = member_applied(r);
     standing.installing = r->install.at != INSTALL_IDLE;
     standing.points = list;
     pthread_mutex_lock(&s->lock);

@@ -11,9 +11,17 @@ static const char *role_name(const struct replica *r)
     switch (atomic_load(&r->role)) {
     case RAFT_LEADER: return "leader";
     case RAFT_CANDIDATE: return "candidate";
-    case RAFT_FOLLOWER: return "follower";
+    case RAFT_FOLLOWER: return atomic_load(&r->votes) ? "follower" : "standby";
     default: return "stopped";
     }
+}
+
+/* The loop publishes raft_applied after it has pushed what is below, so what was pushed is looked at after it. */
+uint64_t member_applied(struct replica *r)
+{
+    uint64_t raft_applied = atomic_load(&r->raft_applied), pushed = atomic_load(&r->applier.pushed), applied = atomic_load(&r->applier.applied);
+
+    return applied >= pushed && raft_applied > applied ? raft_applied : applied;
 }
 
 void replica_status(struct replica *r, struct replica_status *out)

@@ -2,6 +2,7 @@
 #include <inttypes.h>
 #include <json-c/json.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "fs/control/tree.h"
@@ -11,6 +12,7 @@ enum {
     QUOTA_NEARLY_PERCENT = 90,          /* health speaks up above it */
     DISK_LOW_BYTES = 256 * 1024 * 1024, /* and below it: writes go on until much less is free */
     FIELDS_MAX = 24,
+    HEARD_BY_S = 5,                     /* after the start; each member tells how it is once a second */
 };
 
 struct status_field {
@@ -125,6 +127,26 @@ int control__read_hash(struct fs *fs, const char *child, struct buf *out)
     return err ? err : buf_printf(out, "%" PRId64 " %016" PRIx64 "\n", rev, hash);
 }
 
+/* What is wrong with the members, as far as this one knows. Just after the start it has not heard of the others. */
+static void members_health(struct fs *fs, const struct control_facts *f, struct buf *out)
+{
+    struct replica_member *all;
+    size_t n;
+
+    if (f->status.n_voters && f->status.n_voters % 2 == 0)
+        buf_printf(out, "%" PRIu32 " voters tolerate no more failures than %" PRIu32 ": an odd number is better\n", f->status.n_voters,
+                   f->status.n_voters - 1);
+    if (replica_members(fs->replica, &all, &n))
+        return;
+    for (size_t i = 0; i < n; i++) {
+        if (all[i].id == f->status.member && strcmp(all[i].state, "ok") != 0)
+            buf_printf(out, "this member is %s: it lacks %" PRIu64 " log entries\n", all[i].state, all[i].lag);
+        else if (!strcmp(all[i].state, "unreachable") && f->uptime_s >= HEARD_BY_S)
+            buf_printf(out, "member %" PRIu32 " is unreachable\n", all[i].id);
+    }
+    free(all);
+}
+
 /* `ok`, or a line for each trouble. */
 int control__read_health(struct fs *fs, const char *child, struct buf *out)
 {
@@ -137,6 +159,7 @@ int control__read_health(struct fs *fs, const char *child, struct buf *out)
         buf_printf(out, "%s\n", f.status.alarm);
     if (!f.status.leader)
         buf_printf(out, "no leader is known\n");
+    members_health(fs, &f, out);
     err = replica_writable(fs->replica);
     if (err && !f.status.alarm[0])
         buf_printf(out, "writes are refused: %s\n", qfs_strerror(err));
