@@ -112,10 +112,12 @@ static void wake_cb(uv_async_t *wake)
     loop_step(r);
 }
 
-/* A leader would step down if it did not hear from a majority. */
+/* No leader was heard of for an election timeout. Raft's are chosen at random, between the cluster setting and twice that (Raft 5.2): by
+ * then an election that goes well is over, so that nobody's write fails for a leader that died. A leader itself would step down if it
+ * did not hear from a majority. */
 static bool is_leaderless(struct replica *r, int64_t now_ns)
 {
-    return raft_state(&r->raft) != RAFT_LEADER && now_ns - r->guard.heard_ns > r->election_ns;
+    return raft_state(&r->raft) != RAFT_LEADER && now_ns - r->guard.heard_ns > 2 * r->election_ns;
 }
 
 void loop_step(struct replica *r)

@@ -68,8 +68,9 @@ struct replica_options {
 };
 
 /* Takes DIR/lock (waits up to `lock_wait_ms` for an old process to let go of it), compares raft's log with the store, starts the
- * threads, and returns when this member can serve: for a cluster of one, leader with everything applied; with others at once, and
- * requests wait until there is a leader. On failure a sentence in `why`. Waits. Fork before this, never after. */
+ * threads, and returns when this member can serve: for a cluster of one, leader with everything applied; with others when it can
+ * write, too, or after `timeout` without a quorum: then local reads work, and everything else is QE_TIMEDOUT until there is one. On
+ * failure a sentence in `why`. Waits. Fork before this, never after. */
 int replica_start(const struct replica_options *options, int lock_wait_ms, struct replica **out, struct buf *why);
 /* Answers what was proposed, refuses what is new with QE_SHUTDOWN, checkpoints, ends the threads, lets go of DIR. Waits; all readers
  * must be closed before. */

@@ -29,7 +29,7 @@ void replica_status(struct replica *r, struct replica_status *out)
     memset(out, 0, sizeof *out);
     out->member = r->id.member_id;
     out->role = role_name(r);
-    out->leader = atomic_load(&r->leader);
+    out->leader = atomic_load(&r->submit.leaderless) ? 0 : atomic_load(&r->leader);
     memcpy(out->cluster_id, r->id.cluster_id, sizeof out->cluster_id);
     out->term = atomic_load(&r->term);
     out->commit = atomic_load(&r->commit);

@@ -157,7 +157,7 @@ struct writer {
     pthread_t thread;
     uint32_t member;
     int id;
-    int n;
+    int n, wrong;     /* wrong: an answer that should not have come */
     uint8_t *answers; /* of n writes; 0: it is there for certain; 1: nobody knows; 2: it is not there */
 };
 
@@ -193,6 +193,8 @@ static void *writer_main(void *arg)
     while (w->n < WRITES && !atomic_load(&enough)) {
         int err = append(w, w->n);
 
+        if (err && err != QE_TIMEDOUT && err != QE_AGAIN && err != QE_SHUTDOWN)
+            w->wrong = err;
         w->answers[w->n++] = err == 0 ? 0 : err == QE_TIMEDOUT ? 1 : 2;
         if (err)
             usleep(1000);
@@ -243,8 +245,11 @@ static void check_writers(void)
     int acked = 0, all = 0;
 
     atomic_store(&enough, true);
-    for (int i = 0; i < WRITERS; i++)
+    for (int i = 0; i < WRITERS; i++) {
         pthread_join(writers[i].thread, NULL);
+        if (writers[i].wrong)
+            fail_msg("writer %d was answered: %s", i, qfs_strerror(writers[i].wrong));
+    }
     for (uint32_t id = 1; id <= 3; id++) {
         if (!c.m[id].r)
             continue;
