@@ -280,7 +280,7 @@ int opts_parse(int argc, char *const argv[], struct fs_options *o, enum opts_com
     *o = (struct fs_options){.from_mount8 = !strncmp(called, "mount.", 6)};
     o->create = !o->from_mount8; /* an unmounted data disk must not become an empty cluster at boot */
     o->allow_other = o->default_permissions = geteuid() == 0;
-    if (set_string(&c, &o->kernel_opts, "") || set_string(&c, &o->listen, "") ||
+    if (set_string(&c, &o->kernel_opts, "") || set_string(&c, &o->listen, "") || set_string(&c, &o->advertise, "") ||
         set_string(&c, &o->cluster_list, "") || set_string(&c, &o->token, "") || set_string(&c, &o->from, "") || set_string(&c, &o->join, ""))
         return OPTS_EXIT_FAILED;
     if (asks_for_help(&c)) {

@@ -102,7 +102,7 @@ static int settings_of(const struct fs_options *o, const char *(**out)[2])
 static int make_cluster(const struct fs_options *o, const struct member_list *l, struct buf *why)
 {
     struct replica_init init = {.dir = o->dir, .member_id = o->id, .root_uid = geteuid(), .root_gid = getegid(), .members = l->members,
-                                .n_members = l->n, .token = o->token, .listen = o->listen, .from = *o->from ? o->from : NULL};
+                                .n_members = l->n, .token = o->token, .listen = o->listen, .advertise = o->advertise, .from = *o->from ? o->from : NULL};
     const char *(*settings)[2] = NULL;
     int err = settings_of(o, &settings);
 
@@ -122,7 +122,7 @@ static int make_cluster(const struct fs_options *o, const struct member_list *l,
 
 static int join_cluster(const struct fs_options *o, struct buf *why)
 {
-    const struct replica_join join = {.dir = o->dir, .member = o->join, .listen = o->listen, .insecure = o->insecure};
+    const struct replica_join join = {.dir = o->dir, .member = o->join, .listen = o->listen, .advertise = o->advertise, .insecure = o->insecure};
     uint32_t id;
     int err = replica_join(&join, &id, why);
 
@@ -176,8 +176,11 @@ static int look_at_options(struct fs_options *o, struct member_list *l, struct b
         return 0;
     if (take_list(l, o, why))
         return why->len ? OPTS_EXIT_USAGE : OPTS_EXIT_FAILED;
-    if (!*o->listen && opts_give(o, "listen", l->members[l->self].address, "--cluster"))
-        return OPTS_EXIT_FAILED;
+    if (!*o->listen)
+        return opts_give(o, "listen", l->members[l->self].address, "--cluster") ? OPTS_EXIT_FAILED : 0;
+    /* The list says where the others reach this member, wherever it listens. */
+    if (!*o->advertise && strcmp(o->listen, l->members[l->self].address) != 0)
+        return opts_give(o, "advertise", l->members[l->self].address, "--cluster") ? OPTS_EXIT_FAILED : 0;
     return 0;
 }
 

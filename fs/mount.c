@@ -113,7 +113,7 @@ static void mount_on_changed(void *data, const struct store_change *changes, siz
 static int mount_open_member(struct mount *m, struct buf *why)
 {
     struct fs *fs = &m->fs;
-    const struct replica_options options = {.dir = fs->opt->dir, .timeout_ms = fs->opt->timeout_ms, .listen = fs->opt->listen,
+    const struct replica_options options = {.dir = fs->opt->dir, .timeout_ms = fs->opt->timeout_ms, .listen = fs->opt->listen, .advertise = fs->opt->advertise,
                                              .insecure = fs->opt->insecure, .data = m, .changed = mount_on_changed,
                                              .membership = mount_on_membership, .fatal = mount_on_fatal};
     struct replica_status status;

@@ -36,7 +36,7 @@ static int show_id(const struct fs_options *o, struct buf *out)
     return buf_printf(out, "%u", o->id);
 }
 
-static int set_listen(struct fs_options *o, const char *value)
+static int set_address(char **out, const char *value)
 {
     char *copy;
 
@@ -45,9 +45,24 @@ static int set_listen(struct fs_options *o, const char *value)
     copy = strdup(value);
     if (!copy)
         return QE_NOMEM;
-    free(o->listen);
-    o->listen = copy;
+    free(*out);
+    *out = copy;
     return 0;
+}
+
+static int set_listen(struct fs_options *o, const char *value)
+{
+    return set_address(&o->listen, value);
+}
+
+static int set_advertise(struct fs_options *o, const char *value)
+{
+    return set_address(&o->advertise, value);
+}
+
+static int show_advertise(const struct fs_options *o, struct buf *out)
+{
+    return buf_printf(out, "%s", o->advertise);
 }
 
 static int show_listen(const struct fs_options *o, struct buf *out)
@@ -121,8 +136,8 @@ static int set_later(struct fs_options *o, const char *value)
 
 static const struct opts_row rows[] = {
     {"id", "1", "a number from 1 to 2147483647", "the number of this member; fixed when DIR is made", set_id, show_id},
-    {"listen", "", "HOST:PORT, or nothing for no network", "where other members reach this one", set_listen,
-     show_listen},
+    {"listen", "", "HOST:PORT, or nothing for no network", "where this member waits for the others", set_listen, show_listen},
+    {"advertise", "", "HOST:PORT, or nothing for what it listens on", "where the others reach this member", set_advertise, show_advertise},
     {"timeout", "5s", "a time from 100ms to 10m, like 5s or 500ms; a plain number counts seconds",
      "how long a request waits for the cluster", set_timeout, show_timeout},
     {"reads", "linearizable", "linearizable or local", "whether a read asks the cluster for the newest state", set_reads, show_reads},
@@ -311,6 +326,7 @@ void opts_free(struct fs_options *o)
     free(o->mountpoint);
     free(o->kernel_opts);
     free(o->listen);
+    free(o->advertise);
     free(o->cluster_list);
     free(o->token);
     free(o->from);

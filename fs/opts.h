@@ -33,6 +33,7 @@ struct fs_options {
     uint32_t id;        /* default 1 */
     bool id_given;      /* somebody asked for this id: DIR has to have the same */
     char *listen;       /* "" : no network */
+    char *advertise;    /* where the others reach it; "": what it listens on */
     int timeout_ms;     /* default 5000 */
     bool reads_local;   /* reads = local */
     bool insecure;

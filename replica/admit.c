@@ -43,7 +43,7 @@ static void find_obstacle(struct replica *r, const Qfs__JoinRequest *m, char *te
     size_t n;
 
     *text = '\0';
-    if (!store_address_ok(m->address) || !member_address_tells(m->address)) {
+    if (!store_address_ok(m->address) || !*member_address(m->address, NULL)) {
         snprintf(text, size, "\"%.100s\" is no address that the members can reach", m->address);
         return;
     }

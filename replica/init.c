@@ -157,7 +157,7 @@ static int sort_members(const struct replica_init *init, struct store_member *me
     }
     if (init->n_members == 0)
         members[0] = (struct store_member){.id = init->member_id, .role = STORE_MEMBER_VOTER,
-                                           .address = init->listen && member_address_tells(init->listen) ? init->listen : ""};
+                                           .address = member_address(init->listen, init->advertise)};
     for (size_t i = 0; i < init->n_members; i++) {
         members[i] = (struct store_member){.id = init->members[i].id, .address = init->members[i].address, .role = STORE_MEMBER_VOTER};
         among = among || members[i].id == init->member_id;

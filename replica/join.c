@@ -77,7 +77,7 @@ static void ask_for_id(struct join *j)
     Qfs__JoinRequest request = QFS__JOIN_REQUEST__INIT;
     Qfs__PeerMessage m = QFS__PEER_MESSAGE__INIT;
 
-    request.address = (char *)(uintptr_t)j->opt->listen;
+    request.address = (char *)(uintptr_t)member_address(j->opt->listen, j->opt->advertise);
     request.nonce = j->nonce;
     m.kind_case = QFS__PEER_MESSAGE__KIND_JOIN_REQUEST;
     m.join_request = &request;

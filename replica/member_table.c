@@ -20,14 +20,18 @@ void member_table_fini(struct member_table *t)
     t->n = 0;
 }
 
-bool member_address_tells(const char *listen)
+const char *member_address(const char *listen, const char *advertise)
 {
     static const char *const any[] = {"0.0.0.0:", "[::]:", "*:"};
 
+    if (advertise && *advertise)
+        return advertise;
+    if (!listen)
+        return "";
     for (size_t i = 0; i < sizeof any / sizeof *any; i++)
         if (!strncmp(listen, any[i], strlen(any[i])))
-            return false;
-    return *listen != 0;
+            return "";
+    return listen;
 }
 
 struct load { /* rows on their way out of the store */

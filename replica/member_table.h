@@ -31,8 +31,8 @@ void member_table_fini(struct member_table *t);
 /* Reads it anew from the store. On failure it stays as it was. */
 int member_table_load(struct member_table *t, struct store_reader *reader);
 
-/* Whether others can be told this listen address: not when it says "on all interfaces" only. */
-bool member_address_tells(const char *listen);
+/* Where others reach who listens there and advertises that (both may be NULL); "" when "on all interfaces" is all that it says. */
+const char *member_address(const char *listen, const char *advertise);
 
 bool member_table_get(struct member_table *t, uint32_t id, struct member_row *out); /* false: unknown or removed */
 /* Where it listens. False: unknown, removed, or without a network. */

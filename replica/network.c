@@ -163,7 +163,7 @@ int network_open(struct replica *r, struct buf *why)
                                      .guest = hook_guest, .guest_gone = hook_guest_gone,
                                      .up = hook_up, .down = hook_down, .refused = hook_refused, .seen = hook_seen, .saw = hook_saw};
     struct peer_config config = {.member_id = r->id.member_id, .incarnation = r->starts.incarnation, .run = r->starts.run,
-                                 .listen = r->opt.listen, .insecure = r->opt.insecure};
+                                 .listen = r->opt.listen, .advertise = r->opt.advertise, .insecure = r->opt.insecure};
 
     memcpy(config.cluster_id, r->id.cluster_id, sizeof config.cluster_id);
     return peer_open(&r->loop.uv, &config, &hooks, &r->network.peers, why);

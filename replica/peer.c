@@ -179,7 +179,8 @@ int peer_open(uv_loop_t *loop, const struct peer_config *config, const struct pe
     p->timer.data = p;
     p->handles = 1;
     p->config = *config;
-    p->config.listen = NULL;
+    p->config.listen = p->config.advertise = NULL;
+    snprintf(p->advertise, sizeof p->advertise, "%s", config->advertise ? config->advertise : "");
     p->hooks = *hooks;
     p->random = config->run ^ (uint64_t)config->member_id << 32;
     if (config->listen && *config->listen) {

@@ -76,6 +76,7 @@ struct peer_config {
     uint32_t member_id;
     uint64_t incarnation, run; /* of this start */
     const char *listen;        /* HOST:PORT; borrowed for peer_open. NULL or "": no socket at all, and no connection to anybody */
+    const char *advertise;     /* HOST:PORT that the others are told; borrowed likewise. NULL or "": where it listens */
     bool insecure;             /* addresses other than loopback are allowed without TLS */
 };
 

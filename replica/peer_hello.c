@@ -9,14 +9,14 @@
 #include "store/base/err.h"
 #include "store/base/log.h"
 
-/* Where others reach us: what we listen on, unless that is "all addresses". */
+/* Where others reach us: what we advertise, or listen on, unless that is "all addresses". */
 static void own_address(struct peers *p, char out[PEER_ADDRESS_SIZE])
 {
     struct sockaddr_storage sa;
     struct address a;
 
-    snprintf(out, PEER_ADDRESS_SIZE, "%s", p->listen);
-    if (address_parse(p->listen, &a) == 0 && address_literal(&a, &sa) && address_is_any((struct sockaddr *)&sa) &&
+    snprintf(out, PEER_ADDRESS_SIZE, "%s", p->advertise[0] ? p->advertise : p->listen);
+    if (!p->advertise[0] && address_parse(p->listen, &a) == 0 && address_literal(&a, &sa) && address_is_any((struct sockaddr *)&sa) &&
         p->hooks.address(p->hooks.data, p->config.member_id, out, PEER_ADDRESS_SIZE) != PEER_MEMBER)
         *out = '\0';
 }

@@ -62,6 +62,7 @@ struct peers {
     struct peer_config config;        /* `listen` is not used: see `listen` */
     struct peer_hooks hooks;
     char listen[PEER_ADDRESS_SIZE];   /* "": no network */
+    char advertise[PEER_ADDRESS_SIZE]; /* "": where it listens */
     struct listener *listener;
     uv_timer_t timer;                 /* for the nearest of all deadlines */
     struct peer *peers;               /* to members */

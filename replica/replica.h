@@ -28,6 +28,7 @@ struct replica_init {
     const char *token;       /* tells clusters with the same members apart; NULL: "" */
     const char *from;        /* a copy of a database (replica_export), or a data directory that is not in use, to begin with; NULL: an empty tree */
     const char *listen;      /* cluster of one: its address, for members that join later; NULL or "": it has none yet */
+    const char *advertise;   /* cluster of one: as in replica_options */
 };
 /* A new cluster, or one member of a new cluster. What is replicated, and the cluster id, follow from these arguments alone if there is
  * a list of members. Crash-safe: killed at any moment, a second call completes it. QE_EXIST: DIR has a cluster; QE_NOTEMPTY: DIR holds
@@ -37,7 +38,8 @@ int replica_init(const struct replica_init *init, struct buf *why);
 struct replica_join {
     const char *dir;         /* as replica_init's */
     const char *member;      /* HOST:PORT of any running member */
-    const char *listen;      /* where this one will listen, and the others reach it */
+    const char *listen;      /* where this one will listen */
+    const char *advertise;   /* as in replica_options */
     bool insecure;           /* addresses other than loopback are allowed, although there is no TLS */
 };
 /* Asks the cluster to take a new member in, fetches the database, and makes its directory; it catches up, and is made a voter, when it is
@@ -53,7 +55,8 @@ enum replica_dir_state replica_dir_state(const char *dir, struct buf *what);
 struct replica_options {
     const char *dir;
     int timeout_ms;          /* member setting `timeout`: how long a request waits for a quorum */
-    const char *listen;      /* HOST:PORT where other members reach this one; borrowed for replica_start. NULL or "": no network */
+    const char *listen;      /* HOST:PORT where this member waits for the others; borrowed for replica_start. NULL or "": no network */
+    const char *advertise;   /* HOST:PORT where they reach it; NULL or "": where it listens */
     bool insecure;           /* addresses other than loopback are allowed, although there is no TLS */
     void *data;              /* handed to the hooks */
     /* On the store thread, after commit, before results are completed and before readers are told of the revision. May be NULL. */

@@ -223,10 +223,9 @@ static int start_raft(struct replica *r, struct buf *why)
     if (rv)
         return raft_error(r, rv, why);
     loop_publish(r);
-    if (r->opt.listen && member_address_tells(r->opt.listen))
-        snprintf(r->change.address, sizeof r->change.address, "%s", r->opt.listen);
+    snprintf(r->change.address, sizeof r->change.address, "%s", member_address(r->opt.listen, r->opt.advertise));
     err = network_open(r, why);
-    r->opt.listen = NULL; /* the caller's */
+    r->opt.listen = r->opt.advertise = NULL; /* the caller's */
     return err;
 }
 

@@ -14,7 +14,7 @@ unset CDPATH
 
 packages=(cmake ninja-build gcc clang libclang-rt-14-dev pkg-config libc6-dev libfuse3-dev fuse3 libraft-dev libuv1-dev libsqlite3-dev
     libprotobuf-c-dev protobuf-c-compiler libxxhash-dev uthash-dev libinih-dev libjson-c-dev libcmocka-dev
-    bats inotify-tools attr git patch rsync vim strace python3 python3-yaml systemd sqlite3 e2fsprogs util-linux mount procps
+    bats inotify-tools attr git patch rsync vim strace python3 python3-yaml systemd sqlite3 e2fsprogs iproute2 util-linux mount procps
     man-db groff-base)
 
 builds=(dev clang asan tsan)

@@ -10,7 +10,7 @@
 # on N COMMAND... runs a command of the harness (daemon_kill, daemon_pid, rev...) for member N.
 
 on() {
-    local id=$1 DIR=$QFS_ROOT/d$1 MNT=$QFS_ROOT/m$1
+    local id=$1 DIR=$QFS_ROOT/d$1 MNT=$QFS_ROOT/m$1 QFS_IN=${QFS_NETNS:+/run/netns/$QFS_NETNS-$1}
     shift
     "$@"
 }
@@ -21,6 +21,13 @@ others() { members | grep -vx "$1"; } # others N: all members but that one
 # ---- Start and stop -------------------------------------------------------------------------------------------------------------
 
 port_is_free() { ! (exec 9<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+
+# With lib/netns.bash each member has an address of its own.
+list_of_namespaces() {
+    local id list=
+    for id in $(members); do list+=${list:+,}$id=10.77.0.$id:7400; done
+    echo "$list"
+}
 
 # Below the range that the kernel gives out by itself, so that nobody gets one of them by chance.
 find_ports() {
@@ -37,7 +44,7 @@ find_ports() {
 # cluster_init [OPTION...]: makes the directories of all members.
 cluster_init() {
     local id
-    find_ports
+    if [ -n "${QFS_NETNS:-}" ]; then export CLUSTER_LIST=$(list_of_namespaces); else find_ports; fi
     for id in $(members); do
         "$QUORUMFS" init "$QFS_ROOT/d$id" --id "$id" --cluster "$CLUSTER_LIST" "$@" >/dev/null || return 1
         export "M$id=$QFS_ROOT/m$id"

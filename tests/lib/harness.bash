@@ -149,7 +149,7 @@ daemon_launch() {
         set +e
         umask 022
         # A background process of a script ignores Ctrl-C unless it is told not to.
-        env --default-signal=INT,QUIT \
+        ${QFS_IN:+nsenter --net="$QFS_IN"} env --default-signal=INT,QUIT \
             "$QUORUMFS" mount "$DIR" "$MNT" -f "$@" </dev/null >>"$MNT.log" 2>&1 &
         echo $! >"$MNT.pid.new"
         mv "$MNT.pid.new" "$MNT.pid"

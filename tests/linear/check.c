@@ -25,7 +25,7 @@
 #include <string.h>
 #include <xxhash.h>
 
-enum { OPS_MAX = 4096, NAMES = 8, CACHE_MAX = 1 << 20, EMPTY_FILE = 1, STATUS_NO = 1, STATUS_UNKNOWN = 2 };
+enum { OPS_MAX = 4096, NAMES = 8, CACHE_MAX = 1 << 22, EMPTY_FILE = 1, STATUS_NO = 1, STATUS_UNKNOWN = 2 };
 
 enum kind { PUT, GET, EXCL, UNLINK, RENAME, APPEND, LIST };
 static const char *const kind_names[] = {"put", "get", "excl", "unlink", "rename", "append", "list"};
@@ -261,16 +261,33 @@ static void toggle(struct search *s, int number)
     s->done[number / 64] ^= UINT64_C(1) << (number % 64);
 }
 
+/* The next call that may come first, behind `e`: one that began before any answer. Those whose answer is known are tried before the
+ * others (`pass` 0, then 1), which most often did nothing. */
+static struct event *candidate(struct event *head, struct event *e, int *pass)
+{
+    for (;;) {
+        while (e && e->is_call && (e->answer != NULL) != (*pass == 0))
+            e = e->next;
+        if (e && e->is_call)
+            return e;
+        if (*pass == 1)
+            return NULL;
+        *pass = 1;
+        e = head->next;
+    }
+}
+
 /* 0: linearizable. The list of events begins behind `head`; `left` is how many operations have an answer. */
 static int search(struct search *s, struct event *head, int left, size_t words, bool is_list, struct step *stack)
 {
     struct event *e = head->next;
-    int depth = 0;
+    int depth = 0, pass = 0;
 
     while (left > 0) {
         struct step step;
 
-        if (!e || !e->is_call) { /* an answer came before its operation was linearized: something earlier was wrong */
+        e = candidate(head, e, &pass);
+        if (!e) { /* an answer came before its operation was linearized: something earlier was wrong */
             if (depth == 0)
                 return STATUS_NO;
             step = stack[--depth];
@@ -278,6 +295,7 @@ static int search(struct search *s, struct event *head, int left, size_t words, 
             toggle(s, step.call->number);
             unlift(step.call);
             left += step.call->answer != NULL;
+            pass = step.call->answer ? 0 : 1;
             e = step.call->next;
             continue;
         }
@@ -291,6 +309,7 @@ static int search(struct search *s, struct event *head, int left, size_t words, 
             left -= e->answer != NULL;
             lift(e);
             e = head->next;
+            pass = 0;
         } else {
             restore(&s->state, &step);
             toggle(s, e->number);

@@ -24,12 +24,13 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { KINDS = 4, NAMES = 3, VALUE_FIRST = 2, LIST_BYTES = 1 << 16 };
+enum { KINDS = 4, NAMES = 3, VALUE_FIRST = 2, LIST_BYTES = 1 << 16, NAME_SIZE = 64, WAIT_TRIES = 3000 };
 enum outcome { DONE, NOT_DONE, OPEN_OUTCOME };
 
 struct client {
     FILE *out;
     char tree[PATH_MAX - 64]; /* MOUNT/TREE */
+    int dir;         /* that directory: a descriptor of a mount whose daemon died fails, whatever is mounted there by now; -1: to be opened */
     uint64_t random;
     int me, groups;
     int next_value;  /* distinct among all clients */
@@ -57,9 +58,36 @@ static void fault(const struct client *c, const char *what, const char *path)
     exit(1);
 }
 
-/* Of a call that changes something, after an error. */
-static enum outcome outcome_of(const struct client *c, const char *what, const char *path)
+/* The mount that we have is dead; another one may come. */
+static void note_death(struct client *c)
 {
+    if ((errno == ENOTCONN || errno == ECONNABORTED) && c->dir >= 0) {
+        close(c->dir);
+        c->dir = -1;
+    }
+}
+
+/* Waits until the tree is there (again). */
+static void find_tree(struct client *c)
+{
+    const struct timespec t = {0, 20000000};
+
+    for (int i = 0; c->dir < 0; i++) {
+        c->dir = open(c->tree, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (c->dir >= 0)
+            return;
+        if (i > WAIT_TRIES) {
+            fprintf(stderr, "linload: client %d: %s does not come back: %s\n", c->me, c->tree, strerror(errno));
+            exit(1);
+        }
+        nanosleep(&t, NULL);
+    }
+}
+
+/* Of a call that changes something, after an error. */
+static enum outcome outcome_of(struct client *c, const char *what, const char *path)
+{
+    note_death(c);
     switch (errno) {
     case ETIMEDOUT:
     case EINTR:
@@ -73,8 +101,9 @@ static enum outcome outcome_of(const struct client *c, const char *what, const c
 }
 
 /* Of a call that changes nothing, whose error says that the tree is not there just now. */
-static bool is_away(void)
+static bool is_away(struct client *c)
 {
+    note_death(c);
     return errno == ETIMEDOUT || errno == EINTR || errno == ENOTCONN || errno == ECONNABORTED || errno == EIO || errno == ESHUTDOWN;
 }
 
@@ -90,9 +119,9 @@ static void __attribute__((format(printf, 5, 6))) record(struct client *c, int g
     fflush(c->out);
 }
 
-static void path_of(const struct client *c, char out[PATH_MAX], int group, int name)
+static void path_of(char out[NAME_SIZE], int group, int name)
 {
-    snprintf(out, PATH_MAX, "%s/g%d.%d", c->tree, group, name);
+    snprintf(out, NAME_SIZE, "g%d.%d", group, name);
 }
 
 static int new_value(struct client *c)
@@ -103,22 +132,22 @@ static int new_value(struct client *c)
 /* ---- Reads -------------------------------------------------------------------------------------------------------------------- */
 
 /* The whole content. -1: there is no such file; -2: the tree is away. */
-static ssize_t slurp(const struct client *c, const char *path, char *buf, size_t size)
+static ssize_t slurp(struct client *c, const char *path, char *buf, size_t size)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = openat(c->dir, path, O_RDONLY | O_CLOEXEC);
     size_t len = 0;
     ssize_t n = 0;
 
     if (fd < 0) {
         if (errno == ENOENT)
             return -1;
-        if (is_away())
+        if (is_away(c))
             return -2;
         fault(c, "open", path);
     }
     while (len < size - 1 && (n = read(fd, buf + len, size - 1 - len)) > 0)
         len += (size_t)n;
-    if (n < 0 && !is_away())
+    if (n < 0 && !is_away(c))
         fault(c, "read", path);
     close(fd);
     buf[len] = 0;
@@ -127,11 +156,11 @@ static ssize_t slurp(const struct client *c, const char *path, char *buf, size_t
 
 static void do_get(struct client *c, int group, int name)
 {
-    char path[PATH_MAX], text[64];
+    char path[NAME_SIZE], text[64];
     uint64_t start = now_ns();
     ssize_t n;
 
-    path_of(c, path, group, name);
+    path_of(path, group, name);
     n = slurp(c, path, text, sizeof text);
     if (n != -2)
         record(c, group, start, true, "get %d %d", name, n == -1 ? 0 : n == 0 ? 1 : atoi(text));
@@ -140,11 +169,11 @@ static void do_get(struct client *c, int group, int name)
 static void do_list(struct client *c, int group)
 {
     static char text[LIST_BYTES];
-    char path[PATH_MAX];
+    char path[NAME_SIZE];
     uint64_t start = now_ns();
     ssize_t n;
 
-    path_of(c, path, group, 0);
+    path_of(path, group, 0);
     n = slurp(c, path, text, sizeof text);
     if (n == -2)
         return;
@@ -159,17 +188,17 @@ static void do_list(struct client *c, int group)
 /* Opens, writes, closes: one commit. What fails before close was never published. */
 static enum outcome publish(struct client *c, const char *path, int flags, int value)
 {
-    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | flags, 0644);
+    int fd = openat(c->dir, path, O_WRONLY | O_CREAT | O_CLOEXEC | flags, 0644);
     char text[32];
     int n = snprintf(text, sizeof text, "%d\n", value);
 
     if (fd < 0) {
-        if (!is_away())
+        if (!is_away(c))
             fault(c, "open for writing", path);
         return NOT_DONE;
     }
     if (write(fd, text, (size_t)n) != n) {
-        if (!is_away())
+        if (!is_away(c))
             fault(c, "write", path);
         close(fd);
         return OPEN_OUTCOME; /* close may have committed what there was */
@@ -179,12 +208,12 @@ static enum outcome publish(struct client *c, const char *path, int flags, int v
 
 static void do_put(struct client *c, int group)
 {
-    char path[PATH_MAX];
+    char path[NAME_SIZE];
     int value = new_value(c);
     uint64_t start = now_ns();
     enum outcome o;
 
-    path_of(c, path, group, 0);
+    path_of(path, group, 0);
     o = publish(c, path, O_TRUNC, value);
     if (o != NOT_DONE)
         record(c, group, start, o == DONE, "put 0 %d", value);
@@ -192,12 +221,12 @@ static void do_put(struct client *c, int group)
 
 static void do_append(struct client *c, int group)
 {
-    char path[PATH_MAX];
+    char path[NAME_SIZE];
     int value = new_value(c);
     uint64_t start = now_ns();
     enum outcome o;
 
-    path_of(c, path, group, 0);
+    path_of(path, group, 0);
     o = publish(c, path, O_APPEND, value);
     if (o != NOT_DONE)
         record(c, group, start, o == DONE, "append %d", value);
@@ -214,12 +243,12 @@ static void record_answer(struct client *c, int group, uint64_t start, int rv, i
 
 static void do_excl(struct client *c, int group)
 {
-    char path[PATH_MAX];
+    char path[NAME_SIZE];
     uint64_t start = now_ns();
     int fd;
 
-    path_of(c, path, group, 0);
-    fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    path_of(path, group, 0);
+    fd = openat(c->dir, path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
     record_answer(c, group, start, fd, EEXIST, "excl 0", "exists", path);
     if (fd >= 0)
         close(fd);
@@ -227,44 +256,44 @@ static void do_excl(struct client *c, int group)
 
 static void do_unlink(struct client *c, int group, int name)
 {
-    char path[PATH_MAX], call[32];
+    char path[NAME_SIZE], call[32];
     uint64_t start = now_ns();
     int rv;
 
-    path_of(c, path, group, name);
+    path_of(path, group, name);
     snprintf(call, sizeof call, "unlink %d", name);
-    rv = unlink(path);
+    rv = unlinkat(c->dir, path, 0);
     record_answer(c, group, start, rv, ENOENT, call, "absent", path);
 }
 
 /* A content is made aside and published by a rename. */
 static void do_put_by_rename(struct client *c, int group, int name)
 {
-    char path[PATH_MAX], own[PATH_MAX];
+    char path[NAME_SIZE], own[NAME_SIZE];
     int value = new_value(c);
     uint64_t start;
     enum outcome o;
 
-    path_of(c, path, group, name);
-    snprintf(own, sizeof own, "%s/own.%d", c->tree, c->me);
+    path_of(path, group, name);
+    snprintf(own, sizeof own, "own.%d", c->me);
     if (publish(c, own, O_TRUNC, value) != DONE)
         return;
     start = now_ns();
-    o = rename(own, path) == 0 ? DONE : outcome_of(c, "rename", own);
+    o = renameat(c->dir, own, c->dir, path) == 0 ? DONE : outcome_of(c, "rename", own);
     if (o != NOT_DONE)
         record(c, group, start, o == DONE, "put %d %d", name, value);
 }
 
 static void do_rename(struct client *c, int group, int from, int to)
 {
-    char a[PATH_MAX], b[PATH_MAX], call[32];
+    char a[NAME_SIZE], b[NAME_SIZE], call[32];
     uint64_t start = now_ns();
     int rv;
 
-    path_of(c, a, group, from);
-    path_of(c, b, group, to);
+    path_of(a, group, from);
+    path_of(b, group, to);
     snprintf(call, sizeof call, "rename %d %d", from, to);
-    rv = rename(a, b);
+    rv = renameat(c->dir, a, c->dir, b);
     record_answer(c, group, start, rv, ENOENT, call, "absent", a);
 }
 
@@ -274,6 +303,7 @@ static void one(struct client *c, int group)
 {
     int name = (int)draw(c, NAMES), coin = (int)draw(c, 10);
 
+    find_tree(c);
     switch (group % KINDS) {
     case 0: coin < 5 ? do_put(c, group) : do_get(c, group, 0); break;
     case 1: coin < 4 ? do_excl(c, group) : coin < 8 ? do_unlink(c, group, 0) : do_get(c, group, 0); break;
@@ -294,7 +324,7 @@ static void begin(struct client *c, const char *out, int me, const char *mount, 
 {
     char path[PATH_MAX];
 
-    *c = (struct client){.me = me, .groups = groups, .random = seed * 1000003 + (uint64_t)me * 7919 + 1};
+    *c = (struct client){.me = me, .dir = -1, .groups = groups, .random = seed * 1000003 + (uint64_t)me * 7919 + 1};
     for (int i = 0; i < 16; i++)
         draw(c, 2);
     snprintf(c->tree, sizeof c->tree, "%s/%s", mount, tree);
@@ -344,6 +374,7 @@ static int final(int argc, char **argv)
         struct client c;
 
         begin(&c, argv[2], 99 - (m - 5), argv[m], argv[4], groups, 1);
+        find_tree(&c);
         for (int g = 0; g < groups; g++)
             if (g % KINDS == 2)
                 do_list(&c, g);

@@ -16,6 +16,7 @@ at 555 directory
 bookmarks 1777 directory
 compact 644 file
 config 555 directory
+config/advertise 444 file
 config/election-timeout 644 file
 config/heartbeat 644 file
 config/id 444 file

@@ -304,7 +304,14 @@ stopped() { ! pgrep -f -- "mount .*$S/" >/dev/null; }
     grep -q 'odd number' <<<"$output"
     grep -q 'member 2 of a new cluster of 2' <<<"$output"
     grep -qx 'listen = 127.0.0.1:7002' "$DIR/quorumfs.conf"
+    ! grep -q advertise "$DIR/quorumfs.conf"
     "$QUORUMFS" check "$DIR"
+}
+
+@test "a member that listens elsewhere than its list says advertises what the list says" {
+    "$QUORUMFS" init "$DIR" --id 2 --cluster 1=127.0.0.1:7001,2=127.0.0.1:7002,3=127.0.0.1:7003 --listen 127.0.0.1:8002
+    grep -qx 'listen = 127.0.0.1:8002' "$DIR/quorumfs.conf"
+    grep -qx 'advertise = 127.0.0.1:7002' "$DIR/quorumfs.conf"
 }
 
 @test "a join that cannot be is refused, and says what is missing" {

@@ -177,10 +177,12 @@ static void sole_member_has_the_address_it_listens_at(void **state)
     struct buf why = {0};
 
     (void)state;
-    assert_true(member_address_tells("127.0.0.1:7001"));
-    assert_false(member_address_tells("0.0.0.0:7001"));
-    assert_false(member_address_tells("[::]:7001"));
-    assert_false(member_address_tells(""));
+    assert_string_equal(member_address("127.0.0.1:7001", NULL), "127.0.0.1:7001");
+    assert_string_equal(member_address("0.0.0.0:7001", ""), "");
+    assert_string_equal(member_address("[::]:7001", NULL), "");
+    assert_string_equal(member_address("", NULL), "");
+    assert_string_equal(member_address(NULL, NULL), "");
+    assert_string_equal(member_address("0.0.0.0:7001", "a:1"), "a:1");
     assert_int_equal(replica_init(&init, &why), 0);
     member_up(&m);
     assert_int_equal(member_put(&m, "a", "x"), 0);

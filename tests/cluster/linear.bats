@@ -1,0 +1,47 @@
+# What clients on three members see while members die, sleep and lose their network can be explained by one order of all calls, each at
+# one instant between its beginning and its end. lincheck decides; linear/planted shows that it would notice.
+#
+# QFS_SEED repeats a run's clients and faults (not the instants at which they meet); QFS_ROUNDS is how often (20 histories a round).
+load ../lib/harness
+load ../lib/cluster
+load ../lib/netns
+load ../lib/trouble
+setup_file() {
+    export QUORUMFS_TIMEOUT=2s QUORUMFS_INSECURE=yes
+    netns_file 3 && cluster_file 3
+    allow_log 'commit: commit of .* failed: (timed out without a quorum|input/output error)'
+    allow_log 'replica: cannot reserve inode numbers'
+}
+teardown_file() {
+    local rc=0
+    cluster_file_end || rc=1
+    netns_file_end || rc=1
+    return $rc
+}
+setup() { enter_cluster_test; }
+teardown() { leave_cluster_test; }
+
+# rounds KIND...: histories under these faults.
+rounds() {
+    local round seed h mounts=("$M1" "$M2" "$M3") rc
+    for round in $(seq "${QFS_ROUNDS:-2}"); do
+        seed=${QFS_SEED:-$RANDOM}
+        h=$QFS_ROOT/$T.$round
+        mkdir -p "$M1/$T.$round"
+        [ $# = 0 ] || trouble_start "$seed" "$@"
+        rc=0
+        within 300 linload run "$h" "$seed" 4 200 20 20 "$T.$round" "${mounts[@]}" || rc=1
+        [ $# = 0 ] || trouble_end || rc=1
+        [ $rc = 0 ] || { fail "seed $seed: the load failed; faults: $(cat "$QFS_ROOT/trouble.log")"; return 1; }
+        within 60 linload final "$h" 20 "$T.$round" "${mounts[@]}"
+        lincheck "$h".* >"$h" || { fail "seed $seed: $(head -c 20000 "$h"); faults: $(cat "$QFS_ROOT/trouble.log")"; return 1; }
+        tail -1 "$h" >&3
+    done
+}
+
+@test "without faults" { rounds; }
+@test "members are killed" { rounds kill leader-kill; }
+@test "members are paused" { rounds pause leader-pause; }
+@test "members lose their network" { rounds unplug leader-unplug; }
+@test "members end and come back" { rounds stop leader-stop; }
+@test "all of it" { rounds kill pause unplug stop leader-kill leader-pause leader-unplug leader-stop; }

@@ -1,0 +1,66 @@
+# Faults that come by themselves while something else runs. Loaded behind lib/cluster.bash; unplugging needs lib/netns.bash.
+#
+#     trouble_start SEED KIND...     in the background: one fault after the other, on one member at a time, with quiet between
+#     trouble_end                    the fault under way is undone; all members run again
+#
+# Kinds: kill (-9, and started again), pause (SIGSTOP), unplug (no packets), stop (SIGTERM, and mounted again), leader-KIND (on whoever
+# leads), all (kill -9 of all at once). What happened is in $QFS_ROOT/trouble.log.
+
+trouble_pick() { # trouble_pick KIND: the member that it meets
+    local l=
+    [[ $1 != leader-* ]] || l=$(leader 2>/dev/null) || true
+    echo "${l:-$((RANDOM % CLUSTER_SIZE + 1))}"
+}
+
+trouble_once() {
+    local kind=$1 id pause
+    id=$(trouble_pick "$kind")
+    pause=$((RANDOM % 25 + 5))
+    pause=$((pause / 10)).$((pause % 10))
+    echo "$SECONDS $kind $id $pause" >>"$QFS_ROOT/trouble.log"
+    case ${kind#leader-} in
+        kill)
+            kill -9 "$(on "$id" daemon_pid)" && on "$id" daemon_gone 137
+            sleep "$pause"
+            members_start "$id" ;;
+        stop)
+            kill -TERM "$(on "$id" daemon_pid)" && on "$id" daemon_gone 0
+            sleep "$pause"
+            members_start "$id" ;;
+        pause)
+            member_pause "$id"
+            sleep "$pause"
+            member_resume "$id" ;;
+        unplug)
+            unplug "$id"
+            sleep "$pause"
+            plug "$id" ;;
+        all)
+            all_killed
+            members_start ;;
+    esac
+}
+
+trouble_loop() {
+    local kinds=("$@")
+    while [ ! -e "$QFS_ROOT/trouble.end" ]; do
+        trouble_once "${kinds[RANDOM % ${#kinds[@]}]}" || { echo "could not be undone" >>"$QFS_ROOT/trouble.log"; return 1; }
+        sleep "$((RANDOM % 2 + 1)).$((RANDOM % 10))"
+    done
+}
+
+trouble_start() {
+    rm -f "$QFS_ROOT/trouble.end"
+    (
+        RANDOM=$1
+        shift
+        trouble_loop "$@"
+    ) >>"$QFS_ROOT/trouble.out" 2>&1 3>&- &
+    TROUBLE=$!
+}
+
+trouble_end() {
+    touch "$QFS_ROOT/trouble.end"
+    wait "$TROUBLE" || { cat "$QFS_ROOT/trouble.log" "$QFS_ROOT/trouble.out" >&2; fail "a fault could not be undone"; return 1; }
+    wait_leader >/dev/null
+}
