@@ -90,7 +90,8 @@ static size_t write_seed(uint8_t *out, enum frame_type type, const ProtobufCMess
     out[1] = 7;
     out[2] = (uint8_t)head_len;
     out[3] = (uint8_t)(head_len >> 8);
-    memcpy(out + 4 + head_len, payload, len);
+    if (len)
+        memcpy(out + 4 + head_len, payload, len);
     return 4 + head_len + len;
 }
 

@@ -113,10 +113,18 @@ static void a_leader_alone_steps_down(void **state)
 
 /* ---- Failure ------------------------------------------------------------------------------------------------------------- */
 
+/* In a process of its own, which ends: a member that stops leaves its memory as it is. */
+static int start_old_copy(void *arg)
+{
+    struct buf why = {0};
+
+    (void)arg;
+    return member_start(&c.m[3], &why) != 0 && strstr(buf_cstr(&why), "old copy") && c.m[3].fatals == 1 ? 0 : 1;
+}
+
 /* An old copy of its directory: the others refuse it, and it does not go on. */
 static void a_member_from_an_old_copy_stops(void **state)
 {
-    struct buf why = {0};
     char cmd[900];
 
     (void)state;
@@ -133,10 +141,7 @@ static void a_member_from_an_old_copy_stops(void **state)
     }
     snprintf(cmd, sizeof cmd, "rm -r '%s' && mv '%s.old' '%s'", c.m[3].dir, c.m[3].dir, c.m[3].dir);
     assert_int_equal(system(cmd), 0);
-    assert_int_not_equal(member_start(&c.m[3], &why), 0);
-    assert_says(&why, "old copy");
-    assert_int_equal(c.m[3].fatals, 1);
-    buf_fini(&why);
+    assert_int_equal(member_child(NULL, start_old_copy, NULL), 0);
 }
 
 static void a_port_that_is_taken_is_said(void **state)
