@@ -22,6 +22,7 @@
 
 #include "replica/member.h"
 #include "store/base/clock.h"
+#include "store/base/failpoint.h"
 
 static void list_join(struct submit_list *to, struct submit_list *from)
 {
@@ -108,7 +109,8 @@ static void ask(struct replica *r)
     ask.term = guard_term(&r->guard);
     m.kind_case = QFS__PEER_MESSAGE__KIND_BARRIER_ASK;
     m.barrier_ask = &ask;
-    member_send(r, r->submit.leader, &m, NULL, 0); /* lost: the next tick asks again */
+    if (!FAILPOINT("replica.barrier.lost"))
+        member_send(r, r->submit.leader, &m, NULL, 0); /* lost: the next tick asks again */
 }
 
 void barrier_add(struct replica *r, struct replica_request *newest_first)

@@ -18,6 +18,7 @@
 #include "replica/member.h"
 #include "replica/peer.h"
 #include "store/base/clock.h"
+#include "store/base/failpoint.h"
 #include "store/base/log.h"
 
 enum { SILENCE_ELECTIONS = 2 }; /* so many election timeouts without progress: something was lost */
@@ -159,6 +160,10 @@ static bool send_frame(struct replica *r, struct frame_in_making *f)
     m.kind_case = QFS__PEER_MESSAGE__KIND_FORWARD;
     m.forward = &forward;
     s->position += f->n;
+    if (FAILPOINT("replica.forward.lost"))
+        return true;
+    if (FAILPOINT("replica.forward.twice"))
+        member_send(r, s->leader, &m, f->payload.data, f->payload.len);
     return member_send(r, s->leader, &m, f->payload.data, f->payload.len) == 0;
 }
 
@@ -190,6 +195,8 @@ static void say_restart(struct replica *r, uint32_t to, uint64_t term, uint64_t 
     Qfs__ForwardRestart restart = QFS__FORWARD_RESTART__INIT;
     Qfs__PeerMessage m = QFS__PEER_MESSAGE__INIT;
 
+    if (FAILPOINT("replica.forward.mute"))
+        return;
     restart.term = term;
     restart.stream = stream;
     m.kind_case = QFS__PEER_MESSAGE__KIND_FORWARD_RESTART;

@@ -388,6 +388,32 @@ static void a_barrier_sees_what_another_member_wrote(void **state)
     print_message("%d of 300 reads without a barrier were stale\n", stale);
 }
 
+/* There the asker and the leader are no majority: others are asked for their term. */
+static void of_five_members_two_may_be_away(void **state)
+{
+    uint32_t leader, away[2];
+
+    (void)state;
+    cluster_remove(&c);
+    cluster_make(&c, 5);
+    cluster_up(&c);
+    leader = cluster_leader(&c);
+    away[0] = leader % 5 + 1;
+    away[1] = away[0] % 5 + 1;
+    member_down(&c.m[away[0]]);
+    member_down(&c.m[away[1]]);
+    for (int i = 0; i < 60; i++) {
+        uint32_t from = 1 + (uint32_t)i % 5, to = 1 + (uint32_t)(i * 3 + 2) % 5;
+        char text[16];
+
+        if (!c.m[from].r || !c.m[to].r)
+            continue;
+        snprintf(text, sizeof text, "%d", i);
+        assert_int_equal(member_put(&c.m[from], "f", text), 0);
+        assert_reads(to, "f", text);
+    }
+}
+
 /* The others have another leader, and a write; the old one, which does not know, must not serve a read as if it led. */
 static void a_paused_leader_serves_no_stale_read(void **state)
 {
@@ -541,6 +567,7 @@ int main(int argc, char **argv)
         TEST(large_commands_of_a_follower_arrive),
         TEST(more_than_the_window_is_sent_in_parts),
         TEST(a_barrier_sees_what_another_member_wrote),
+        TEST(of_five_members_two_may_be_away),
         TEST(a_paused_leader_serves_no_stale_read),
         TEST(the_leader_is_stopped_while_all_write),
         TEST(leaders_are_paused_while_all_write),
