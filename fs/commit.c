@@ -19,6 +19,7 @@
 #include "fs/pages.h"
 #include "fs/pending.h"
 #include "fs/proc.h"
+#include "fs/replay.h"
 #include "fs/scan.h"
 
 enum commit_kind { COMMIT_CLOSE, COMMIT_FSYNC, COMMIT_WRITE, COMMIT_RELEASE };
@@ -219,7 +220,6 @@ static void commit_settle(struct fs *fs, fuse_req_t req, int err, int64_t rev, u
     struct inode *in = h->in;
 
     (void)req;
-    (void)rev;
     atomic_fetch_add(&fs->n_commits, 1);
     if (err)
         commit_failed(fs, k, in, err);
@@ -231,6 +231,8 @@ static void commit_settle(struct fs *fs, fuse_req_t req, int err, int64_t rev, u
     h->in_flight--;
     if (!err)
         commit_keep(fs, k);
+    if (!err && k->call.kind == COMMIT_CLOSE && !h->released)
+        replay_closed(fs, (uint64_t)(uintptr_t)h, in->ino, rev);
     if (!in->creating)
         waiters_run(in);
     if (k->call.then)
@@ -570,6 +572,7 @@ void commit_release(struct handle *h)
     const struct commit_call call = {.kind = COMMIT_RELEASE, .then = commit_released, .data = h};
 
     h->released = true;
+    replay_released(h->fs, (uint64_t)(uintptr_t)h);
     commit_start(h, &call);
 }
 

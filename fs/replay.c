@@ -26,6 +26,7 @@ enum {
     LOCALS_MAX = 100000, /* names; more of them while something waits is no use to anybody */
 };
 #define SILENT_PACE_NS INT64_C(5000000)  /* between two files of our own that are told again: fsync must not pay for it */
+#define RELEASE_NS INT64_C(100000000)     /* a close is followed by its release in much less */
 #define WARN_NS INT64_C(10000000000)     /* between two lines about failures */
 
 /* ---- Names of which local operations told ------------------------------------------------------------------------------------------- */
@@ -179,15 +180,13 @@ static bool is_exchanged(const struct replay_mail *m, const struct replay_mail *
            same_name(m->names, m->name_len, next->names + next->name_len, next->old_len);
 }
 
-static void take_silent(struct replay *r, const struct replay_mail *m)
+static void add_silent(struct replay *r, uint64_t ino, uint64_t parent, int64_t rev, int64_t applied_ns)
 {
     struct replay_silent *s;
 
-    if (m->op != STORE_EV_PUT)
-        return;
-    HASH_FIND(hh, r->silent, &m->ino, sizeof m->ino, s);
+    HASH_FIND(hh, r->silent, &ino, sizeof ino, s);
     if (s) {
-        s->rev = m->rev;
+        s->rev = rev;
         r->stats.superseded++;
         return;
     }
@@ -196,7 +195,7 @@ static void take_silent(struct replay *r, const struct replay_mail *m)
         r->stats.failed++;
         return;
     }
-    *s = (struct replay_silent){.ino = m->ino, .rev = m->rev, .applied_ns = m->applied_ns, .parent = m->parent};
+    *s = (struct replay_silent){.ino = ino, .rev = rev, .applied_ns = applied_ns, .parent = parent};
     HASH_ADD(hh, r->silent, ino, sizeof s->ino, s);
 }
 
@@ -213,7 +212,8 @@ static struct replay_mail *take_one(struct replay *r, struct replay_mail *m)
         return m;
     }
     if (m->state == MAIL_SILENT) {
-        take_silent(r, m);
+        if (m->op == STORE_EV_PUT)
+            add_silent(r, m->ino, m->parent, m->rev, m->applied_ns);
         return m;
     }
     item.kind = kind_of(m);
@@ -298,6 +298,10 @@ void replay__dispatch(struct replay *r)
     struct replay_worker *w;
     struct replay_item *item;
 
+    while (r->queue.ready && replay__crew_is_gone(r) && (item = replay_queue_take(&r->queue))) {
+        r->stats.failed++;
+        finish(r, item);
+    }
     while (r->running && !r->held && r->queue.ready && replay__crew_idle(r, 0) && (item = replay_queue_take(&r->queue))) {
         w = replay__crew_idle(r, item->parent);
         run(r, w, item);
@@ -404,6 +408,44 @@ void replay_let_go(struct fs *fs, struct replay_hold *hold)
         replay__dispatch(fs->replay);
 }
 
+void replay_closed(struct fs *fs, uint64_t file, uint64_t ino, int64_t rev)
+{
+    struct replay *r = fs->replay;
+    struct replay_closing *c;
+
+    if (!r->running)
+        return;
+    replay_released(fs, file);
+    c = malloc(sizeof *c);
+    if (!c)
+        return; /* most probably the release comes at once */
+    *c = (struct replay_closing){.file = file, .ino = ino, .rev = rev, .closed_ns = clock_boottime_ns()};
+    HASH_ADD(hh, r->closing, file, sizeof c->file, c);
+}
+
+void replay_released(struct fs *fs, uint64_t file)
+{
+    struct replay_closing *c;
+
+    HASH_FIND(hh, fs->replay->closing, &file, sizeof file, c);
+    if (!c)
+        return;
+    HASH_DEL(fs->replay->closing, c);
+    free(c);
+}
+
+/* Tells of commits whose open files go on in other processes. */
+static void tell_closing(struct replay *r, int64_t now_ns)
+{
+    struct replay_closing *c;
+
+    while ((c = r->closing) && now_ns - c->closed_ns >= RELEASE_NS) {
+        add_silent(r, c->ino, 0, c->rev, now_ns);
+        HASH_DEL(r->closing, c);
+        free(c);
+    }
+}
+
 bool replay_will_delete(struct fs *fs, uint64_t ino)
 {
     struct replay *r = fs->replay;
@@ -491,10 +533,11 @@ int replay_tick(struct fs *fs, int wait_ms)
     struct replay *r = fs->replay;
     int64_t now;
 
-    if (!r->running || (!r->queue.n && !r->silent && !atomic_load(&r->mail_bytes)))
+    if (!r->running || (!r->queue.n && !r->silent && !r->closing && !atomic_load(&r->mail_bytes)))
         return wait_ms;
     now = clock_boottime_ns();
     wait_ms = sooner(wait_ms, replay__mail_expire(r, now));
+    tell_closing(r, now);
     tell_silent(r, now);
     replay__dispatch(r);
     if (r->crew.n_busy) {
@@ -503,6 +546,8 @@ int replay_tick(struct fs *fs, int wait_ms)
     }
     if (r->queue.ready && !r->held)
         wait_ms = sooner(wait_ms, NO_WORKER_MS);
+    if (r->closing)
+        wait_ms = sooner(wait_ms, (int)(RELEASE_NS / 1000000));
     if (r->silent)
         wait_ms = sooner(wait_ms, (int)(SILENT_PACE_NS / 1000000));
     return wait_ms;
@@ -576,6 +621,7 @@ void replay_close(struct fs *fs)
 {
     struct replay *r = fs->replay;
     struct replay_silent *s, *tmp;
+    struct replay_closing *c, *tmp2;
 
     if (!r)
         return;
@@ -588,6 +634,10 @@ void replay_close(struct fs *fs)
     HASH_ITER(hh, r->silent, s, tmp) {
         HASH_DEL(r->silent, s);
         free(s);
+    }
+    HASH_ITER(hh, r->closing, c, tmp2) {
+        HASH_DEL(r->closing, c);
+        free(c);
     }
     replay__mail_fini(r);
     if (r->wake >= 0)

@@ -58,6 +58,10 @@ struct replay_hold {
 };
 void replay_hold(struct fs *fs, struct replay_hold *hold, const struct store_command *cmd);
 void replay_let_go(struct fs *fs, struct replay_hold *hold);
+/* A close committed: the kernel tells of it when the open file goes, which is now unless another process has inherited it. If the release
+ * does not come soon, watchers are told without it. `file` is any number that names the open file. */
+void replay_closed(struct fs *fs, uint64_t file, uint64_t ino, int64_t rev);
+void replay_released(struct fs *fs, uint64_t file);
 /* The deletion of an inode has not been told: it must not look deleted yet, else watchers hear of it too early. */
 bool replay_will_delete(struct fs *fs, uint64_t ino);
 

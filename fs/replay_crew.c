@@ -100,6 +100,15 @@ struct replay_worker *replay__crew_idle(struct replay *r, uint64_t dir)
     return idle;
 }
 
+bool replay__crew_is_gone(const struct replay *r)
+{
+    bool any = r->crew.control >= 0;
+
+    for (size_t i = 0; i < CREW_MAX + CREW_LOST_MAX; i++)
+        any = any || (r->crew.workers[i].sock >= 0 && !r->crew.workers[i].lost);
+    return !any;
+}
+
 void replay__crew_rest(struct replay *r)
 {
     const struct {

@@ -74,6 +74,8 @@ struct replay_crew {
 
 /* A worker without an order, if possible one that has directory `dir` open, or NULL (one may have been hired and will say hello). */
 struct replay_worker *replay__crew_idle(struct replay *r, uint64_t dir);
+/* There is no worker, and there never will be one. */
+bool replay__crew_is_gone(const struct replay *r);
 /* Those without an order close what they have left open. */
 void replay__crew_rest(struct replay *r);
 /* Sends the order that is planned in the worker's frame. 0 or QE_IO: the worker is gone. */
@@ -133,6 +135,14 @@ struct replay_silent {
     UT_hash_handle hh; /* in order of insertion */
 };
 
+/* A commit by a close whose open file has not gone yet. */
+struct replay_closing {
+    uint64_t file; /* key */
+    uint64_t ino;
+    int64_t rev, closed_ns;
+    UT_hash_handle hh; /* in order of insertion */
+};
+
 struct replay {
     struct fs *fs;
     uint32_t member;      /* ours */
@@ -166,6 +176,7 @@ struct replay {
     struct replay_local *locals;
     size_t n_locals;
     struct replay_silent *silent;
+    struct replay_closing *closing;
     int64_t silent_next_ns;      /* when the next silent one may be told */
     struct replay_stats stats;
     int inject;                  /* a test's socket, or -1 */

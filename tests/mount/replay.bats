@@ -388,16 +388,64 @@ sees() {
 
 @test "fsync and O_SYNC are told when they are committed" {
     echo old >f
+    local before=$(metric replayed_total)
     actor_start A
     record "$S/events" "$T"
     A open 3 f w
     A write 3 new
     A fsync 3
-    wait_until 5 bash -c "[ \$(sed -n 's/^quorumfs_replayed_total //p' $MNT/.quorum/metrics) -gt 0 ]"
-    told
+    wait_until 5 bash -c "[ \$(sed -n 's/^quorumfs_replayed_total //p' $MNT/.quorum/metrics) -gt $before ]"
     recorded
     grep -q CLOSE_WRITE "$S/events"
     A close 3
+}
+
+@test "a close is told although another process has inherited the open file" {
+    local before=$(metric replayed_total)
+    record "$S/events" "$T"
+    bash -c 'exec 5>f; sleep 60 & echo $! >pid; echo v >&5; exec 5>&-' 3>&-
+    local holder=$(cat pid)
+    others_see f 'v\n'
+    wait_until 5 bash -c "[ \$(sed -n 's/^quorumfs_replayed_total //p' $MNT/.quorum/metrics) -gt $before ]"
+    recorded
+    kill $holder
+    grep -q $'f\tCLOSE_WRITE' "$S/events"
+}
+
+# slow_daemon OPTION...: one whose store takes a second for each command.
+slow_daemon() {
+    cd "$QFS_ROOT" && daemon_stop && QUORUMFS_FAILPOINTS=replica.store=stall:1000 daemon_start "$@"
+    cd "$T" || return 1
+}
+usual_daemon() {
+    cd "$QFS_ROOT" && daemon_stop && daemon_start
+    cd "$T" || return 1
+}
+
+@test "what a caller asked for who was killed is told when it is done" {
+    slow_daemon
+    record "$S/events" "$T"
+    mkdir made 3>&- &
+    local caller=$!
+    wait_until 5 grep -q request_wait "/proc/$caller/wchan"
+    kill -9 $caller
+    wait $caller || true
+    wait_until 10 [ -d made ]
+    told
+    sees 'made CREATE,ISDIR'
+    usual_daemon
+}
+
+@test "what a caller asked for whose time was up is told when it is done" {
+    allow_log 'stopping with requests that were not answered in time'
+    slow_daemon --timeout 300ms
+    record "$S/events" "$T"
+    fails_with "timed out" mkdir made
+    wait_until 10 [ -d made ]
+    told
+    wait_until 5 bash -c "[ \$(sed -n 's/^quorumfs_replayed_total //p' $MNT/.quorum/metrics) -gt 0 ]"
+    sees 'made CREATE,ISDIR'
+    usual_daemon
 }
 
 # ---- The mount ------------------------------------------------------------------------------------------------------------------------
@@ -483,4 +531,46 @@ sees() {
     daemon_stop
     daemon_start
     cd "$T"
+}
+
+@test "without its process watchers are told no more, and all else goes on" {
+    local supervisor=$(pgrep -P "$(daemon_pid)" -f "mount $DIR" | head -1)
+    kill -9 "$supervisor"
+    remote 'put f v'
+    expect_log 'cannot have a worker'
+    holds f v
+    wait_until 5 bash -c "[ \$(sed -n 's/^quorumfs_replay_failed_total //p' $MNT/.quorum/metrics) -gt 0 ]"
+    echo local >g
+    usual_daemon
+    record "$S/events" "$T"
+    remote 'put f w' && told
+    sees $'f MODIFY\nf CLOSE_WRITE'
+}
+
+@test "a read-only mount has no such process, and serves" {
+    echo v >f
+    cd "$QFS_ROOT"
+    daemon_stop
+    daemon_start -o ro
+    holds "$T/f" 'v\n'
+    same processes "$(pgrep -c -P "$(daemon_pid)")" 0
+    usual_daemon
+}
+
+@test "another user's mount below a directory that only the user may search" {
+    local nobody=(setpriv --reuid=65534 --regid=65534 --clear-groups)
+    within 5 "${nobody[@]}" fusermount3 --version || skip "fusermount3 is not there for others"
+    install -d -o 65534 -g 65534 -m 700 "$S/own" "$S/own/mnt"
+    cp "$QUORUMFS" "$QFS_ROOT/bin/quorumfs-copy"
+    QUORUMFS_TEST_INJECT=$S/own/inject within 20 "${nobody[@]}" "$QFS_ROOT/bin/quorumfs-copy" mount "$S/own/data" "$S/own/mnt" >"$S/out" 2>&1 ||
+        { grep -q "no right to mount\|fusermount3" "$S/out" && skip "others may not mount here"; cat "$S/out"; return 1; }
+    "${nobody[@]}" "$QFS_ROOT/bin/events" "$S/own/events" "$S/own/mnt" 3>&- &
+    recorder=$!
+    wait_until 10 test -e "$S/own/events.ready"
+    QUORUMFS_TEST_INJECT=$S/own/inject within 10 "${nobody[@]}" inject put f v
+    wait_until 10 bash -c "[ \"\$(QUORUMFS_TEST_INJECT=$S/own/inject ${nobody[*]} inject queued)\" = 0 ]"
+    recorded
+    same events "$(cut -f 2- "$S/own/events" | tr '\t' ' ' | paste -sd,)" 'f CREATE,f MODIFY,f CLOSE_WRITE'
+    "${nobody[@]}" fusermount3 -u "$S/own/mnt"
+    wait_until 10 bash -c "! pgrep -f -- '[m]ount $S/own/data'"
 }
