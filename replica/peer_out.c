@@ -79,10 +79,8 @@ static void say(struct peer *peer, const char *what)
 static void lose(struct peer *peer, const char *why)
 {
     say(peer, why);
-    if (peer->learned[0] && strcmp(peer->address, peer->learned) == 0)
-        peer->learned_failed = !peer->learned_failed; /* the other address has its turn next */
-    else
-        peer->learned_failed = false;
+    if (peer->phase != PEER_UP) /* the other address has its turn next */
+        peer->learned_failed = peer->learned[0] && strcmp(peer->address, peer->learned) == 0;
     pause_ms(peer, peer->backoff_ms);
     peer->backoff_ms = peer->backoff_ms * 2 < PEER_BACKOFF_MAX_MS ? peer->backoff_ms * 2 : PEER_BACKOFF_MAX_MS;
     drop(peer);

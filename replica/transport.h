@@ -1,5 +1,5 @@
-/* transport: how libraft reaches other members. Until members can be connected there is none: nothing listens, nothing connects,
- * and no socket is opened. */
+/* transport: what raft_uv wants to be given for its network. It does nothing: network.c takes raft_uv's place where messages are sent and
+ * received. */
 #ifndef QFS_REPLICA_TRANSPORT_H
 #define QFS_REPLICA_TRANSPORT_H
 
