@@ -43,7 +43,8 @@ enum guard_rule {
     GUARD_VOTER = 1 << 16,        /* votes are given whatever the voter's own configuration says */
     GUARD_PRE_VOTE = 1 << 17,     /* who refuses a pre-vote tells its term */
     GUARD_MESSAGE = 1 << 18,      /* a message carries a bounded part of the missing entries */
-    GUARD_RULES = 1 << 19,        /* one above the last */
+    GUARD_LEADER = 1 << 19,       /* a leader that is silent or gone does not keep another one from being elected */
+    GUARD_RULES = 1 << 20,        /* one above the last */
 };
 
 struct guard_hooks { /* how the guard speaks to the member */
@@ -149,6 +150,9 @@ void guard_install_drop(struct guard *g);
 
 /* The connection to a member has been made anew. A leader whose snapshot was on its way there sends it again, if it is still needed. */
 void guard_member_up(struct guard *g, raft_id id);
+
+/* The process of that member has ended, as far as can be told from here. */
+void guard_member_gone(struct guard *g, raft_id id);
 
 /* Called by fsm->snapshot when a marker was begun, and at each apply: decides when the next one is due. */
 void guard_marker_begun(struct guard *g);

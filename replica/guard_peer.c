@@ -7,7 +7,7 @@
  *   verify           remembers how far our log is the leader's
  *   count_own_term   a leader's count of answers
  *   hold             a snapshot waits for the database that it stands for
- *   vote             by whoever is asked; not twice
+ *   vote             by whoever is asked; not twice; not kept back for a leader that is silent or gone
  *   timeout_now      dropped at a wrong moment
  * Sent: a bounded part (message_part), acknowledge, remember commit index, and where a follower that was away stands (probe).
  * Before a tick: wait (no candidacy). After each step: begin a term with a barrier; nudge. */
@@ -20,6 +20,7 @@
 
 #include "store/base/clock.h"
 
+enum { GONE_TICKS = 3 }; /* so many ticks, at most, until a candidate follows a leader that is gone */
 enum { PROGRESS_PROBE = 0, PROGRESS_PIPELINE = 1, PROGRESS_SNAPSHOT = 2 }; /* libraft's raft_progress.state */
 
 struct guard_send { /* an AppendEntries on its way out */
@@ -214,10 +215,35 @@ static bool is_voter(const struct raft *r)
     return false;
 }
 
+/* libraft's follower refuses its vote until its own timer has made a candidate of it, so that an election waits for the slower of two
+ * timers, each up to twice the timeout. (Dissertation 4.2.3: within the minimum election timeout of hearing from a current leader.) */
+static void forget_silent_leader(struct guard *g)
+{
+    struct raft *r = g->raft;
+
+    if (rule(g, GUARD_LEADER) && r->state == RAFT_FOLLOWER && r->io->time(r->io) - r->election_timer_start >= r->election_timeout)
+        r->follower_state.current_leader.id = 0;
+}
+
+/* A leader whose process has ended leads no more, so the timeout need not pass: the next candidate gets its votes at once, and will be
+ * found within a few ticks, by chance who. If it is not true the others, who still hear of the leader, refuse the pre-vote. */
+void guard_member_gone(struct guard *g, raft_id id)
+{
+    struct raft *r = g->raft;
+    raft_time now = r->io->time(r->io), wait, timeout;
+
+    if (!rule(g, GUARD_LEADER) || g->failed || r->state != RAFT_FOLLOWER || r->follower_state.current_leader.id != id || id == 0)
+        return;
+    timeout = r->follower_state.randomized_election_timeout;
+    wait = (raft_time)r->io->random(r->io, 0, (int)r->heartbeat_timeout * GONE_TICKS);
+    r->follower_state.current_leader.id = 0;
+    if (wait < timeout && now - r->election_timer_start < timeout - wait)
+        r->election_timer_start = now - (timeout - wait); /* differences only: it may be before the beginning of time */
+}
+
 /* libraft gives no vote if it is not a voter by its own newest configuration, which may be old, or never have been committed: then the
  * cluster may find no leader ever again. For this call it is told that it is one. (Dissertation 4.1: a server that is not part of its
- * own latest configuration still grants votes; RPCs are processed without consulting the configuration. 4.2.3: a leader that has not
- * been heard of for an election timeout does not stand in the way; a voter becomes a candidate then and forgets it, others do not.) */
+ * own latest configuration still grants votes; RPCs are processed without consulting the configuration.) */
 static bool recv_request_vote(struct guard *g, struct raft_message *m)
 {
     struct raft *r = g->raft;
@@ -226,10 +252,9 @@ static bool recv_request_vote(struct guard *g, struct raft_message *m)
 
     if (votes_twice(g, &m->request_vote))
         return false;
+    forget_silent_leader(g);
     if (!rule(g, GUARD_VOTER) || is_voter(r))
         return true;
-    if (r->state == RAFT_FOLLOWER && r->io->time(r->io) - r->election_timer_start >= r->election_timeout)
-        r->follower_state.current_leader.id = 0;
     r->configuration = (struct raft_configuration){.servers = &self, .n = 1};
     g->recv(r->io, m);
     r->configuration = own;

@@ -155,6 +155,11 @@ size_t link_queued(const struct link *l)
     return wire_queued(l->wire);
 }
 
+bool link_refused(const struct link *l)
+{
+    return wire_refused(l->wire);
+}
+
 void link_peer_text(const struct link *l, char *out, size_t size)
 {
     wire_peer_text(l->wire, out, size);

@@ -26,6 +26,7 @@ enum link_payload { LINK_COPY, LINK_LEND /* the pieces stay where they are until
 int link_send(struct link *l, enum frame_type type, const ProtobufCMessage *head, const uv_buf_t *payload, unsigned n,
               enum link_payload how, void (*done)(void *data, int err), void *data);
 size_t link_queued(const struct link *l);
+bool link_refused(const struct link *l); /* as wire_refused */
 void link_peer_text(const struct link *l, char *out, size_t size);
 
 /* No hook runs any more; `done`s do, then `closed`, and the link is gone. */

@@ -134,6 +134,13 @@ static void hook_down(void *data, uint32_t id)
     (void)id;
 }
 
+static void hook_gone(void *data, uint32_t id)
+{
+    struct replica *r = data;
+
+    guard_member_gone(&r->guard, id);
+}
+
 /* The others do not listen to such a member any more, and are right: it could only do harm. */
 static void hook_refused(void *data, uint32_t id, enum peer_refusal why, const char *text)
 {
@@ -161,7 +168,7 @@ int network_open(struct replica *r, struct buf *why)
 {
     const struct peer_hooks hooks = {.data = r, .address = hook_address, .members = hook_members, .raft = hook_raft, .message = hook_message,
                                      .guest = hook_guest, .guest_gone = hook_guest_gone,
-                                     .up = hook_up, .down = hook_down, .refused = hook_refused, .seen = hook_seen, .saw = hook_saw};
+                                     .up = hook_up, .down = hook_down, .gone = hook_gone, .refused = hook_refused, .seen = hook_seen, .saw = hook_saw};
     struct peer_config config = {.member_id = r->id.member_id, .incarnation = r->starts.incarnation, .run = r->starts.run,
                                  .listen = r->opt.listen, .advertise = r->opt.advertise, .insecure = r->opt.insecure};
 

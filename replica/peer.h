@@ -63,6 +63,9 @@ struct peer_hooks { /* on the raft loop; none of them may call peer_close */
     void (*guest_gone)(void *data, struct peer_guest *g); /* its connection has ended; g is not valid afterwards. May be NULL */
     void (*up)(void *data, uint32_t id);   /* our connection to `id` is usable (again): send again whatever was in flight to it */
     void (*down)(void *data, uint32_t id); /* it broke. Not called for attempts that fail */
+    /* The process of `id`, to which we had a connection, has ended: its machine answers, and nobody listens, or another start of it
+     * does. May be NULL. */
+    void (*gone)(void *data, uint32_t id);
     /* `id` does not want to hear from us. Once for each connection; may be NULL. PEER_REFUSED_REMOVED: this member was removed.
      * PEER_REFUSED_INCARNATION: it must not go on. */
     void (*refused)(void *data, uint32_t id, enum peer_refusal why, const char *text);

@@ -67,6 +67,7 @@ static bool is_outdated(struct peers *p, struct peer *peer, uint64_t incarnation
         return true;
     }
     if (incarnation > peer->incarnation || peer->run == 0) {
+        peer__gone(peer); /* the start before, if we knew one */
         peer->incarnation = incarnation;
         peer->run = run;
         if (p->hooks.saw && p->hooks.saw(p->hooks.data, peer->id, incarnation, run))

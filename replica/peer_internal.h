@@ -38,6 +38,7 @@ struct peer { /* our connection to one member */
     char learned[PEER_ADDRESS_SIZE];  /* what its hello said; "" */
     bool learned_failed;              /* the last attempt there failed: the table's is next */
     uint64_t incarnation, run;        /* the newest that was seen */
+    bool was_up;                      /* since it was last found to be gone */
     enum peer_refusal refusal;        /* the last answer to our hello */
     char said[160];                   /* the last complaint that was logged; "" while all is well */
     struct waiting waiting[PEER_WAITING_MAX];
@@ -90,6 +91,7 @@ void peer__complain(struct peers *p, const char *fmt, ...) __attribute__((format
 /* peer_out.c */
 void peer__kick(struct peer *peer);                    /* connect now, if not connected */
 void peer__timeout(struct peer *peer);                 /* its deadline has passed */
+void peer__gone(struct peer *peer);                    /* its process has ended */
 void peer__cut(struct peer *peer);                     /* close without another attempt */
 void peer__free_if_gone(struct peer *peer);
 void peer__flush(struct peer *peer, int status);       /* 0: sends what waits; else its callbacks get that */

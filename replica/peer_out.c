@@ -76,9 +76,22 @@ static void say(struct peer *peer, const char *what)
     log_warn("peer", "member %" PRIu32 " at \"%s\": %s", peer->id, peer->address, what);
 }
 
+void peer__gone(struct peer *peer)
+{
+    struct peers *p = peer->peers;
+
+    if (peer->was_up && p->hooks.gone)
+        p->hooks.gone(p->hooks.data, peer->id);
+    peer->was_up = false;
+}
+
 static void lose(struct peer *peer, const char *why)
 {
+    bool gone = peer->phase == PEER_CONNECTING && link_refused(peer->link);
+
     say(peer, why);
+    if (gone)
+        peer__gone(peer);
     if (peer->phase != PEER_UP) /* the other address has its turn next */
         peer->learned_failed = peer->learned[0] && strcmp(peer->address, peer->learned) == 0;
     pause_ms(peer, peer->backoff_ms);
@@ -132,6 +145,7 @@ static void be_welcome(struct peer *peer)
     peer->backoff_ms = PEER_BACKOFF_MIN_MS;
     peer->deadline_ms = peer__now_ms(p) + PEER_PING_MS;
     peer->said[0] = '\0';
+    peer->was_up = true;
     log_info("peer", "connected to member %" PRIu32 " at \"%s\"", peer->id, peer->address);
     peer__arm(p);
     peer__flush(peer, 0);

@@ -33,6 +33,7 @@ struct wire {
     bool is_up, is_down;           /* hooks called */
     bool closing;                  /* wire_close was called */
     char error[128];               /* of the last attempt */
+    bool refused;                  /* it was refused */
     void (*closed)(void *data);    /* wire_close's */
     void *closed_data;
 };
@@ -198,6 +199,11 @@ size_t wire_queued(const struct wire *c)
     return c->is_up && c->open ? uv_stream_get_write_queue_size((const uv_stream_t *)&c->tcp) : 0;
 }
 
+bool wire_refused(const struct wire *c)
+{
+    return c->refused && !c->is_up;
+}
+
 void wire_peer_text(const struct wire *c, char *out, size_t size)
 {
     struct sockaddr_storage sa;
@@ -219,6 +225,7 @@ static void connect_cb(uv_connect_t *req, int status)
         return; /* the handle is being closed */
     if (status) {
         snprintf(c->error, sizeof c->error, "%s", uv_strerror(status));
+        c->refused = status == UV_ECONNREFUSED;
         uv_close((uv_handle_t *)&c->tcp, tcp_closed_cb); /* and then the next address */
         return;
     }

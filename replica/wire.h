@@ -38,6 +38,7 @@ size_t wire_queued(const struct wire *c); /* bytes given to wire_write and not t
 /* No hook runs any more. The callbacks of writes do, and then `closed` (may be NULL); the wire is gone after it. */
 void wire_close(struct wire *c, void (*closed)(void *data), void *data);
 
+bool wire_refused(const struct wire *c); /* it went down because the other machine is there and nobody listens */
 void wire_peer_text(const struct wire *c, char *out, size_t size); /* the other end's address */
 
 /* Waits for connections. `accepted` gets each one; it must call wire_begin or wire_close. Waits for the resolver; on failure a

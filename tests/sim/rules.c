@@ -228,6 +228,40 @@ static bool votes_do_not_ask_the_configuration(void)
     return last_sent(RAFT_IO_REQUEST_VOTE_RESULT)->request_vote_result.vote_granted;
 }
 
+/* Its leader was not heard of for the timeout, and its own timer, which is longer, has not run out. */
+static bool silent_leaders_are_forgotten(void)
+{
+    begin(1, 3, 1, NULL, 0);
+    receive_entries(2, 2, 1, 1, 0, 1);
+    run((m->raft->election_timeout - 10) * MS);
+    receive_vote_request(3, 3, true);
+    if (last_sent(RAFT_IO_REQUEST_VOTE_RESULT)->request_vote_result.vote_granted)
+        world_fail(m, "gives its vote too early");
+    run(11 * MS);
+    if (raft_state(m->raft) != RAFT_FOLLOWER)
+        world_fail(m, "is no follower any more");
+    receive_vote_request(3, 3, true);
+    return last_sent(RAFT_IO_REQUEST_VOTE_RESULT)->request_vote_result.vote_granted;
+}
+
+/* Its leader's process has ended: it votes for another one, and is a candidate itself before long. */
+static bool leaders_that_are_gone_are_followed_at_once(void)
+{
+    begin(1, 3, 1, NULL, 0);
+    receive_entries(2, 2, 1, 1, 0, 1);
+    run(10 * MS);
+    guard_member_gone(m->guard, 3); /* not the leader */
+    receive_vote_request(3, 3, true);
+    if (last_sent(RAFT_IO_REQUEST_VOTE_RESULT)->request_vote_result.vote_granted)
+        world_fail(m, "forgets a leader that is there");
+    guard_member_gone(m->guard, 2);
+    receive_vote_request(3, 3, true);
+    if (!last_sent(RAFT_IO_REQUEST_VOTE_RESULT)->request_vote_result.vote_granted)
+        return false;
+    run(m->raft->heartbeat_timeout * 4 * MS);
+    return raft_state(m->raft) == RAFT_CANDIDATE;
+}
+
 static bool refused_pre_votes_tell_the_term(void)
 {
     begin(10, 3, 1, NULL, 0);
@@ -332,6 +366,8 @@ static const struct {
     {"snapshots_replace_what_differs", GUARD_INSTALL, snapshots_replace_what_differs},
     {"votes_do_not_ask_the_configuration", GUARD_VOTER, votes_do_not_ask_the_configuration},
     {"refused_pre_votes_tell_the_term", GUARD_PRE_VOTE, refused_pre_votes_tell_the_term},
+    {"silent_leaders_are_forgotten", GUARD_LEADER, silent_leaders_are_forgotten},
+    {"leaders_that_are_gone_are_followed_at_once", GUARD_LEADER, leaders_that_are_gone_are_followed_at_once},
     {"writers_are_no_candidates", GUARD_PATIENCE, writers_are_no_candidates},
     {"absent_members_are_asked_first", GUARD_PROBE, absent_members_are_asked_first},
     {"loaded_entries_share_no_buffer", GUARD_UNBATCH, loaded_entries_share_no_buffer},

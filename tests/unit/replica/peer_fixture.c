@@ -89,6 +89,11 @@ static void hook_down(void *data, uint32_t id)
     ((struct node *)data)->down[id]++;
 }
 
+static void hook_gone(void *data, uint32_t id)
+{
+    ((struct node *)data)->gone[id]++;
+}
+
 static void hook_refused(void *data, uint32_t id, enum peer_refusal why, const char *text)
 {
     struct node *n = data;
@@ -126,7 +131,7 @@ void node_open(uint32_t id)
 {
     struct node *n = &nodes[id];
     const struct peer_hooks hooks = {n, hook_address, hook_members, hook_raft, hook_message, n->guests ? hook_guest : NULL, hook_guest_gone,
-                                     hook_up, hook_down, hook_refused, hook_seen, hook_saw};
+                                     hook_up, hook_down, hook_gone, hook_refused, hook_seen, hook_saw};
     struct peer_config config = {.member_id = id, .listen = n->address[0] ? n->address : "127.0.0.1:0"};
     struct buf why = {0};
 

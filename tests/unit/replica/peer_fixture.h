@@ -23,7 +23,7 @@ struct node {
     bool guests;               /* they are let in */
     struct heard heard[HEARD_MAX];
     unsigned n_heard, n_raft;
-    unsigned up[NODES_MAX + 1], down[NODES_MAX + 1]; /* how often, by id */
+    unsigned up[NODES_MAX + 1], down[NODES_MAX + 1], gone[NODES_MAX + 1]; /* how often, by id */
     enum peer_refusal refused; /* the last */
     unsigned n_refused, n_guest, n_guest_gone;
     uint64_t seen[NODES_MAX + 1], seen_run[NODES_MAX + 1];

@@ -244,8 +244,10 @@ static void a_member_that_comes_back_is_found_again(void **state)
     node_close(2);
     run_until(nodes[1].down[2] == 1 && nodes[3].down[2] == 1);
     assert_int_equal(say(1, 2, "x", 1), QE_AGAIN);
+    run_until(nodes[1].gone[2] == 1 && nodes[3].gone[2] == 1); /* nobody listens there */
     node_open(2);
     run_until(nodes[1].up[2] == 2 && nodes[3].up[2] == 2 && nodes[2].up[1] == 2);
+    assert_int_equal(nodes[1].gone[2], 1);
     assert_int_equal(say(1, 2, "y", 1), 0);
     run_until(nodes[2].n_heard == 1);
 }
