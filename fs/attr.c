@@ -103,8 +103,7 @@ static int64_t attr_mtime(const struct stat *attr, int valid)
     return (int64_t)attr->st_mtim.tv_sec * 1000000000 + attr->st_mtim.tv_nsec;
 }
 
-/* What of a request a SETATTR operation has to do; op->valid is 0 when nothing is. */
-static void attr_op(uint64_t ino, const struct stat *attr, int valid, struct store_op *op)
+void attr_op(uint64_t ino, const struct stat *attr, int valid, struct store_op *op)
 {
     *op = (struct store_op){.kind = STORE_OP_SETATTR, .ino = ino};
     if (valid & FUSE_SET_ATTR_MODE) {

@@ -250,6 +250,16 @@ static bool mount_serve_burst(struct mount *m)
     return got != SERVED_GONE;
 }
 
+/* What time brings; how long the loop may wait. */
+static int mount_tick(struct fs *fs)
+{
+    int wait_ms = flock_tick(fs), txn_ms = txn_tick(fs);
+
+    if (txn_ms >= 0 && (wait_ms < 0 || txn_ms < wait_ms))
+        wait_ms = txn_ms;
+    return replay_tick(fs, wait_ms);
+}
+
 /* Returns the exit status. */
 static int mount_loop(struct mount *m, void (*ready)(void *), void *data)
 {
@@ -260,7 +270,7 @@ static int mount_loop(struct mount *m, void (*ready)(void *), void *data)
 
     while (!mount_may_end(m)) {
         struct signalfd_siginfo info;
-        int wait_ms = replay_tick(fs, flock_tick(fs));
+        int wait_ms = mount_tick(fs);
 
         if (poll(fds, 5, fs->stopping ? STOP_LOOK_MS : wait_ms) < 0 && errno != EINTR)
             return 1;
@@ -324,6 +334,8 @@ static void mount_close(struct mount *m)
     fs->replica = NULL;
     if (fs->pending) {
         pending_end(fs);
+        txn_close(fs);
+        pending_drain(fs);
         feed_free(fs);
         pending_close(fs);
     }

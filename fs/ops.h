@@ -51,11 +51,21 @@ void attr_statfs(fuse_req_t req);
 /* As a process of the caller's session sees the node. 0 or QE_*. */
 int attr_of(struct fs *fs, fuse_ino_t node, pid_t tid, struct store_attr *out);
 
+/* What of a SETATTR request an operation has to do; op->valid is 0 when nothing is. */
+void attr_op(uint64_t ino, const struct stat *attr, int valid, struct store_op *op);
+
 /* xattr.c: extended attributes. */
 void xattrs_get(fuse_req_t req, fuse_ino_t node, const char *name, size_t size);
 void xattrs_set(fuse_req_t req, fuse_ino_t node, const char *name, const char *value, size_t size, int flags);
 void xattrs_list(fuse_req_t req, fuse_ino_t node, size_t size);
 /* The same of an inode at a revision (STORE_HEAD: now), for views. */
+/* Which names can be read at all, and which can be kept: 0, or the refusal. */
+int xattrs_readable(const char *name);
+int xattrs_check(const char *name);
+bool xattrs_is_fact(const char *name); /* user.quorum and below: what the store knows */
+uint32_t xattrs_flags(int flags);      /* STORE_XATTR_*, of those of setxattr(2) */
+/* Replies to GETXATTR and LISTXATTR. */
+void xattrs_reply(fuse_req_t req, const struct buf *value, size_t size, int err);
 void xattrs_get_at(fuse_req_t req, int64_t at, uint64_t ino, const char *name, size_t size);
 void xattrs_list_at(fuse_req_t req, int64_t at, uint64_t ino, size_t size);
 void xattrs_remove(fuse_req_t req, fuse_ino_t node, const char *name);

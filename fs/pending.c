@@ -394,7 +394,10 @@ void pending_submit(struct fs *fs, struct store_command *cmd, const struct pendi
     p->command = true;
     if (call->req)
         replay_hold(fs, &p->hold, cmd);
-    replica_submit(fs->replica, &p->request, cmd);
+    if (call->patient)
+        replica_submit_patiently(fs->replica, &p->request, cmd);
+    else
+        replica_submit(fs->replica, &p->request, cmd);
 }
 
 void pending_barrier(struct fs *fs, const struct pending_call *call)

@@ -21,7 +21,8 @@ struct pending_call {
     uint64_t expected;       /* the inode that the command should meet, if it met another one, that has changed too; 0: no matter */
     pending_settle_cb settle; /* may be NULL if there is a done */
     bool silent;             /* a commit of which the kernel does not tell watchers when it is answered: replay.h */
-    bool injected;           /* a test's, as if another member had made it */
+    bool injected;           /* a test's, or a transaction's: for watchers as if another member had made it */
+    bool patient;            /* the command has no deadline: its result will be known */
     bool wake;               /* settle has more to do than to put away: others wait for it */
     void *data;              /* for settle */
 };

@@ -1,7 +1,7 @@
 /* Growing: the raft loop learns of a second member before that one can commit anything, since it has to be told of the log first, and
  * wakes the FUSE loop, which takes back what the kernel keeps: all names at once (an epoch ends: names of earlier ones are looked up
- * again), and the attributes of each node. An older kernel cannot do that; there nothing is kept from the start if this member has an
- * address where others can join it.
+ * again), and the attributes of each node. An older kernel cannot do that; there nothing is kept from the start.
+ * Transactions change names in the same way without the kernel's knowing, on a member that is alone too.
  *
  * Shrinking: what the others had committed before they went may still have to be applied here, so a barrier is passed first. */
 #include "fs/sharing.h"
@@ -25,7 +25,7 @@ struct notify_header {
     uint64_t unique;
 };
 
-static bool kernel_forget_names(struct fs *fs)
+bool sharing_forget_names(struct fs *fs)
 {
     const struct notify_header h = {.len = sizeof h, .error = NOTIFY_INC_EPOCH};
 
@@ -49,9 +49,7 @@ static bool has_others(struct fs *fs)
 
 static void set_cache(struct fs *fs)
 {
-    bool recallable = fs->can_recall || !fs->opt->listen || !fs->opt->listen[0];
-
-    fs->cache_s = !fs->shared && !fs->uncached && recallable ? CACHE_S : 0;
+    fs->cache_s = !fs->shared && !fs->uncached && fs->can_recall ? CACHE_S : 0;
 }
 
 static void sharing_grown(struct fs *fs)
@@ -59,7 +57,7 @@ static void sharing_grown(struct fs *fs)
     fs->shared = true;
     set_cache(fs);
     if (fs->can_recall)
-        kernel_forget_names(fs);
+        sharing_forget_names(fs);
     kernel_forget_attributes(fs);
     flock_refuse(fs);
     log_info("mount", "there are other members: reads ask for the newest state, locks are refused");
@@ -104,7 +102,7 @@ void sharing_start(struct fs *fs)
 
 void sharing_begin(struct fs *fs)
 {
-    fs->can_recall = kernel_forget_names(fs);
+    fs->can_recall = sharing_forget_names(fs);
     set_cache(fs);
 }
 

@@ -11,6 +11,8 @@
 void sharing_start(struct fs *fs);  /* before the first request */
 void sharing_begin(struct fs *fs);  /* the kernel has been answered its first request: from now on it may keep things */
 void sharing_follow(struct fs *fs); /* before each request, and when woken: has the number of members changed? */
+/* The kernel looks all names up again before it uses them. False: it is too old to be told. Any thread; waits for nobody. */
+bool sharing_forget_names(struct fs *fs);
 /* Replica's hook `membership`, with the mount as data: wakes the loop. Any thread. */
 void sharing_hook(struct fs *fs);
 

@@ -9,12 +9,12 @@
 
 #define FACTS "user.quorum"
 
-static bool is_fact(const char *name)
+bool xattrs_is_fact(const char *name)
 {
     return !strncmp(name, FACTS, strlen(FACTS)) && (name[strlen(FACTS)] == 0 || name[strlen(FACTS)] == '.');
 }
 
-static void reply_value(fuse_req_t req, const struct buf *value, size_t size, int err)
+void xattrs_reply(fuse_req_t req, const struct buf *value, size_t size, int err)
 {
     if (err)
         fuse_reply_err(req, fs_errno(err));
@@ -66,11 +66,11 @@ static int fact_get(struct fs *fs, int64_t at, uint64_t ino, const char *fact, s
 }
 
 /* Which names may be kept: 0, or the refusal. */
-static int xattrs_check(const char *name)
+int xattrs_check(const char *name)
 {
     if (!strcmp(name, FACTS ".lease"))
         return QE_NOTBUILT;
-    if (is_fact(name))
+    if (xattrs_is_fact(name))
         return QE_PERM;
     if (strncmp(name, "user.", 5) || !name[5])
         return QE_NOTSUP;
@@ -80,7 +80,7 @@ static int xattrs_check(const char *name)
 /* ---- Operations ---- */
 
 /* Which attributes there can be at all. ENOSYS would switch all xattrs off, and security.capability is asked for before each first write. */
-static int xattrs_readable(const char *name)
+int xattrs_readable(const char *name)
 {
     if (!strncmp(name, "security.", 9))
         return QE_NODATA;
@@ -89,7 +89,7 @@ static int xattrs_readable(const char *name)
 
 static int xattrs_load(struct fs *fs, int64_t at, uint64_t ino, const char *name, struct buf *value)
 {
-    if (is_fact(name))
+    if (xattrs_is_fact(name))
         return fact_get(fs, at, ino, name + strlen(FACTS), value);
     return store_getxattr(fs->reader, at, ino, name, strlen(name), value);
 }
@@ -101,7 +101,7 @@ void xattrs_get_at(fuse_req_t req, int64_t at, uint64_t ino, const char *name, s
 
     if (!err)
         err = xattrs_load(fs_of(req), at, ino, name, &value);
-    reply_value(req, &value, size, err);
+    xattrs_reply(req, &value, size, err);
     buf_fini(&value);
 }
 
@@ -110,7 +110,7 @@ void xattrs_list_at(fuse_req_t req, int64_t at, uint64_t ino, size_t size)
     struct buf names = {0};
     int err = store_listxattr(fs_of(req)->reader, at, ino, &names);
 
-    reply_value(req, &names, size, err);
+    xattrs_reply(req, &names, size, err);
     buf_fini(&names);
 }
 
@@ -128,7 +128,7 @@ void xattrs_get(fuse_req_t req, fuse_ino_t node, const char *name, size_t size)
     } else if (!err) {
         err = xattrs_load(fs, STORE_HEAD, inode_ino(fs, node), name, &value);
     }
-    reply_value(req, &value, size, err);
+    xattrs_reply(req, &value, size, err);
     buf_fini(&value);
 }
 
@@ -148,8 +148,13 @@ void xattrs_list(fuse_req_t req, fuse_ino_t node, size_t size)
     } else {
         err = store_listxattr(fs->reader, STORE_HEAD, inode_ino(fs, node), &names);
     }
-    reply_value(req, &names, size, err);
+    xattrs_reply(req, &names, size, err);
     buf_fini(&names);
+}
+
+uint32_t xattrs_flags(int flags)
+{
+    return (flags & XATTR_CREATE ? STORE_XATTR_CREATE : 0) | (flags & XATTR_REPLACE ? STORE_XATTR_REPLACE : 0);
 }
 
 void xattrs_set(fuse_req_t req, fuse_ino_t node, const char *name, const char *value, size_t size, int flags)
@@ -159,10 +164,7 @@ void xattrs_set(fuse_req_t req, fuse_ino_t node, const char *name, const char *v
     struct store_op op = {.kind = STORE_OP_SETXATTR, .ino = inode_ino(fs, node), .name = {name, strlen(name)}, .bytes = {value, size}};
     int err = xattrs_check(name);
 
-    if (flags & XATTR_CREATE)
-        op.flags |= STORE_XATTR_CREATE;
-    if (flags & XATTR_REPLACE)
-        op.flags |= STORE_XATTR_REPLACE;
+    op.flags = xattrs_flags(flags);
     if (!err && in && in->creation && !in->creating) {
         err = creation_setxattr(in->creation, name, value, size, (int)op.flags);
         fuse_reply_err(req, fs_errno(err));

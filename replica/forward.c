@@ -231,7 +231,7 @@ static void on_refused(struct replica *r, const Qfs__ForwardRefused *f)
     pthread_mutex_lock(&s->lock);
     for (req = s->proposed.head; req && req->priv.seq != f->seq; req = req->priv.next)
         ;
-    if (req && req->priv.state & SUBMIT_INTERNAL && req->priv.state & SUBMIT_SENT)
+    if (req && req->priv.state & (SUBMIT_INTERNAL | SUBMIT_PATIENT) && req->priv.state & SUBMIT_SENT)
         req = NULL; /* the silence will have it sent again */
     if (req) {
         submit_unlink(&s->proposed, req);

@@ -101,6 +101,9 @@ struct replica_request { /* caller-allocated; at a fixed address until its callb
  * QE_DISKFULL, QE_NOMEM (did not and will not). Any thread. */
 void replica_submit(struct replica *r, struct replica_request *req, const struct store_command *cmd);
 
+/* The same without a deadline: it is kept and sent again until its result is known. QE_TIMEDOUT only when the member stops. */
+void replica_submit_patiently(struct replica *r, struct replica_request *req, const struct store_command *cmd);
+
 /* 0, or why a write is known to fail now: QE_TIMEDOUT no leader heard of, QE_DISKFULL, QE_SHUTDOWN, QE_IO. Any thread, cheap. */
 int replica_writable(struct replica *r);
 

@@ -116,7 +116,7 @@ static int enqueue(struct replica *r, struct replica_request *req, const struct 
         return QE_IO; /* nobody knows whose state is right */
     if (s->session == 0 && !(req->priv.state & SUBMIT_SESSION))
         return QE_TIMEDOUT; /* it cannot be numbered: there was no quorum yet */
-    if (!(req->priv.state & SUBMIT_INTERNAL) && atomic_load(&s->leaderless))
+    if (!(req->priv.state & (SUBMIT_INTERNAL | SUBMIT_PATIENT)) && atomic_load(&s->leaderless))
         return QE_TIMEDOUT;
     if (s->waiting_bytes > MEMBER_WAITING_BYTES)
         return QE_NOMEM;
@@ -146,7 +146,7 @@ static void submit_state(struct replica *r, struct replica_request *req, const s
     memset(&req->priv, 0, sizeof req->priv);
     req->priv.state = state;
     req->priv.submitted_ns = clock_boottime_ns();
-    if (!(state & SUBMIT_INTERNAL) && r->opt.timeout_ms > 0)
+    if (!(state & (SUBMIT_INTERNAL | SUBMIT_PATIENT)) && r->opt.timeout_ms > 0)
         req->priv.deadline_ns = req->priv.submitted_ns + (int64_t)r->opt.timeout_ms * 1000000;
     pthread_mutex_lock(&s->lock);
     err = enqueue(r, req, cmd);
@@ -168,6 +168,11 @@ void submit_internal(struct replica *r, struct replica_request *req, const struc
 void replica_submit(struct replica *r, struct replica_request *req, const struct store_command *cmd)
 {
     submit_state(r, req, cmd, 0);
+}
+
+void replica_submit_patiently(struct replica *r, struct replica_request *req, const struct store_command *cmd)
+{
+    submit_state(r, req, cmd, SUBMIT_PATIENT);
 }
 
 /* Another leader's disk is not known here: it will say so itself. */
@@ -306,7 +311,7 @@ void submit_expire(struct replica *r, int64_t now_ns, bool all)
             bool over = req->priv.deadline_ns != 0 && req->priv.deadline_ns <= now_ns;
 
             next = req->priv.next;
-            if (!over && (!all || req->priv.state & SUBMIT_INTERNAL))
+            if (!over && (!all || req->priv.state & (SUBMIT_INTERNAL | SUBMIT_PATIENT)))
                 continue;
             unlink_from(s, lists[i], req);
             submit_push(&late, req);

@@ -34,6 +34,7 @@ enum { /* bits of priv.state */
     SUBMIT_SESSION = 2,  /* makes the session: not numbered, alone in its entry */
     SUBMIT_FINAL = 4,    /* ends it: passes while the member stops */
     SUBMIT_SENT = 8,     /* it may be in a log, whatever comes now: "will not take effect" is no answer any more */
+    SUBMIT_PATIENT = 16, /* no timeout */
 };
 
 struct submit_list { /* doubly linked by priv.prev, priv.next */

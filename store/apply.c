@@ -104,7 +104,7 @@ static int run_checked(struct store *s, struct txn *t, uint64_t *ino, uint64_t *
     const struct store_command *cmd = t->cmd;
     int err;
 
-    if (cmd->ops[0].kind == STORE_OP_STAGED)
+    if (cmd->n_ops && cmd->ops[0].kind == STORE_OP_STAGED)
         return stage_run(s, t, &cmd->ops[0], ino, at);
     err = conditions_check(s, cmd, at);
     if (err)
@@ -147,7 +147,7 @@ static int forget_staged(struct store *s, const struct store_command *cmd)
 static int run_command(struct store *s, struct txn *t, uint64_t *ino)
 {
     const struct store_command *cmd = t->cmd;
-    bool staged = cmd->ops[0].kind == STORE_OP_STAGED;
+    bool staged = cmd->n_ops && cmd->ops[0].kind == STORE_OP_STAGED;
     uint64_t at = 0;
     int answer, err = 0;
 
@@ -164,12 +164,12 @@ static int run_command(struct store *s, struct txn *t, uint64_t *ino)
 /* Operations that are not about the tree stand alone. */
 static bool well_formed(const struct store_command *cmd)
 {
-    if (cmd->n_ops == 0 || cmd->n_ops > STORE_OPS_MAX)
+    if ((cmd->n_ops == 0 && cmd->n_conditions == 0) || cmd->n_ops > STORE_OPS_MAX)
         return false;
     for (size_t i = 0; cmd->n_ops > 1 && i < cmd->n_ops; i++)
         if (cmd->ops[i].kind >= STORE_OP_SETTING)
             return false;
-    return cmd->n_conditions == 0 || cmd->ops[0].kind < STORE_OP_SETTING;
+    return cmd->n_conditions == 0 || cmd->n_ops == 0 || cmd->ops[0].kind < STORE_OP_SETTING;
 }
 
 static int apply_command(struct store *s, uint64_t index, const struct store_command *cmd)

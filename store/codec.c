@@ -230,10 +230,10 @@ int store_command_look(const void *data, size_t len, struct store_command_head *
     struct store_command cmd;
     int err = a ? command_decode(a, (struct store_bytes){data, len}, &cmd) : QE_NOMEM;
 
-    if (!err && cmd.n_ops == 0)
+    if (!err && cmd.n_ops == 0 && cmd.n_conditions == 0)
         err = QE_FORMAT;
     if (!err)
-        *out = (struct store_command_head){cmd.session, cmd.seq, cmd.member, cmd.ops[0].kind};
+        *out = (struct store_command_head){cmd.session, cmd.seq, cmd.member, cmd.n_ops ? cmd.ops[0].kind : 0};
     arena_free(a);
     return err;
 }

@@ -163,7 +163,7 @@ struct store_condition {
 
 /* One command: at most one revision. All operations take effect or none; the first that fails gives the result. Operations from
  * STORE_OP_SETTING on stand alone in their command (else INVAL).
- * Conditions are decided before the first operation; one that does not hold: CANCELED, and nothing changes. When a command has conditions,
+ * Conditions are decided before the first operation (there may be none, then); one that does not hold: CANCELED, and nothing changes. When a command has conditions,
  * several operations, or staged ones, a failure's result.ino is the number, from 1, of the condition (CANCELED) or operation that failed.
  * session, seq, acked, member and time_ns are stamped by replica, the rest is the caller's. */
 struct store_command {

@@ -15,6 +15,7 @@ static const struct control_view *const views[] = {
     [FS_VIEW_HISTORY] = &control__history_view,
     [FS_VIEW_WATCH] = &control__watch_view,
     [FS_VIEW_SINCE] = &control__watch_view,
+    [FS_VIEW_TXN] = &control__txn_view,
     [FS_VIEW_SNAPSHOT] = &control__snapshot_view,
     [FS_VIEW_MEMBERS] = &control__members_view,
 };
@@ -23,6 +24,8 @@ const struct control_view *control__view_of(fuse_ino_t node)
 {
     size_t i = (size_t)fs_view_of(node);
 
+    if (control__is_txn_tree(fs_view_of(node)))
+        return &control__txn_tree_view;
     return i < sizeof views / sizeof *views ? views[i] : NULL;
 }
 

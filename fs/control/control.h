@@ -44,4 +44,9 @@ void watch_stop(struct fs *fs);
 bool watch_in_use(struct fs *fs); /* a reader has had a part of a revision, or is about to close after the last one */
 void watch_close(struct fs *fs); /* before the member is stopped */
 
+/* Transactions (txn.c): answers those that have waited long enough, ends those that nobody uses; how long the loop may wait, or -1. */
+int txn_tick(struct fs *fs);
+size_t txn_count(struct fs *fs); /* unfinished ones */
+void txn_close(struct fs *fs);   /* when nothing is pending any more */
+
 #endif

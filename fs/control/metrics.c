@@ -87,6 +87,10 @@ static int metrics_mount(struct fs *fs, const struct control_facts *f, struct bu
     one(out, "failed_commits_total", "counter", "Commits that failed.", (int64_t)f->failed_commits);
     one(out, "open_files", "gauge", "Open files.", (int64_t)atomic_load(&fs->n_open));
     one(out, "open_streams", "gauge", "Open streams of events.", (int64_t)feed_count(fs));
+    one(out, "open_transactions", "gauge", "Transactions that are not finished.", (int64_t)txn_count(fs));
+    one(out, "transactions_committed_total", "counter", "Transactions of this mount that took effect.", (int64_t)atomic_load(&fs->n_txn_committed));
+    one(out, "transactions_conflicted_total", "counter", "Transactions of this mount that met a conflict.",
+        (int64_t)atomic_load(&fs->n_txn_conflicts));
     one(out, "dirty_files", "gauge", "Open files with something to commit.", (int64_t)atomic_load(&fs->n_dirty));
     one(out, "dirty_bytes", "gauge", "Bytes written and not committed.", atomic_load(&fs->dirty_bytes));
     return buf_printf(out, "# HELP process_resident_memory_bytes Resident memory size in bytes.\n"

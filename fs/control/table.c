@@ -22,6 +22,7 @@ static const struct control_row rows[] = {
     {.name = "snapshot.db", .mode = S_IFREG | 0400, .view = FS_VIEW_SNAPSHOT},
     {.name = "status", .mode = S_IFREG | 0444, .read = control__read_status},
     {.name = "status.json", .mode = S_IFREG | 0444, .read = control__read_status_json},
+    {.name = "txn", .mode = S_IFDIR | 01777, .view = FS_VIEW_TXN},
     {.name = "watch", .mode = S_IFDIR | 0555, .view = FS_VIEW_WATCH},
 };
 enum { N_ROWS = sizeof rows / sizeof *rows, FIRST_ROW = 2, CHILD_SHIFT = 16 };

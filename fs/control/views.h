@@ -63,6 +63,9 @@ extern const struct control_view control__local_view; /* local.c: local/ */
 
 extern const struct control_view control__at_view;    /* at.c: at/ */
 extern const struct control_view control__watch_view; /* watch.c: watch/ and since/ */
+extern const struct control_view control__txn_view;   /* txn.c: txn/ */
+extern const struct control_view control__txn_tree_view; /* txn_view.c: tree/ of a transaction; each has a view number of its own */
+bool control__is_txn_tree(enum fs_view view);
 extern const struct control_view control__snapshot_view; /* snapshot.c: snapshot.db */
 extern const struct control_view control__members_view; /* members.c: members/ */
 extern const struct control_view control__history_view; /* past.c: history/ */

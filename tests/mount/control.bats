@@ -46,6 +46,7 @@ since 555 directory
 snapshot.db 400 file
 status 444 file
 status.json 444 file
+txn 1777 directory
 watch 555 directory
 E
 }

@@ -1,0 +1,485 @@
+# Transactions: .quorum/txn/NAME/{tree/,require,commit,status}.
+load ../lib/harness
+setup_file() { mount_file; }
+teardown_file() { unmount_file; }
+setup() {
+    enter_test
+    Q=$MNT/.quorum
+    t=${T#"$MNT/"}
+    allow_log 'a write was refused'
+}
+teardown() {
+    rmdir "$Q"/txn/* 2>/dev/null
+    leave_test
+}
+
+begin() { mkdir "$Q/txn/$1" && X=$Q/txn/$1/tree/$t; } # $X: this test's directory as transaction $1 sees it
+commit() { x "echo > $Q/txn/$1/commit"; }
+conflicts() { # conflicts NAME REASON: committing fails, changes nothing, and says why
+    local before=$(cat "$Q/hash")
+    fails_with 'Operation canceled' commit "$1"
+    same "revision" "$(cut -d' ' -f1 "$Q/hash")" "${before% *}"
+    same "status of $1" "$(cat "$Q/txn/$1/status")" "conflict $2"
+}
+committed() { # committed NAME: in one revision, and all agree which
+    local before=$(rev)
+    commit "$1" || return 1
+    same "revisions taken" "$(($(rev) - before))" 1
+    same "status of $1" "$(cat "$Q/txn/$1/status")" "committed $(rev)"
+}
+
+# ---- One transaction ------------------------------------------------------------------------------------------------------------------
+
+@test "what is written in tree/ is private until it is committed, in one revision" {
+    echo old >f
+    begin a
+    echo new >"$X/f"
+    mkdir "$X/d"
+    echo 1 >"$X/d/g"
+    holds "$X/f" 'new\n'
+    others_see "$T/f" 'old\n'
+    absent d
+    same status "$(cat "$Q/txn/a/status")" open
+    committed a
+    holds f 'new\n'
+    holds d/g '1\n'
+}
+
+@test "it is a view of the whole tree as of the revision at which it began" {
+    echo 1 >f
+    begin a
+    echo 2 >f
+    echo 3 >g
+    holds "$X/f" '1\n'
+    absent "$X/g"
+    ls "$Q/txn/a/tree" | grep -q "^$t$" || fail "not listed"
+    absent "$Q/txn/a/tree/.quorum"
+}
+
+@test "rmdir abandons it" {
+    begin a
+    echo 1 >"$X/f"
+    rmdir "$Q/txn/a"
+    absent "$Q/txn/a"
+    absent f
+    fails_with 'No such file' cat "$Q/txn/a/status"
+}
+
+@test "everything that the tree knows can be staged" {
+    echo 1 >f
+    echo 1 >gone
+    mkdir -p d/e empty
+    echo 1 >d/e/x
+    setfattr -n user.old -v 1 f
+    begin a
+    echo 2 >>"$X/f"
+    chmod 640 "$X/f"
+    chown 5:6 "$X/f"
+    setfattr -n user.new -v 2 "$X/f"
+    setfattr -x user.old "$X/f"
+    rm "$X/gone"
+    rmdir "$X/empty"
+    mv "$X/d" "$X/moved"
+    ln -s f "$X/l"
+    touch -d @77 "$X/moved/e/x"
+    : >"$X/nothing"
+    truncate -s 3 "$X/sized"
+    mkdir -m 750 "$X/made"
+    touch -d @88 "$X/made"
+    same "the view lists it" "$(ls "$X" | paste -sd' ')" 'f l made moved nothing sized'
+    committed a
+    holds f '1\n2\n'
+    same "attributes of f" "$(stat -c '%a %u %g' f)" '640 5 6'
+    same "xattrs of f" "$(getfattr --absolute-names -d f | grep user)" 'user.new="2"'
+    absent gone
+    absent empty
+    absent d
+    same "time of x" "$(stat -c %Y moved/e/x)" 77
+    same "link" "$(readlink l)" f
+    holds nothing ''
+    holds sized '\0\0\0'
+    same made "$(stat -c '%a %Y' made)" '750 88'
+}
+
+@test "a file has one version more, however often it was written" {
+    echo 1 >f
+    begin a
+    for i in 1 2 3; do echo "$i" >"$X/f"; done
+    chmod 600 "$X/f"
+    echo 1 >"$X/g"
+    echo 2 >"$X/g"
+    chmod 600 "$X/g"
+    committed a
+    same "version of f" "$(fact f version)" 2
+    same "version of a new file" "$(fact g version)" 1
+}
+
+@test "appends and writes in place merge with what was committed meanwhile, if nothing was read" {
+    echo 1 >f
+    begin a
+    dd if=/dev/zero of="$X/g" bs=1 count=1 status=none
+    begin b
+    echo b >>"$X/new"
+    commit b
+    commit a
+    holds new 'b\n'
+}
+
+@test "events have the cause txn, and one revision" {
+    local r=$(rev)
+    begin a
+    mkdir "$X/d"
+    echo 1 >"$X/d/f"
+    committed a
+    same events "$(timeout 1 cat "$Q/since/$r/.events" | sed "s|$t/||")" "$(printf '%s\tmkdir\td\ttxn\n%s\tput\td/f\ttxn' "$(rev)" "$(rev)")"
+}
+
+@test "watchers see what a transaction did" {
+    local watcher
+    mkdir d
+    echo 1 >d/f
+    begin a
+    inotifywait -m -t 10 -e create,close_write --format '%e %f' "$T/d" >"$S/seen" 2>"$S/ready" 3>&- &
+    watcher=$!
+    disown
+    wait_until 10 grep -q established "$S/ready"
+    echo 1 >"$X/d/g"
+    echo 2 >"$X/d/f"
+    committed a
+    wait_until 8 grep -q 'CLOSE_WRITE.* g' "$S/seen" && wait_until 8 grep -q 'CLOSE_WRITE.* f' "$S/seen" && grep -q 'CREATE g' "$S/seen"
+    local seen=$?
+    kill "$watcher"
+    [ $seen = 0 ] || fail "seen: $(cat "$S/seen")"
+}
+
+@test "names and attributes are the new ones at once, whatever the kernel kept" {
+    local i
+    for i in 1 2 3 4 5; do echo "$i" >"f$i"; done
+    ls -l >/dev/null
+    test ! -e new
+    begin a
+    rm "$X/f1"
+    mv "$X/f2" "$X/f6"
+    echo longer than before >"$X/f3"
+    chmod 600 "$X/f4"
+    echo 1 >"$X/new"
+    rm "$X/f5"
+    mkdir "$X/f5"
+    committed a
+    same names "$(ls | paste -sd' ')" 'f3 f4 f5 f6 new'
+    absent f1
+    absent f2
+    same "size of f3" "$(stat -c %s f3)" 19
+    same "mode of f4" "$(stat -c %a f4)" 600
+    [ -d f5 ] || fail 'f5 is no directory'
+    holds new '1\n'
+}
+
+@test "tools work in it: cp, mv, sed, tar, git, rm" {
+    mkdir src
+    printf 'a\nb\n' >src/f
+    begin a
+    cp -a src "$X/copy"
+    sed -i s/a/x/ "$X/copy/f"
+    (cd "$X" && tar cf - copy | (mkdir other && tar xf - -C other))
+    git init -q "$X/repo"
+    git -C "$X/repo" -c user.name=n -c user.email=e commit -q --allow-empty -m first
+    rm -r "$X/src"
+    committed a
+    holds copy/f 'x\nb\n'
+    diff -r copy other/copy
+    same log "$(git -c safe.directory='*' -C repo log --format=%s)" first
+    absent src
+}
+
+@test "cp does not take a file and its staged version for one" {
+    echo 1 >f
+    begin a
+    echo 2 >"$X/f"
+    cp "$X/f" f
+    holds f '2\n'
+}
+
+@test "a rename between the view and the tree is EXDEV, and mv copies" {
+    echo 1 >f
+    begin a
+    mv f "$X/g"
+    absent f
+    committed a
+    holds g '1\n'
+}
+
+# ---- Conflicts ------------------------------------------------------------------------------------------------------------------------
+
+@test "a file that was read and has changed" {
+    echo 1 >f
+    begin a
+    cat "$X/f" >/dev/null
+    echo x >"$X/g"
+    echo 2 >f
+    conflicts a "$t/f"
+    absent g
+}
+
+@test "attributes, a name, its absence, and a list that were looked at" {
+    local i
+    for i in attr name absence list; do mkdir "$i"; echo 1 >"$i/f"; done
+    for i in attr name absence list; do begin "$i"; done
+    stat "$Q/txn/attr/tree/$t/attr/f" >/dev/null
+    stat "$Q/txn/name/tree/$t/name/f" >/dev/null
+    test ! -e "$Q/txn/absence/tree/$t/absence/new"
+    ls "$Q/txn/list/tree/$t/list" >/dev/null
+    for i in attr name absence list; do echo 1 >"$Q/txn/$i/tree/$t/done-$i"; done
+    chmod 600 attr/f
+    mv name/f name/g
+    echo 1 >absence/new
+    rm list/f
+    conflicts attr "$t/attr/f"
+    conflicts name "$t/name/f"
+    conflicts absence "$t/absence/new"
+    conflicts list "$t/list"
+}
+
+@test "what was not read may change" {
+    mkdir d e
+    echo 1 >d/f
+    begin a
+    cat "$X/d/f" >/dev/null
+    echo 1 >"$X/g"
+    echo 1 >e/x
+    chmod 700 e
+    committed a
+}
+
+@test "a new name that somebody else has taken" {
+    begin a
+    echo 1 >"$X/f"
+    echo 2 >f
+    conflicts a "$t/f"
+    holds f '2\n'
+}
+
+@test "a directory that got an entry meanwhile is not removed" {
+    mkdir d
+    begin a
+    rmdir "$X/d"
+    echo 1 >d/f
+    fails_with 'Operation canceled' commit a
+    holds d/f '1\n'
+}
+
+@test "a second write to commit gives the first one's result" {
+    local r
+    begin a
+    echo 1 >"$X/f"
+    committed a
+    r=$(rev)
+    commit a
+    same "revision" "$(rev)" "$r"
+    begin b
+    cat "$X/f" >/dev/null
+    echo 2 >f
+    conflicts b "$t/f"
+    conflicts b "$t/f"
+}
+
+@test "a transaction without changes is checked all the same" {
+    echo 1 >f
+    begin a
+    committed_nothing a
+    begin b
+    cat "$X/f" >/dev/null
+    committed_nothing b
+    begin c
+    cat "$X/f" >/dev/null
+    echo 2 >f
+    conflicts c "$t/f"
+}
+committed_nothing() {
+    local r=$(rev)
+    commit "$1"
+    same revision "$(rev)" "$r"
+}
+
+@test "when it is over, its tree is gone" {
+    begin a
+    echo 1 >"$X/f"
+    committed a
+    fails_with 'Stale file handle' cat "$X/f"
+    fails_with 'Operation not permitted' x "echo 'exists f' > $Q/txn/a/require"
+}
+
+# ---- Requirements ---------------------------------------------------------------------------------------------------------------------
+
+requires() { x "printf '%s\n' '$2' > $Q/txn/$1/require"; }
+
+@test "each requirement, when it holds and when it does not" {
+    local n=0 line
+    echo one >f
+    echo two >f
+    mkdir d
+    while read -r line; do
+        n=$((n + 1))
+        begin "h$n"
+        requires "h$n" "${line//@/$t}"
+        commit "h$n" || fail "$line"
+    done <<E2
+version @/f = 2
+version @/f != 3
+version @/f > 1
+version @/f < 3
+version @/none = 0
+create_revision @/f = $(fact f create_revision)
+mod_revision @/f < 1000000
+mod_revision @/f = $(fact f mod_revision)
+exists @/f
+exists @/d
+absent @/none
+absent @/f/none
+content @/f = "two\\n"
+E2
+    while read -r line; do
+        n=$((n + 1))
+        begin "c$n"
+        requires "c$n" "${line//@/$t}"
+        conflicts "c$n" "${line//@/$t}" || fail "$line"
+    done <<E2
+version @/f = 1
+version @/f > 2
+create_revision @/f = 1
+mod_revision @/f > 1000000
+exists @/none
+absent @/f
+content @/f = "two"
+content @/d = ""
+E2
+}
+
+@test "names with blanks and quotes, several lines, and what was required can be read" {
+    echo 1 >'a "b" c'
+    begin a
+    printf 'exists "%s/a \\"b\\" c"\nversion "%s/a \\x22b\\" c" = 1\n' "$t" "$t" >"$Q/txn/a/require"
+    echo "absent $t/x" >>"$Q/txn/a/require"
+    same lines "$(wc -l <"$Q/txn/a/require")" 3
+    commit a
+}
+
+@test "malformed lines are refused, and of several lines none is kept" {
+    local line
+    begin a
+    while IFS= read -r line; do
+        fails_with 'Invalid argument' requires a "$line"
+    done <<'E2'
+version f
+version f 3
+version f = x
+version f = -1
+version f = 99999999999999999999
+version f == 1
+exists
+exists a b
+absent "a
+content f = x
+content f != "x"
+content f = "\q"
+frobnicate f
+E2
+    fails_with 'Invalid argument' x "env printf 'exists f\nnonsense\n' > $Q/txn/a/require"
+    same "what is kept" "$(cat "$Q/txn/a/require")" ''
+}
+
+@test "leases and locks are not built yet" {
+    begin a
+    fails_with 'Operation not supported' requires a "lease $t/f = web1"
+    fails_with 'Operation not supported' requires a 'lock db = 7'
+}
+
+# ---- Limits and rights ------------------------------------------------------------------------------------------------------------------
+
+as_nobody() { setpriv --reuid=65534 --regid=65534 --clear-groups "$@"; }
+
+@test "it belongs to who made it" {
+    begin a
+    echo 1 >"$X/f"
+    fails_with 'Permission denied' as_nobody cat "$Q/txn/a/status"
+    fails_with 'Operation not permitted' as_nobody rmdir "$Q/txn/a"
+    as_nobody mkdir "$Q/txn/n"
+    same owner "$(stat -c '%u %a' "$Q/txn/n")" '65534 700'
+    rmdir "$Q/txn/n"
+}
+
+@test "permissions of the tree hold in the view, and in requirements" {
+    chmod 755 .
+    mkdir secret
+    chmod 700 secret
+    echo 1 >secret/f
+    echo 1 >private
+    chmod 600 private
+    as_nobody mkdir "$Q/txn/n"
+    fails_with 'Permission denied' as_nobody ls "$Q/txn/n/tree/$t/secret"
+    fails_with 'Permission denied' as_nobody cat "$Q/txn/n/tree/$t/private"
+    fails_with 'Permission denied' as_nobody bash -c "echo 1 > $Q/txn/n/tree/$t/new"
+    fails_with 'Permission denied' as_nobody bash -c "echo 'exists $t/secret/f' > $Q/txn/n/require"
+    fails_with 'Permission denied' as_nobody bash -c "echo 'content $t/private = \"1\"' > $Q/txn/n/require"
+    as_nobody bash -c "echo 'exists $t/private' > $Q/txn/n/require"
+    as_nobody rmdir "$Q/txn/n"
+}
+
+@test "sixteen are open at most" {
+    local i
+    for i in $(seq 16); do mkdir "$Q/txn/m$i"; done
+    fails_with 'Too many open files' mkdir "$Q/txn/m17"
+    commit m1
+    mkdir "$Q/txn/m17"
+}
+
+@test "names are letters, digits, . _ -" {
+    fails_with 'Invalid argument' mkdir "$Q/txn/a b"
+    fails_with 'Invalid argument' mkdir "$Q/txn/.a"
+    fails_with 'File name too long' mkdir "$Q/txn/$(printf 'a%.0s' {1..65})"
+    mkdir "$Q/txn/A_1.b-c"
+    fails_with 'File exists' mkdir "$Q/txn/A_1.b-c"
+    fails_with 'Operation not permitted' mkdir "$Q/txn/A_1.b-c/x"
+    fails_with 'Operation not permitted' x "echo > $Q/txn/x"
+    mktemp -d "$Q/txn/XXXXXX" >/dev/null
+}
+
+@test "a file above max-value is EFBIG when it is written" {
+    begin a
+    fails_with 'File too large' x "head -c 2000000 /dev/zero > $X/f"
+}
+
+@test "more than 64 MiB is E2BIG, and less is committed in parts" {
+    begin a
+    local i
+    head -c 1000000 /dev/urandom >"$S/m"
+    for i in $(seq 20); do cp "$S/m" "$X/f$i"; done
+    committed a
+    cmp f20 "$S/m"
+    begin b
+    for i in $(seq 70); do cp "$S/m" "$X/g$i" 2>"$S/err" || break; done
+    grep -q 'Argument list too long' "$S/err" || fail "$i: $(cat "$S/err")"
+    rm -f f*
+}
+
+@test "a view whose revision is compacted is ESTALE" {
+    echo 1 >f
+    begin a
+    echo 2 >f
+    rev >"$Q/compact"
+    fails_with 'Stale file handle' cat "$X/f"
+}
+
+@test "one that nobody uses ends" {
+    needs_failpoints
+    begin a
+    daemon_stop
+    daemon_start
+    absent "$Q/txn/a" # it dies with the member
+    daemon_stop
+    QUORUMFS_FAILPOINTS=txn.idle=error daemon_start
+    mkdir "$Q/txn/b"
+    wait_until 15 test ! -e "$Q/txn/b"
+    daemon_stop
+    daemon_start
+}
