@@ -14,8 +14,9 @@ writer() { # writer REVISION PATH: who made its last commit, as of then
     getfattr --absolute-names --only-values -n user.quorum.writer "$quorum/at/$1/$2" 2>/dev/null || echo '?'
 }
 
+touch "$log"
 while :; do
-    last=$(tail -n 1 "$log" 2>/dev/null | cut -f 1)
+    last=$(tail -n 1 "$log" | cut -f 1)
     # Lines of one revision belong together: the last one is read again, in case it was not all written.
     [ -z "$last" ] || { sed -i "/^$last\t/d" "$log"; last=$((last - 1)); }
     if ! exec {events}<"$quorum/since/${last:-0}${path:+/$path}/.events"; then
