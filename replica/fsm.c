@@ -29,7 +29,7 @@ struct marker_work { /* between snapshot and snapshot_finalize; one at a time */
 uint64_t fsm_marker_bytes(void)
 {
 #ifdef QFS_FAILPOINTS /* tests make markers frequent */
-    const char *env = getenv("QUORUMFS_MARKER_BYTES");
+    const char *env = getenv("QUORUMFS_TEST_MARKER_BYTES");
 
     if (env && strtoull(env, NULL, 10) > 0)
         return strtoull(env, NULL, 10);

@@ -125,6 +125,7 @@ void loop_step(struct replica *r)
     if (atomic_load(&r->submit.leaderless) && !is_leaderless(r, clock_boottime_ns()))
         atomic_store(&r->submit.leaderless, false);
     transfer_step(r);
+    standing_step(r);
     change_step(r, clock_boottime_ns());
     admit_step(r);
     submit_pump(r);

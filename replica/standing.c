@@ -236,6 +236,18 @@ static void tell(struct replica *r)
         (void)member_send(r, ids[i], &m, NULL, 0); /* who is not connected hears the next one */
 }
 
+void standing_step(struct replica *r)
+{
+    struct standing *s = &r->standing;
+
+    if (s->configuration == guard_configuration_index(&r->guard) + 1)
+        return;
+    s->configuration = guard_configuration_index(&r->guard) + 1; /* 0: never looked */
+    pthread_mutex_lock(&s->lock);
+    take_configuration(r, clock_boottime_ns());
+    pthread_mutex_unlock(&s->lock);
+}
+
 void standing_tick(struct replica *r, int64_t now_ns)
 {
     struct standing *s = &r->standing;

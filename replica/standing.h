@@ -54,7 +54,7 @@ struct standing {
 
     /* Raft loop. */
     int64_t told_ns;         /* when we last told the others */
-    uint64_t looked_commit;  /* the commit index then */
+    uint64_t configuration;  /* 1 + index of the configuration that `members` shows */
     _Atomic bool refuse;     /* writes are refused: the members disagree. Any thread. */
 };
 
@@ -62,6 +62,7 @@ void standing_init(struct replica *r);
 void standing_fini(struct replica *r);
 /* Store thread: the state at `index` is this one. Called at multiples of the stride and when the store has nothing left to do. */
 void standing_point(struct replica *r, uint64_t index, int64_t rev, uint64_t hash);
+void standing_step(struct replica *r);                  /* raft loop: a new configuration is shown at once */
 void standing_tick(struct replica *r, int64_t now_ns);  /* raft loop */
 bool standing_message(struct replica *r, uint32_t from, const Qfs__PeerMessage *m); /* raft loop; false: it is of another kind */
 /* A copy of one member's. False: nothing is known of it. Any thread. */

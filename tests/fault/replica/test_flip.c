@@ -43,7 +43,7 @@ static int write_body(void *arg)
 
     (void)arg;
     alarm(SECONDS);
-    setenv("QUORUMFS_MARKER_BYTES", "30000", 1);
+    setenv("QUORUMFS_TEST_MARKER_BYTES", "30000", 1);
     if (member_start(&sh->m, &why))
         return 1;
     for (int i = 0; i < FILES; i++) {

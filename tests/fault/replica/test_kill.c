@@ -98,7 +98,7 @@ static int write_body(void *arg)
 
     (void)arg;
     alarm(SECONDS);
-    setenv("QUORUMFS_MARKER_BYTES", "200000", 1); /* several a second */
+    setenv("QUORUMFS_TEST_MARKER_BYTES", "200000", 1); /* several a second */
     sh->m.r = NULL;
     if (member_start(&sh->m, &why)) {
         snprintf(sh->why, sizeof sh->why, "%s", buf_cstr(&why));

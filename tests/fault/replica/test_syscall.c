@@ -74,7 +74,7 @@ static int run_body(void *arg)
 
     (void)arg;
     alarm(SECONDS);
-    setenv("QUORUMFS_MARKER_BYTES", "2000", 1);
+    setenv("QUORUMFS_TEST_MARKER_BYTES", "2000", 1);
     shim_arm(sh->nth, sh->error);
     err = member_start(&sh->m, &why);
     for (int i = 0; !err && i < WRITES; i++) {

@@ -231,7 +231,7 @@ int main(int argc, char **argv)
 
     if (argc == 4 && !strcmp(argv[1], "--serve"))
         return serve_main(argv);
-    setenv("QUORUMFS_MARKER_BYTES", "10000", 1);
+    setenv("QUORUMFS_TEST_MARKER_BYTES", "10000", 1);
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests_name("install", tests, NULL, NULL);

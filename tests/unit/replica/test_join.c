@@ -327,7 +327,7 @@ int main(int argc, char **argv)
 
     if (argc == 5 && !strcmp(argv[1], "--join"))
         return join_main(argv);
-    setenv("QUORUMFS_MARKER_BYTES", "20000", 1);
+    setenv("QUORUMFS_TEST_MARKER_BYTES", "20000", 1);
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests_name("join", tests, NULL, NULL);

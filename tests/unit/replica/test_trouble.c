@@ -290,7 +290,7 @@ static void failed_commit_of_the_store_stops_the_member(void **state) { (void)st
 
 static int marker_fatal_body(void *arg)
 {
-    setenv("QUORUMFS_MARKER_BYTES", "1000", 1);
+    setenv("QUORUMFS_TEST_MARKER_BYTES", "1000", 1);
     return fatal_body(arg);
 }
 
@@ -305,7 +305,7 @@ static int marker_body(void *arg)
     int err;
 
     (void)arg;
-    setenv("QUORUMFS_MARKER_BYTES", "300000", 1);
+    setenv("QUORUMFS_TEST_MARKER_BYTES", "300000", 1);
     if ((err = up()) != 0)
         return err;
     start_writers();
