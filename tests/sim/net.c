@@ -163,10 +163,18 @@ int net_send(struct member *m, struct raft_io_send *req, const struct raft_messa
     return 0;
 }
 
+/* What a connection tells that broke, and it may be wrong: the other one's process has ended. */
+static void gone(struct member *m, void *arg)
+{
+    guard_member_gone(m->guard, (uint64_t)(uintptr_t)arg + 1);
+}
+
 void net_break(unsigned from, unsigned to)
 {
     struct link *l = &links[from][to];
 
+    if (world.opt.seed % 4 == 3 && members[from].alive)
+        world_after(25 * MS, &members[from], gone, (void *)(uintptr_t)to);
     l->epoch++;
     l->up_at = world.now + world_between(1 * MS, 60 * MS);
     l->last = 0;
