@@ -110,11 +110,19 @@ static void mount_on_changed(void *data, const struct store_change *changes, siz
     pages_changed(&m->fs, changes, n);
 }
 
+/* The store's thread. */
+static void mount_on_installed(void *data, int64_t rev)
+{
+    struct mount *m = data;
+
+    replay_installed(&m->fs, rev);
+}
+
 static int mount_open_member(struct mount *m, struct buf *why)
 {
     struct fs *fs = &m->fs;
     const struct replica_options options = {.dir = fs->opt->dir, .timeout_ms = fs->opt->timeout_ms, .listen = fs->opt->listen, .advertise = fs->opt->advertise,
-                                             .insecure = fs->opt->insecure, .data = m, .changed = mount_on_changed,
+                                             .insecure = fs->opt->insecure, .data = m, .changed = mount_on_changed, .installed = mount_on_installed,
                                              .membership = mount_on_membership, .fatal = mount_on_fatal};
     struct replica_status status;
     int err = pages_open(fs);

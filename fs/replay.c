@@ -97,7 +97,7 @@ static void take_local(struct replay *r, const struct replay_mail *m)
 
 /* ---- Taking in ---------------------------------------------------------------------------------------------------------------------- */
 
-static bool is_known(struct replay *r, uint64_t node)
+bool replay__is_known(struct replay *r, uint64_t node)
 {
     const struct inode *in = node ? inode_find(r->fs, node) : NULL;
 
@@ -106,7 +106,7 @@ static bool is_known(struct replay *r, uint64_t node)
 
 static bool may_be_watched(struct replay *r, const struct replay_item *i)
 {
-    return is_known(r, i->parent) || is_known(r, i->ino) || is_known(r, i->old_parent) || is_known(r, i->other);
+    return replay__is_known(r, i->parent) || replay__is_known(r, i->ino) || replay__is_known(r, i->old_parent) || replay__is_known(r, i->other);
 }
 
 /* A content that waits behind another one of its file makes way for a newer one. */
@@ -124,7 +124,7 @@ static void make_way(struct replay *r, uint64_t ino)
     r->stats.superseded++;
 }
 
-static void add(struct replay *r, const struct replay_item *from, const char *name, size_t len, const char *old, size_t old_len)
+void replay__add(struct replay *r, const struct replay_item *from, const char *name, size_t len, const char *old, size_t old_len)
 {
     struct replay_item *item;
 
@@ -226,10 +226,10 @@ static struct replay_mail *take_one(struct replay *r, struct replay_mail *m)
     } else if (is_exchanged(m, next)) {
         item.kind = REPLAY_EXCHANGE;
         item.other = next->ino;
-        add(r, &item, m->names, m->name_len, m->names + m->name_len, m->old_len);
+        replay__add(r, &item, m->names, m->name_len, m->names + m->name_len, m->old_len);
         return next;
     }
-    add(r, &item, m->names, m->name_len, m->names + m->name_len, m->old_len);
+    replay__add(r, &item, m->names, m->name_len, m->names + m->name_len, m->old_len);
     return m;
 }
 
@@ -256,7 +256,7 @@ static void tell_silent(struct replay *r, int64_t now_ns)
         return;
     HASH_DEL(r->silent, s);
     r->silent_next_ns = now_ns + SILENT_PACE_NS;
-    add(r, &(struct replay_item){.kind = REPLAY_CONTENT, .rev = s->rev, .applied_ns = s->applied_ns, .ino = s->ino, .parent = s->parent}, "", 0,
+    replay__add(r, &(struct replay_item){.kind = REPLAY_CONTENT, .rev = s->rev, .applied_ns = s->applied_ns, .ino = s->ino, .parent = s->parent}, "", 0,
         "", 0);
     free(s);
 }
@@ -500,6 +500,7 @@ static void look(struct replay *r)
         replay__dispatch(r);
     if (r->queue.n == 0)
         read_again(r);
+    replay__stock(r);
 }
 
 void replay_look(struct fs *fs)
@@ -629,6 +630,7 @@ void replay_close(struct fs *fs)
     replay__crew_stop(r);
     replay__crew_close(r);
     replay__inject_close(r);
+    replay__stock_fini(r);
     replay_queue_fini(&r->queue);
     locals_clear(r);
     HASH_ITER(hh, r->silent, s, tmp) {

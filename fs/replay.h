@@ -47,8 +47,8 @@ enum replay_answer {
 void replay_answered(struct fs *fs, int64_t rev, enum replay_answer how);
 /* A caller was told that its time is up: what it wanted may still be done, and nobody will be answered. Any thread. */
 void replay_timed_out(struct fs *fs);
-/* Revisions were skipped by the store (a database was installed): what they changed is read from it. Any thread. */
-void replay_catch_up(struct fs *fs);
+/* Another member's database has taken the place of ours; what changed up to that revision is only seen from how things are. Store thread. */
+void replay_installed(struct fs *fs, int64_t rev);
 
 /* ---- Local operations -------------------------------------------------------------------------------------------------------------- */
 

@@ -5,6 +5,7 @@
  *     chmod P MODE   touch P   setxattr P NAME VALUE      "REVISION", or "error: ..."; paths are relative to the root
  *     hold, go            from hold to go nothing is told, so that changes pile up
  *     lock P, unlock P    as if a local operation held the kernel's lock of P
+ *     away, back          what is changed between the two is not seen by the replay, as if a database had been installed
  *     queued              how many changes wait to be told */
 #include "fs/replay_parts.h"
 
@@ -179,13 +180,23 @@ static void do_line(struct replay *r, char *line, const struct asker *a)
     if (!strcmp(w[0], "hold") || !strcmp(w[0], "go")) {
         r->held = *w[0] == 'h';
         answer(a, 0, 0);
+    } else if (!strcmp(w[0], "away") || !strcmp(w[0], "back")) {
+        struct store_glance g;
+
+        replica_glance(r->fs->replica, &g);
+        pthread_mutex_lock(&r->lock);
+        r->accepting = *w[0] == 'b';
+        pthread_mutex_unlock(&r->lock);
+        if (*w[0] == 'b')
+            replay_installed(r->fs, g.rev);
+        answer(a, 0, 0);
     } else if (!strcmp(w[0], "lock") || !strcmp(w[0], "unlock")) {
         err = find_ino(r->fs, w[1], &ino);
         if (!err)
             (*w[0] == 'l' ? replay_queue_hold : replay_queue_let_go)(&r->queue, ino);
         answer(a, err, 0);
     } else if (!strcmp(w[0], "queued")) {
-        answer(a, 0, (int64_t)(r->queue.n + r->crew.n_busy + (atomic_load(&r->mail_bytes) > 0) + r->behind));
+        answer(a, 0, (int64_t)(r->queue.n + r->crew.n_busy + (atomic_load(&r->mail_bytes) > 0) + r->behind + r->stock_due + (r->stock != NULL)));
     } else {
         err = submit(r->fs, w, a);
         if (err)

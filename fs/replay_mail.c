@@ -146,15 +146,14 @@ static bool orphan_open(struct replay *r)
 void replay_changed(struct fs *fs, const struct store_change *changes, size_t n)
 {
     struct replay *r = fs->replay;
-    int64_t now = clock_boottime_ns(), known;
+    int64_t now = clock_boottime_ns();
     bool wake = false;
 
     pthread_mutex_lock(&r->lock);
     if (r->accepting) {
         wake = orphan_open(r) || atomic_load(&r->doubtful);
-        known = r->mailed; /* may have been read from the store already, by replay_catch_up */
         for (size_t i = 0; i < n; i++) {
-            if (changes[i].rev > known)
+            if (changes[i].rev > r->seen) /* else it was read from the store, or looked at */
                 push(r, &changes[i], now);
             wake = wake || changes[i].member != r->member;
         }
@@ -210,18 +209,26 @@ void replay_timed_out(struct fs *fs)
     atomic_store(&fs->replay->doubtful, true);
 }
 
-void replay_catch_up(struct fs *fs)
+/* Under the lock: from here on, what was changed up to `rev` is found by looking at everything. */
+static void take_stock(struct replay *r, int64_t rev)
+{
+    if (!r->stock_due)
+        r->stock_from = r->mailed;
+    r->stock_due = true;
+    r->mailed = r->seen = rev;
+    if (rev > r->changed)
+        r->changed = rev;
+    r->behind = false;
+    r->n_own = 0;
+}
+
+void replay_installed(struct fs *fs, int64_t rev)
 {
     struct replay *r = fs->replay;
-    struct store_glance g;
 
-    replica_glance(fs->replica, &g);
     pthread_mutex_lock(&r->lock);
-    if (r->accepting && !r->behind)
-        fall_behind(r);
-    if (g.rev > r->changed)
-        r->changed = g.rev;
-    atomic_store(&r->has_mail, true);
+    if (r->accepting)
+        take_stock(r, rev);
     pthread_mutex_unlock(&r->lock);
     replay__wake(r);
 }
@@ -323,6 +330,7 @@ static void reread_until(struct replay *r, int64_t rev)
 
     r->mailed = rev;
     if (rev >= r->changed) {
+        r->seen = rev;
         r->behind = false;
         r->n_own = 0;
         return;
@@ -331,6 +339,18 @@ static void reread_until(struct replay *r, int64_t rev)
         gone++;
     memmove(r->own, r->own + gone, (r->n_own - gone) * sizeof *r->own);
     r->n_own -= gone;
+}
+
+bool replay__mail_stock(struct replay *r, int64_t *from)
+{
+    bool due;
+
+    pthread_mutex_lock(&r->lock);
+    due = r->stock_due;
+    *from = r->stock_from;
+    r->stock_due = false;
+    pthread_mutex_unlock(&r->lock);
+    return due;
 }
 
 struct replay_mail *replay__mail_reread(struct replay *r)
@@ -351,11 +371,13 @@ struct replay_mail *replay__mail_reread(struct replay *r)
     err = store_events(r->fs->reader, d.last, reread_event, &d);
     r->stats.reread += d.n;
     if (err == QE_STALE) {
-        log_warn("replay", "changes up to revision %lld were compacted before watchers could be told of them", (long long)d.until);
-        d.last = d.until;
-    } else if (!err && !d.failed && d.n < REREAD_EVENTS) {
-        d.last = d.until; /* the rest is no event */
+        pthread_mutex_lock(&r->lock);
+        take_stock(r, d.until);
+        pthread_mutex_unlock(&r->lock);
+        return NULL;
     }
+    if (!err && !d.failed && d.n < REREAD_EVENTS)
+        d.last = d.until; /* the rest is no event */
     pthread_mutex_lock(&r->lock);
     reread_until(r, d.last);
     r->rereading = r->behind;

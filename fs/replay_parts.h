@@ -162,7 +162,10 @@ struct replay {
     bool accepting;              /* changes are taken */
     bool behind;                 /* too much at once: changes are read from the store again, behind `mailed` */
     int64_t mailed;              /* last revision that was put into the mail */
+    int64_t seen;                /* last revision that was taken in without the mail */
     int64_t changed;             /* last revision that the hook has seen */
+    bool stock_due;              /* what changed behind `stock_from` is found by looking at everything */
+    int64_t stock_from;
     struct replay_own *own;      /* revisions of this member while behind; ascending */
     size_t n_own, cap_own;
     atomic_bool has_mail;        /* something was put in, or decided */
@@ -177,6 +180,7 @@ struct replay {
     size_t n_locals;
     struct replay_silent *silent;
     struct replay_closing *closing;
+    struct replay_stock *stock;  /* while everything is looked at: replay_stock.c */
     int64_t silent_next_ns;      /* when the next silent one may be told */
     struct replay_stats stats;
     int inject;                  /* a test's socket, or -1 */
@@ -192,6 +196,8 @@ void replay__mail_fini(struct replay *r);
 struct replay_mail *replay__mail_take(struct replay *r);
 /* The same from the store, when there was too much for the memory, as many as are good at once. */
 struct replay_mail *replay__mail_reread(struct replay *r);
+/* Whether everything has to be looked at, and which revision was told last. */
+bool replay__mail_stock(struct replay *r, int64_t *from);
 /* Nobody answered them: their callers had been given up before. How long until this is to be called again; -1: no need. */
 int replay__mail_expire(struct replay *r, int64_t now_ns);
 void replay__wake(struct replay *r); /* any thread: the loop has something to do */
@@ -200,6 +206,12 @@ void replay__wake(struct replay *r); /* any thread: the loop has something to do
 int replay__inject_open(struct replay *r);
 void replay__inject_look(struct replay *r);
 void replay__inject_close(struct replay *r);
+/* replay_stock.c: looks at a part of what the kernel knows, and adds items for what has changed; wakes the loop while there is more. */
+void replay__stock(struct replay *r);
+void replay__stock_fini(struct replay *r);
+/* replay.c: a new item, unless nobody can be watching. */
+void replay__add(struct replay *r, const struct replay_item *from, const char *name, size_t len, const char *old, size_t old_len);
+bool replay__is_known(struct replay *r, uint64_t node);
 /* replay.c: hands out what may run. */
 void replay__dispatch(struct replay *r);
 

@@ -156,7 +156,7 @@ static bool tell_event(void *data, const struct store_event *e)
     if (t->n == sizeof t->list / sizeof *t->list)
         tell(t);
     t->list[t->n++] = (struct store_change){.rev = e->rev, .op = (int)e->op, .ino = e->ino, .parent = e->parent, .old_parent = e->old_parent,
-                                            .name = keep_name(t, e->name), .old_name = keep_name(t, e->old_name)};
+                                            .made = e->made, .name = keep_name(t, e->name), .old_name = keep_name(t, e->old_name)};
     return !t->failed;
 }
 

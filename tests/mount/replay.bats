@@ -384,6 +384,25 @@ sees() {
     cd "$T"
 }
 
+@test "after a database was installed, what is new is told" {
+    echo old >f
+    echo old >same
+    mkdir d
+    stat f same d >/dev/null
+    record "$S/events" "$T" "$T/d"
+    remote away
+    for i in {1..600}; do echo "put d/f$i $i"; done | prefixed | within 60 inject -w >/dev/null
+    remote $'put f new\nmkdir e\nput e/below v\nsymlink l x\nchmod d 700'
+    remote back && told
+    recorded
+    same "in d" "$(grep -P '^2\t' "$S/events" | grep -c CREATE)" 600
+    same "in d" "$(grep -P '^2\t' "$S/events" | grep -c CLOSE_WRITE)" 600
+    same "the file" "$(grep -P '\tf\t' "$S/events" | cut -f 3 | paste -sd' ')" 'MODIFY CLOSE_WRITE'
+    same "made" "$(grep -P '^1\t[el]\t' "$S/events" | cut -f 2- | tr '\t' ' ' | sort | paste -sd,)" 'e CREATE,ISDIR,l CREATE'
+    grep -q $'1\td\tATTRIB,ISDIR' "$S/events"
+    ! grep -q same "$S/events"
+}
+
 # ---- Own commits that the kernel does not tell ----------------------------------------------------------------------------------------
 
 @test "fsync and O_SYNC are told when they are committed" {
