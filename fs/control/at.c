@@ -90,6 +90,44 @@ static int link_target(struct fs *fs, enum at_kind kind, int64_t value, int64_t 
     return err ? err : *rev < 1 ? QE_NOENT : *rev < g.compacted ? QE_STALE : 0;
 }
 
+/* ---- What is newest: behind a barrier ------------------------------------------------------------------------------------------ */
+
+struct at_question { /* of a name in at/; answered when this member has all that is committed */
+    void (*answer)(fuse_req_t req, enum at_kind kind, int64_t value);
+    enum at_kind kind;
+    int64_t value;
+};
+
+static void at_answer(struct fs *fs, fuse_req_t req, int err, int64_t rev, uint64_t ino, void *data)
+{
+    struct at_question *q = data;
+
+    (void)fs, (void)rev, (void)ino;
+    if (req && err)
+        fuse_reply_err(req, fs_errno(err));
+    else if (req)
+        q->answer(req, q->kind, q->value);
+    free(q);
+}
+
+static void at_ask(fuse_req_t req, void (*answer)(fuse_req_t req, enum at_kind kind, int64_t value), enum at_kind kind, int64_t value)
+{
+    struct fs *fs = fs_of(req);
+    struct at_question *q;
+
+    if (!replica_barrier_needed(fs->replica) || fs->opt->reads_local) {
+        answer(req, kind, value);
+        return;
+    }
+    q = malloc(sizeof *q);
+    if (!q) {
+        fuse_reply_err(req, ENOMEM);
+        return;
+    }
+    *q = (struct at_question){answer, kind, value};
+    pending_barrier(fs, &(struct pending_call){.req = req, .settle = at_answer, .data = q});
+}
+
 static void lookup_link(fuse_req_t req, enum at_kind kind, int64_t value)
 {
     struct fs *fs = fs_of(req);
@@ -106,11 +144,12 @@ static void lookup_link(fuse_req_t req, enum at_kind kind, int64_t value)
     reply_node(req, (struct at_key){value, kind}, NULL, &e.attr);
 }
 
-static void lookup_root(fuse_req_t req, int64_t rev)
+static void lookup_root(fuse_req_t req, enum at_kind kind, int64_t rev)
 {
     struct store_attr a;
     int err = rev < 1 ? QE_NOENT : store_getattr(fs_of(req)->reader, rev, STORE_ROOT_INO, &a);
 
+    (void)kind;
     if (err)
         fuse_reply_err(req, fs_errno(err));
     else
@@ -122,6 +161,7 @@ static void at_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
     struct fuse_entry_param e;
     struct at_key dir;
     struct store_attr a;
+    struct store_glance g;
     int64_t value = 0;
     enum at_kind kind;
     int err;
@@ -144,9 +184,13 @@ static void at_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
     } else if ((kind = at_name_parse(name, &value)) == AT_NOTHING) {
         fuse_reply_err(req, ENOENT);
     } else if (kind == AT_REVISION) {
-        lookup_root(req, value);
+        replica_glance(fs_of(req)->replica, &g);
+        if (value <= g.rev) /* an old revision is what it is */
+            lookup_root(req, kind, value);
+        else
+            at_ask(req, lookup_root, kind, value);
     } else {
-        lookup_link(req, kind, value);
+        at_ask(req, lookup_link, kind, value);
     }
 }
 
@@ -187,20 +231,32 @@ static void at_getattr(fuse_req_t req, fuse_ino_t node)
         fuse_reply_attr(req, &st, is_inode(key) ? FOR_EVER_S : 0);
 }
 
+static void readlink_link(fuse_req_t req, enum at_kind kind, int64_t value)
+{
+    char target[24];
+    int64_t rev;
+    int err = link_target(fs_of(req), kind, value, &rev);
+
+    if (err) {
+        fuse_reply_err(req, fs_errno(err));
+        return;
+    }
+    snprintf(target, sizeof target, "%" PRId64, rev);
+    fuse_reply_readlink(req, target);
+}
+
 static void at_readlink(fuse_req_t req, fuse_ino_t node)
 {
-    struct fs *fs = fs_of(req);
     struct buf target = {0};
     struct at_key key = {0};
-    int64_t rev;
     int err = key_of(node, &key) ? 0 : QE_INVAL;
 
-    if (!err && is_inode(key))
-        err = store_content(fs->reader, key.value, key.ino, &target, NULL);
-    else if (!err)
-        err = link_target(fs, (enum at_kind)key.ino, key.value, &rev);
-    if (!err && !is_inode(key))
-        err = buf_printf(&target, "%" PRId64, rev);
+    if (!err && !is_inode(key)) {
+        at_ask(req, readlink_link, (enum at_kind)key.ino, key.value);
+        return;
+    }
+    if (!err)
+        err = store_content(fs_of(req)->reader, key.value, key.ino, &target, NULL);
     if (err)
         fuse_reply_err(req, fs_errno(err));
     else

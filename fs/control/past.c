@@ -2,7 +2,8 @@
  * REV and REV.deleted, and the names that it had itself while it was a directory. store.h says what a version is.
  *
  * A node stands for a path, or for a version of one. Paths are looked up by workers, because what a path was bound to may be a long story;
- * a single version is found quickly, by the loop. Nothing is kept by the kernel: compaction takes versions away. */
+ * a single version is found quickly, by the loop. Nothing is kept by the kernel: compaction takes versions away. A walk to a path waits for a
+ * barrier at each name, so what is listed or opened at its end is the newest there is. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -248,11 +249,74 @@ static void look_at(fuse_req_t req, const struct past_key *key, size_t len, bool
     work_start(fs_of(req), look_run, &(struct pending_call){.req = req, .settle = look_settle, .data = l});
 }
 
+/* Replies when the name is a version's that this member has; false: it is none, and there is no reply yet. */
+static bool reply_version(fuse_req_t req, const struct past_key *parent, size_t len, const char *name)
+{
+    struct fuse_entry_param e = {0};
+    struct past_key key;
+    struct store_version v;
+    int err;
+
+    if (!parse_version(name, &key))
+        return false;
+    memcpy(key.path, parent->path, len);
+    err = find_version(fs_of(req), &key, len, &v);
+    if (err == QE_NOENT)
+        return false;
+    if (err) {
+        fuse_reply_err(req, fs_errno(err));
+        return true;
+    }
+    version_stat(&v, 0, &e.attr);
+    nodes_reply_entry(req, &nodes, FS_VIEW_HISTORY, &key, KEY_HEAD + len, &e);
+    return true;
+}
+
+struct asking { /* a name that waits for a barrier: it may be new */
+    fuse_ino_t parent;
+    char name[STORE_NAME_MAX + 1];
+};
+
+static void past_lookup_now(fuse_req_t req, fuse_ino_t parent, const char *name);
+
+static void past_asked(struct fs *fs, fuse_req_t req, int err, int64_t rev, uint64_t ino, void *data)
+{
+    struct asking *a = data;
+
+    (void)fs, (void)rev, (void)ino;
+    if (req && err)
+        fuse_reply_err(req, fs_errno(err));
+    else if (req)
+        past_lookup_now(req, a->parent, a->name);
+    free(a);
+}
+
 /* A version, when the name is one's; else the name of an entry. */
 static void past_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-    struct fuse_entry_param e = {0};
-    struct store_version v;
+    struct fs *fs = fs_of(req);
+    struct past_key key;
+    struct asking *a;
+    size_t len;
+
+    if (!name || strlen(name) > STORE_NAME_MAX || !replica_barrier_needed(fs->replica) || fs->opt->reads_local) {
+        past_lookup_now(req, parent, name);
+        return;
+    }
+    if (key_of(parent, &key, &len) && key.kind == PAST_NAME && reply_version(req, &key, len, name))
+        return;
+    a = malloc(sizeof *a);
+    if (!a) {
+        fuse_reply_err(req, ENOMEM);
+        return;
+    }
+    a->parent = parent;
+    memcpy(a->name, name, strlen(name) + 1);
+    pending_barrier(fs, &(struct pending_call){.req = req, .settle = past_asked, .data = a});
+}
+
+static void past_lookup_now(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
     struct past_key key;
     size_t len;
     int err;
@@ -261,18 +325,8 @@ static void past_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
         fuse_reply_err(req, ENOENT);
         return;
     }
-    if (name && parse_version(name, &key)) {
-        err = find_version(fs_of(req), &key, len, &v);
-        if (!err) {
-            version_stat(&v, 0, &e.attr);
-            nodes_reply_entry(req, &nodes, FS_VIEW_HISTORY, &key, KEY_HEAD + len, &e);
-            return;
-        }
-        if (err != QE_NOENT) {
-            fuse_reply_err(req, fs_errno(err));
-            return;
-        }
-    }
+    if (name && reply_version(req, &key, len, name))
+        return;
     err = name ? append_name(&key, &len, name) : 0;
     if (err)
         fuse_reply_err(req, fs_errno(err));
