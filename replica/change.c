@@ -296,7 +296,7 @@ static void assign(struct replica *r, uint32_t id, int role)
 static bool step_row(struct replica *r, const struct view *v, const struct member_row *row)
 {
     const struct guard_server *s = server_of(v, row->id);
-    int role = raft_role(row->role);
+    int role = raft_role((int)row->role);
 
     if (!s && row->role != STORE_MEMBER_LEAVING) {
         add(r, row->id);
