@@ -45,6 +45,20 @@ new_cluster_has() { # new_cluster_has SOURCE CONTENT
     done
 }
 
+@test "a member that slept does not deny what was written meanwhile" {
+    local i l f r
+    l=$(wait_leader)
+    f=$(others "$l" | head -1)
+    for i in 1 2 3 4 5 6 7 8; do
+        member_pause "$f"
+        write_on "$l" "$T" "$i"
+        r=$(revision_on "$l")
+        member_resume "$f"
+        same "at/$r" "$(cat "$(q "$f")/at/$r/$T")" "$i"
+        same "history" "$(cat "$(q "$f")/history/$T/$r")" "$i"
+    done
+}
+
 @test "the tree of a revision is the same on all members" {
     local id r
     mkdir "$QFS_ROOT/m1/$T"
