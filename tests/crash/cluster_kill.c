@@ -1,5 +1,6 @@
-/* kill -9 of members of a cluster of three while all of them write: the leader, another one, all at once. Afterwards every line that was
- * acknowledged is there on each member, once and in order; and what nobody knows of is there at most once, in order as well.
+/* kill -9 of members of a cluster of three while all of them write: the leader, another one, all at once, or one is paused. Afterwards
+ * every line that was acknowledged is there on each member, once and in order; and what nobody knows of is there at most once, in order
+ * as well. Says how long it took the others to go on when a leader was killed.
  *
  *   cluster_kill [ROUNDS [SEED]]      works in a directory of its own below $TMPDIR
  *
@@ -250,18 +251,52 @@ static void wait_acks(uint64_t more)
     }
 }
 
+/* How long until this member is acknowledged a line that it has not begun yet. */
+static int64_t wait_new_line(uint32_t id)
+{
+    int first = atomic_load(&sh->writer[id][0].begun);
+    int64_t start = clock_boottime_ns();
+
+    for (;; poll(NULL, 0, 1)) {
+        int64_t ms = (clock_boottime_ns() - start) / 1000000;
+
+        for (int n = first; n < atomic_load(&sh->writer[id][0].begun); n++)
+            if (sh->writer[id][0].answer[n] == ACKED)
+                return ms;
+        if (ms > PATIENCE_MS)
+            FAIL("no new line in %d s", PATIENCE_MS / 1000);
+    }
+}
+
+/* It hears nothing for a while and then goes on, with what it had on its way. */
+static void pause_one(uint32_t id)
+{
+    kill(pids[id], SIGSTOP);
+    wait_acks(10);
+    kill(pids[id], SIGCONT);
+}
+
 static void torment(int rounds)
 {
     for (int i = 0; i < rounds; i++) {
         uint32_t leader = atomic_load(&sh->leader), victim = random() % 2 && leader ? leader : 1 + (uint32_t)random() % MEMBERS;
-        bool all = random() % 4 == 0;
+        int kind = (int)(random() % 4);
+        bool all = kind == 0;
 
         wait_acks(30 + (uint64_t)random() % 100);
+        if (kind == 1) {
+            pause_one(victim);
+            continue;
+        }
         for (uint32_t id = 1; id <= MEMBERS; id++)
             if (all || id == victim)
                 kill_one(id);
-        if (!all)
-            wait_acks(10);
+        if (!all) {
+            int64_t took_ms = wait_new_line(victim % MEMBERS + 1);
+
+            if (victim == leader)
+                printf("the leader was killed: a new line after %d ms\n", (int)took_ms);
+        }
         for (uint32_t id = 1; id <= MEMBERS; id++)
             if (all || id == victim)
                 launch(id);
