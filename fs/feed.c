@@ -3,10 +3,14 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "fs/pending.h"
 
-enum { TAIL_BYTES = 8 << 20 }; /* of blocks in the ring: a stream that is further behind reads the store again */
+enum {
+    TAIL_BYTES = 8 << 20, /* of blocks in the ring: a stream that is further behind reads the store again */
+    IDLE_MS = 2,          /* between two looks at changes that nobody has asked for: so they cost little, and are late by this at most */
+};
 
 struct feed {
     struct fs *fs;
@@ -17,7 +21,7 @@ struct feed {
     atomic_bool stopping;              /* no more is read from the store; feed_stop */
 
     pthread_mutex_t lock;
-    pthread_cond_t more;               /* for the thread */
+    pthread_cond_t more, rested;       /* for the thread: there is work; it need not rest any longer */
     /* Under `lock`. */
     bool end;
     int64_t tail_rev;                  /* the ring has everything up to here that it has at all */
@@ -69,6 +73,7 @@ static void stream_queue_behind(struct feed *f, struct feed_stream *s)
     *f->behind_end = s;
     f->behind_end = &s->next_behind;
     pthread_cond_signal(&f->more);
+    pthread_cond_signal(&f->rested);
 }
 
 /* It has had everything up to `rev`: where does it go on? */
@@ -134,20 +139,26 @@ static void stream_wake(struct feed *f, struct feed_stream *s)
 
 /* ---- The tail (thread) --------------------------------------------------------------------------------------------------------- */
 
-static void wake_same(struct feed *f, struct feed_stream *first, struct feed_block *b, size_t i)
+/* True: somebody has asked for this event. */
+static bool wake_same(struct feed *f, struct feed_stream *first, struct feed_block *b, size_t i)
 {
+    bool any = false;
+
     for (struct feed_stream *s = first; s; s = s->next_same) {
         if (s->state != FEED_AT_TAIL || b->events[i].rev <= s->after || !feed_sees(&s->filter, b, i))
             continue;
         stream_read_from(s, b, i);
         stream_wake(f, s);
+        any = true;
     }
+    return any;
 }
 
 /* Streams of the name and of each directory above it. */
-static void wake_on_path(struct feed *f, struct feed_block *b, size_t i, size_t path, size_t len)
+static bool wake_on_path(struct feed *f, struct feed_block *b, size_t i, size_t path, size_t len)
 {
     const char *p = (const char *)b->text.data + path;
+    bool any = false;
 
     for (size_t end = 0; end <= len; end++) {
         struct feed_stream *s;
@@ -155,25 +166,29 @@ static void wake_on_path(struct feed *f, struct feed_block *b, size_t i, size_t 
         if (end != 0 && end != len && p[end] != '/')
             continue;
         HASH_FIND(hh, f->by_path, p, (unsigned)end, s);
-        wake_same(f, s, b, i);
+        any = wake_same(f, s, b, i) || any;
     }
+    return any;
 }
 
-static void wake_for(struct feed *f, struct feed_block *b)
+static bool wake_for(struct feed *f, struct feed_block *b)
 {
+    bool any = false;
+
     for (size_t i = 0; i < b->n_events; i++) {
         const struct feed_event *e = &b->events[i];
         struct feed_stream *s, *tmp;
 
         if (e->op == STORE_EV_RENAME && e->kind == STORE_DIR) { /* streams below it, too */
             HASH_ITER(hh, f->by_path, s, tmp)
-                wake_same(f, s, b, i);
+                any = wake_same(f, s, b, i) || any;
             continue;
         }
-        wake_on_path(f, b, i, e->path, e->path_len);
+        any = wake_on_path(f, b, i, e->path, e->path_len) || any;
         if (e->op == STORE_EV_RENAME)
-            wake_on_path(f, b, i, e->old_path, e->old_path_len);
+            any = wake_on_path(f, b, i, e->old_path, e->old_path_len) || any;
     }
+    return any;
 }
 
 static void ring_push(struct feed *f, struct feed_block *b)
@@ -221,6 +236,19 @@ static void fail_tail(struct feed *f, int err, bool all)
     f->restart = true;
 }
 
+/* Changes that come meanwhile are looked at together. Under the lock, which it lets go of. */
+static void rest(struct feed *f)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_REALTIME, &t);
+    t.tv_nsec += IDLE_MS * 1000000L;
+    t.tv_sec += t.tv_nsec / 1000000000;
+    t.tv_nsec %= 1000000000;
+    while (!f->end && !f->behind && pthread_cond_timedwait(&f->rested, &f->lock, &t) == 0)
+        ;
+}
+
 /* Under the lock, which it lets go of while it reads. */
 static void read_tail(struct feed *f, struct store_reader *reader)
 {
@@ -243,7 +271,8 @@ static void read_tail(struct feed *f, struct store_reader *reader)
     } else {
         f->tail_rev = b->last;
         ring_push(f, b);
-        wake_for(f, b);
+        if (!wake_for(f, b) && !f->behind)
+            rest(f);
         ring_trim(f, TAIL_BYTES);
     }
 }
@@ -356,8 +385,10 @@ static struct feed *feed_of(struct fs *fs)
     f->behind_end = &f->behind;
     pthread_mutex_init(&f->lock, NULL);
     pthread_cond_init(&f->more, NULL);
+    pthread_cond_init(&f->rested, NULL);
     if (pthread_create(&f->thread, NULL, feed_main, f)) {
         pthread_cond_destroy(&f->more);
+        pthread_cond_destroy(&f->rested);
         pthread_mutex_destroy(&f->lock);
         free(f);
         return NULL;
@@ -376,6 +407,7 @@ void feed_end(struct fs *fs)
     pthread_mutex_lock(&f->lock);
     f->end = true;
     pthread_cond_signal(&f->more);
+    pthread_cond_signal(&f->rested);
     pthread_mutex_unlock(&f->lock);
     pthread_join(f->thread, NULL);
     f->started = false;
@@ -392,6 +424,7 @@ void feed_free(struct fs *fs)
     feed_cache_clear(&f->tail_cache);
     feed_cache_clear(&f->page_cache);
     pthread_cond_destroy(&f->more);
+    pthread_cond_destroy(&f->rested);
     pthread_mutex_destroy(&f->lock);
     free(f);
 }

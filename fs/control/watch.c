@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <uthash.h>
 
+#include "fs/barrier.h"
 #include "fs/control/listing.h"
 #include "fs/control/tree.h"
 #include "fs/feed.h"
@@ -388,8 +389,22 @@ static int stream_open(fuse_req_t req, const struct watch_node *file, struct wat
     return 0;
 }
 
+/* A revision that this member does not have yet may be one of another member. */
+static bool is_ahead(fuse_req_t req, const struct watch_node *file)
+{
+    struct fs *fs = fs_of(req);
+    struct feed_filter f = {0};
+    struct store_glance g;
+    int64_t after;
+    int err = stream_path(file, &f, &after);
+
+    free(f.path);
+    replica_glance(fs->replica, &g);
+    return !err && after > g.rev && replica_barrier_needed(fs->replica);
+}
+
 /* Replies: a stream. EACCES for writing; EISDIR; ERANGE: a revision of the future; ESTALE: compacted; EMFILE. */
-static void watch_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
+static void watch_open_now(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
     const struct watch_node *n = node_find(node);
     struct watch_stream *s;
@@ -414,6 +429,16 @@ static void watch_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *f
     fi->nonseekable = 1;
     if (fuse_reply_open(req, fi) == -ENOENT) /* the caller is gone: no RELEASE will come */
         stream_close(fs_of(req), s);
+}
+
+static void watch_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
+{
+    const struct watch_node *n = node_find(node);
+
+    if (n && n->file && is_ahead(req, n))
+        barrier_control_open(req, node, fi, watch_open_now);
+    else
+        watch_open_now(req, node, fi);
 }
 
 /* Replies: lines; nothing at the end, when the member stops; EAGAIN: nothing yet, with O_NONBLOCK; EINTR; ESTALE: the next events have

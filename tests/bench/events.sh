@@ -1,0 +1,56 @@
+#!/bin/bash
+# events.sh [SECONDS]: transactions and streams on one member: 1,000 files of 256 bytes published by one, beside plain cp; what 990 open
+# streams, and one that catches up, cost a writer. Needs root, /dev/fuse, python3 and a release build. Never fails on a figure.
+set -u
+SECS=${1:-3}
+ROOT=$(cd "$(dirname "$0")/../.." && pwd)
+QUORUMFS=${QUORUMFS:-$ROOT/build/release/fs/quorumfs} TREELOAD=${TREELOAD:-$ROOT/build/release/tests/bench/treeload}
+
+WORK=$(mktemp -d "${TMPDIR:-/tmp}/quorumfs-bench.XXXXXX")
+MNT=$WORK/mnt Q=$WORK/mnt/.quorum READER=
+mkdir "$MNT" "$WORK/src"
+trap 'cd /; [ -z "$READER" ] || kill $READER; umount "$MNT" 2>/dev/null || umount -l "$MNT" 2>/dev/null; rm -rf --one-file-system "$WORK"' EXIT
+trap 'exit 130' INT TERM
+ms() { echo $((($(date +%s%N) - $1) / 1000000)); }
+
+"$QUORUMFS" mount "$WORK/data" "$MNT" >/dev/null || exit 1
+for ((i = 0; i < 1000; i++)); do head -c 256 /dev/zero >"$WORK/src/f$i"; done
+for round in 1 2 3; do
+    mkdir "$Q/txn/bench"
+    t=$(date +%s%N)
+    cp -r "$WORK/src" "$Q/txn/bench/tree/txn$round"
+    staged=$(ms "$t") t2=$(date +%s%N)
+    echo >"$Q/txn/bench/commit"
+    echo "1,000 files by a transaction: cp $staged ms, commit $(ms "$t2") ms, $(ms "$t") us a file"
+    rmdir "$Q/txn/bench"
+    t=$(date +%s%N)
+    cp -r "$WORK/src" "$MNT/plain$round"
+    echo "1,000 files by plain cp: $(ms "$t") ms"
+done
+
+mkdir "$MNT/k"
+"$TREELOAD" fill -n 16 -k 10000 -N fill "$MNT/k"
+writer() { "$TREELOAD" own -n 1 -d "$SECS" -N "$1" "$MNT/k"; }
+for round in 1 2 3; do
+    writer alone
+    python3 - "$Q" "$WORK/open" <<'P' &
+import os, resource, select, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (2000, 2000))
+p = select.poll()
+for i in range(990):
+    p.register(os.open('%s/watch/service/%d/.events' % (sys.argv[1], i), os.O_RDONLY | os.O_NONBLOCK), select.POLLIN)
+open(sys.argv[2], 'w').close()
+while True:
+    p.poll()
+P
+    READER=$!
+    until [ -e "$WORK/open" ]; do kill -0 $READER || exit 1; done
+    writer 990-streams
+    kill $READER
+    rm "$WORK/open"
+    cat "$Q/since/0/.events" >/dev/null &
+    READER=$!
+    writer one-catching-up
+    kill $READER
+    READER=
+done
