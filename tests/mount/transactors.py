@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""transactors.py MNT TEST [SECONDS]: concurrent transactions, and what must hold whatever order they take effect in.
+"""transactors.py MNT[,MNT...] TEST [SECONDS]: concurrent transactions, through the mounts of one or several members, and what must hold
+whatever order they take effect in.
 
     bank      transfers between accounts; the total is the same in every snapshot
     skew      two read both files, and write one of them only if both are 0: never both are 1
@@ -24,11 +25,14 @@ def write(path, text):
         os.close(fd)
 
 
-class Txn:
-    """with Txn(...) as t: commits at the end; t.rev is the revision, None after a conflict."""
+MOUNTS = []
 
-    def __init__(self, mnt, name):
-        self.dir, self.rev = '%s/.quorum/txn/%s' % (mnt, name), None
+
+class Txn:
+    """with Txn(i, ...) as t: commits at the end, on the i-th member; t.rev is the revision, None after a conflict."""
+
+    def __init__(self, i, name):
+        self.dir, self.rev = '%s/.quorum/txn/%s%d' % (MOUNTS[i % len(MOUNTS)], name, i), None
         self.tree = self.dir + '/tree'
 
     def __enter__(self):
@@ -77,7 +81,7 @@ def transfer(i, until, out, mnt):
     r, done, lost = random.Random(i), 0, 0
     while time.time() < until:
         a, b = r.sample(range(ACCOUNTS), 2)
-        with Txn(mnt, 'bank%d' % i) as t:
+        with Txn(i, 'bank') as t:
             names = ['%s/bank/%d' % (t.tree, n) for n in (a, b)]
             have = [int(read(n)) for n in names]
             sum = r.randrange(1, 20)
@@ -96,7 +100,7 @@ def audit(i, until, out, mnt):
     while time.time() < until:
         rev = read(mnt + '/.quorum/revision').strip()
         assert total('%s/.quorum/at/%s/bank' % (mnt, rev)) == ACCOUNTS * EACH, rev
-        with Txn(mnt, 'audit%d' % i) as t: # a view is a snapshot, whether it can be committed or not
+        with Txn(i, 'audit') as t: # a view is a snapshot, whether it can be committed or not
             assert total(t.tree + '/bank') == ACCOUNTS * EACH
         n += 1
     out.put(n)
@@ -106,7 +110,6 @@ def bank(mnt, seconds):
     os.mkdir(mnt + '/bank')
     for n in range(ACCOUNTS):
         write('%s/bank/%d' % (mnt, n), str(EACH))
-    auditor = mp.Process(target=lambda: None)
     q = mp.Queue()
     auditor = mp.Process(target=audit, args=(0, time.time() + seconds, q, mnt))
     auditor.start()
@@ -123,7 +126,7 @@ def bank(mnt, seconds):
 # ---- skew ----------------------------------------------------------------------------------------------------------------------------
 
 def skewed(i, until, out, mnt, round):
-    with Txn(mnt, 'skew%d' % i) as t:
+    with Txn(i, 'skew') as t:
         names = ['%s/skew/%d/%s' % (t.tree, round, n) for n in 'ab']
         both = [read(n) for n in names]
         if both == ['0', '0']:
@@ -157,7 +160,7 @@ def append(i, until, out, mnt):
     while time.time() < until:
         k += 1
         which, element = r.randrange(LISTS), '%d.%d' % (i, k)
-        with Txn(mnt, 'append%d' % i) as t:
+        with Txn(i, 'append') as t:
             name = '%s/lists/%d' % (t.tree, which)
             write(name, read(name) + element + '\n')
         if t.rev is not None:
@@ -185,7 +188,7 @@ def count(dir):
 def looker(i, until, out, mnt, want):
     n = [0, 0]
     while time.time() < until:
-        with Txn(mnt, 'look%d' % i) as t:
+        with Txn(i, 'look') as t:
             got = count(t.tree + '/pub/tree')
             n[got > 0] += 1
             assert got in (0, want), got
@@ -214,7 +217,7 @@ def publish(mnt, seconds):
     while time.time() < until:
         rounds += 1
         for command in (['cp', '-r', src, '%s/pub/tree'], ['rm', '-r', '%s/pub/tree']):
-            with Txn(mnt, 'publish') as t:
+            with Txn(0, 'publish') as t:
                 subprocess.run([w.replace('%s', t.tree) for w in command], check=True)
             assert t.rev is not None
     seen = [q.get(timeout=60) for _ in ps]
@@ -226,4 +229,5 @@ def publish(mnt, seconds):
 
 
 if __name__ == '__main__':
-    {'bank': bank, 'skew': skew, 'append': lists, 'publish': publish}[sys.argv[2]](sys.argv[1], float(sys.argv[3]) if len(sys.argv) > 3 else 5)
+    MOUNTS += sys.argv[1].split(',')
+    {'bank': bank, 'skew': skew, 'append': lists, 'publish': publish}[sys.argv[2]](MOUNTS[0], float(sys.argv[3]) if len(sys.argv) > 3 else 5)
