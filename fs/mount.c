@@ -115,6 +115,7 @@ static void mount_on_installed(void *data, int64_t rev)
 {
     struct mount *m = data;
 
+    feed_changed(&m->fs, rev);
     replay_installed(&m->fs, rev);
 }
 

@@ -312,8 +312,11 @@ static void apply_batch(struct replica *r, const struct applier_item *items, siz
 
 void applier_installed(struct replica *r, uint64_t index)
 {
+    uint64_t pushed = atomic_load(&r->applier.pushed);
+
     r->applier.last_entry = index;
-    atomic_store(&r->applier.pushed, index);
+    while (index > pushed && !atomic_compare_exchange_weak(&r->applier.pushed, &pushed, index))
+        ;
     atomic_store(&r->applier.applied, index);
     members_cb(r);
 }

@@ -176,6 +176,12 @@ static uint64_t compare(struct replica *r)
     return 0;
 }
 
+static void stop_as_odd(struct replica *r, uint64_t index)
+{
+    member_fail(r, "the state of this member differs from that of the majority at log index %" PRIu64 ": it must not serve; remove this member "
+                "and join it anew", index);
+}
+
 bool standing_message(struct replica *r, uint32_t from, const Qfs__PeerMessage *message)
 {
     const Qfs__Standing *m = message->standing;
@@ -197,8 +203,7 @@ bool standing_message(struct replica *r, uint32_t from, const Qfs__PeerMessage *
     }
     pthread_mutex_unlock(&s->lock);
     if (odd)
-        member_fail(r, "the state of this member differs from that of the majority at log index %" PRIu64 ": it must not serve; remove this "
-                    "member and join it anew", odd);
+        stop_as_odd(r, odd);
     return true;
 }
 
@@ -251,12 +256,17 @@ void standing_step(struct replica *r)
 void standing_tick(struct replica *r, int64_t now_ns)
 {
     struct standing *s = &r->standing;
+    uint64_t odd;
 
     if (now_ns - s->told_ns < STANDING_PERIOD_MS * MS)
         return;
     s->told_ns = now_ns;
     pthread_mutex_lock(&s->lock);
     take_configuration(r, now_ns);
+    odd = compare(r); /* who counts may have changed */
     pthread_mutex_unlock(&s->lock);
-    tell(r);
+    if (odd)
+        stop_as_odd(r, odd);
+    else
+        tell(r);
 }

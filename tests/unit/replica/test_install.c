@@ -1,6 +1,7 @@
 /* Members that get the database: killed at each step they come up again and are sent it anew; and members whose states differ. */
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -140,6 +141,31 @@ static void write_some(void)
     }
 }
 
+struct wait {
+    _Atomic bool done;
+    int err;
+};
+
+static void done_cb(struct replica_request *req, int err, int64_t rev, uint64_t ino)
+{
+    struct wait *w = req->data;
+
+    (void)rev;
+    (void)ino;
+    w->err = err;
+    atomic_store(&w->done, true);
+}
+
+static int remove_two(void)
+{
+    struct wait w = {.err = 0};
+    struct replica_request req = {.data = &w, .cb = done_cb};
+
+    replica_change(c.m[1].r, &req, REPLICA_CHANGE_REMOVE, 2, STORE_MEMBER_LEAVING);
+    wait_until(atomic_load(&w.done));
+    return w.err;
+}
+
 /* ---- Success ------------------------------------------------------------------------------------------------------------- */
 
 static void killed_at_each_step_a_member_starts_over(void **state)
@@ -218,6 +244,9 @@ static void without_a_majority_all_refuse_to_write(void **state)
         fail_msg("%s", s.alarm);
     assert_int_equal(member_put(&c.m[1], "after", "x"), QE_IO);
     assert_int_equal(waitpid(child, NULL, WNOHANG), 0); /* it lives, and says the same */
+    assert_int_equal(remove_two(), 0); /* who decides that the first one is right removes the second */
+    wait_until(replica_writable(c.m[1].r) == 0);
+    assert_int_equal(member_put(&c.m[1], "after", "x"), 0);
 }
 
 int main(int argc, char **argv)
