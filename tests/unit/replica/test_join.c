@@ -156,8 +156,10 @@ static int join_main(char **argv)
     struct replica_join opt = {.dir = argv[2], .member = argv[3], .listen = argv[4]};
     struct buf why = {0};
     uint32_t id;
+    int err = replica_join(&opt, &id, &why);
 
-    return replica_join(&opt, &id, &why) ? 3 : 0;
+    buf_fini(&why);
+    return err ? 3 : 0;
 }
 
 static void crash_join(const char *failpoint)
