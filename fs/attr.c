@@ -51,11 +51,11 @@ int attr_of(struct fs *fs, fuse_ino_t node, pid_t tid, struct store_attr *out)
 
 static int attr_deleted_lately(struct fs *fs, uint64_t ino, struct store_attr *out)
 {
-    int err = content_attr_deleted(fs, ino, out);
-
-    if (!err && replay_will_delete(fs, ino))
+    if (!content_deleted_at(fs, ino, out))
+        return QE_NOENT;
+    if (replay_will_delete(fs, ino))
         out->nlink = 1;
-    return err;
+    return 0;
 }
 
 static void attr_reply(fuse_req_t req, fuse_ino_t node, double keep_s)
@@ -82,13 +82,22 @@ void attr_get(fuse_req_t req, fuse_ino_t node, double keep_s)
     attr_reply(req, node, keep_s);
 }
 
+bool attr_is_gone(struct fs *fs, uint64_t ino)
+{
+    struct store_attr attr;
+
+    return store_getattr(fs->reader, STORE_HEAD, ino, &attr) == QE_NOENT && content_deleted_at(fs, ino, &attr);
+}
+
 static void attr_settle(struct fs *fs, fuse_req_t req, int err, int64_t rev, uint64_t ino, void *data)
 {
     uint64_t *node = data;
 
-    (void)fs;
     (void)rev;
     (void)ino;
+    /* An inode that went meanwhile: as on any disk, what was set went with it. */
+    if (err == QE_STALE && attr_is_gone(fs, inode_ino(fs, *node)))
+        err = 0;
     if (req && err)
         fuse_reply_err(req, fs_errno(err));
     else if (req)

@@ -173,16 +173,25 @@ static void read_answer_final(fuse_req_t req, struct read *r)
 
 /* ---- Waiting ---- */
 
+/* Whether it is about a directory on the way of its call, which goes on. */
+static bool read_passes(const struct read *r)
+{
+    return r->kind == READ_GETATTR && is_dir(r->node) && only_passes(r->call);
+}
+
 /* Whether the kernel has to walk again; then it is told. What is asked for through a descriptor has no path: there ESTALE would reach
  * the program. */
 static bool read_is_stale(fuse_req_t req, const struct read *r)
 {
-    bool lookup = r->kind == READ_LOOKUP;
+    fuse_ino_t parent = r->kind == READ_LOOKUP ? r->node : 0;
+    const char *name = r->kind == READ_LOOKUP ? r->name : NULL;
     uint64_t shape = 0;
 
     if (!r->by_path || walk_is_bound(fs_of(req), r->walk) || proc_call_of(fuse_req_ctx(req)->pid, &shape) == PROC_CALL_DESCRIPTOR)
         return false;
-    walk_again(r->walk, shape, lookup ? r->node : 0, lookup ? r->name : NULL);
+    if (walk_is_second(r->walk, shape, parent, name, read_passes(r)) || walk_goes_on(r->walk, shape, parent, name)) /* could not be told before */
+        return false;
+    walk_again(r->walk, shape, parent, name);
     fuse_reply_err(req, ESTALE);
     return true;
 }
@@ -196,6 +205,8 @@ static void read_settle(struct fs *fs, fuse_req_t req, int err, int64_t rev, uin
     barrier_close(fs); /* old names are over */
     if (r->walk)
         walk_release(r->walk);
+    if (req && r->call == PROC_CALL_AWAKE)
+        r->call = proc_call_of(fuse_req_ctx(req)->pid, &r->shape);
     if (req && err) {
         fuse_reply_err(req, fs_errno(err));
     } else if (req && !read_is_stale(req, r)) {
@@ -249,10 +260,9 @@ static bool read_is_second(fuse_req_t req, const struct read *r)
     bool lookup = r->kind == READ_LOOKUP;
     uint64_t shape = 0;
 
-    if (!walk_is_due(r->walk))
+    if (!walk_is_due(r->walk) || proc_call_of(fuse_req_ctx(req)->pid, &shape) == PROC_CALL_AWAKE)
         return false;
-    proc_call_of(fuse_req_ctx(req)->pid, &shape);
-    return walk_is_second(r->walk, shape, lookup ? r->node : 0, lookup ? r->name : NULL);
+    return walk_is_second(r->walk, shape, lookup ? r->node : 0, lookup ? r->name : NULL, read_passes(r));
 }
 
 /* Whether an earlier barrier of the same system call will do. */
@@ -291,7 +301,7 @@ static bool lookup_is_same_call(fuse_req_t req, const struct read *r)
     const struct inode *parent = inode_find(fs_of(req), r->node);
 
     return walk_call_is_at(r->walk, r->node, r->shape) && !(parent && parent->told) &&
-           r->call != PROC_CALL_OTHER && r->call != PROC_CALL_UNKNOWN;
+           (r->call == PROC_CALL_STAT || r->call == PROC_CALL_MAKE || r->call == PROC_CALL_CHANGE);
 }
 
 /* Whether what was found must be what is there now: the call ends with it, or does something to it. */
@@ -322,7 +332,7 @@ static void lookup_decide(fuse_req_t req, struct read *r)
     r->by_path = walk_leads_to(r->walk, r->node);
     r->call = proc_call_of(tid, &r->shape);
     same = lookup_is_same_call(req, r);
-    if (!err && (same || !lookup_matters(r->call, attr.mode)))
+    if (!err && r->call != PROC_CALL_AWAKE && (same || !lookup_matters(r->call, attr.mode)))
         lookup_answer(req, r, &attr, same);
     else if (err && same)
         fuse_reply_err(req, ENOENT);

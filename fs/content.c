@@ -65,31 +65,20 @@ int content_load(struct fs *fs, struct inode *in, struct content **out, struct s
     return 0;
 }
 
-/* The newest revision at which a deleted inode was still there, if it is not long ago; else 0. */
-static int64_t deleted_at(struct fs *fs, uint64_t ino, struct store_attr *attr)
+int64_t content_deleted_at(struct fs *fs, uint64_t ino, struct store_attr *attr)
 {
-    enum { A_MOMENT = 64 }; /* revisions */
-    struct store_glance g;
+    int64_t at;
 
-    replica_glance(fs->replica, &g);
-    for (int64_t at = g.rev - 1; at > 0 && at >= g.compacted && at >= g.rev - A_MOMENT; at--)
-        if (!store_getattr(fs->reader, at, ino, attr))
-            return at;
-    return 0;
-}
-
-int content_attr_deleted(struct fs *fs, uint64_t ino, struct store_attr *attr)
-{
-    int64_t at = deleted_at(fs, ino, attr);
-
+    if (store_last_seen(fs->reader, ino, &at) || store_getattr(fs->reader, at, ino, attr))
+        return 0;
     attr->nlink = 0;
-    return at ? 0 : QE_NOENT;
+    return at;
 }
 
 int content_load_deleted(struct fs *fs, const struct inode *in, struct content **out, struct store_attr *attr)
 {
     struct content *c = content_new(fs);
-    int64_t at = c ? deleted_at(fs, in->ino, attr) : 0;
+    int64_t at = c ? content_deleted_at(fs, in->ino, attr) : 0;
     int err = at ? store_content(fs->reader, at, in->ino, &c->bytes, attr) : c ? QE_NOENT : QE_NOMEM;
 
     if (!c)

@@ -133,8 +133,10 @@ int handle_load(struct handle *h)
         err = content_load(h->fs, h->in, &h->base, &attr);
     else
         err = store_getattr(h->fs->reader, STORE_HEAD, h->in->ino, &attr);
-    if (err == QE_NOENT && !h->writable) /* as on any disk, who has found a name can open the file */
+    if (err == QE_NOENT && h->readable) /* as on any disk, who has found a name can open the file */
         err = content_load_deleted(h->fs, h->in, &h->base, &attr);
+    else if (err == QE_NOENT)
+        err = content_deleted_at(h->fs, h->in->ino, &attr) ? 0 : QE_NOENT;
     if (err)
         return err;
     h->size = h->store_size = attr.size;

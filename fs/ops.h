@@ -48,6 +48,8 @@ bool dir_is_fresh(const struct fuse_file_info *fi); /* nothing of the listing wa
 void attr_get(fuse_req_t req, fuse_ino_t node, double keep_s);
 void attr_set(fuse_req_t req, fuse_ino_t node, struct stat *attr, int valid, struct fuse_file_info *fi);
 void attr_statfs(fuse_req_t req);
+/* Whether an inode was deleted: who has found its name does not hear that it went. */
+bool attr_is_gone(struct fs *fs, uint64_t ino);
 /* As a process of the caller's session sees the node. 0 or QE_*. */
 int attr_of(struct fs *fs, fuse_ino_t node, pid_t tid, struct store_attr *out);
 

@@ -245,7 +245,7 @@ static enum proc_call call_kind(long nr, const unsigned long args[6])
 
 enum proc_call proc_call_of(pid_t tid, uint64_t *shape)
 {
-    enum { TRIES = 16 }; /* a thread that has just sent its request may not sleep yet */
+    enum { TRIES = 8 }; /* a thread that has just sent its request may not sleep yet */
     char path[64], text[256];
     unsigned long args[6], sp;
     uint64_t hash = UINT64_C(0xcbf29ce484222325);
@@ -257,6 +257,8 @@ enum proc_call proc_call_of(pid_t tid, uint64_t *shape)
     snprintf(path, sizeof path, "/proc/%d/syscall", (int)tid);
     for (int i = 0; i < TRIES && (len = read_text(path, text, sizeof text)) > 0 && text[0] == 'r'; i++)
         ; /* "running" */
+    if (len > 0 && text[0] == 'r')
+        return PROC_CALL_AWAKE;
     if (len <= 0 ||
         sscanf(text, "%ld %lx %lx %lx %lx %lx %lx %lx", &nr, &args[0], &args[1], &args[2], &args[3], &args[4], &args[5], &sp) != 8)
         return PROC_CALL_UNKNOWN;

@@ -29,6 +29,7 @@ bool proc_is_dying(pid_t tid);
  * fine. FUSE loop. */
 enum proc_call {
     PROC_CALL_UNKNOWN,
+    PROC_CALL_AWAKE,      /* the thread does not sleep yet; it will say later */
     PROC_CALL_STAT,       /* asks for attributes, by path */
     PROC_CALL_DESCRIPTOR, /* works on an open descriptor and walks no path */
     PROC_CALL_MAKE,       /* depends on what it finds at the end of its path: makes a name and fails if there is one, or sets attributes */

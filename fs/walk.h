@@ -17,6 +17,7 @@ enum {
     WALK_STEPS_MAX = 256,   /* of one walk; what is longer counts as not bound, so it is walked twice */
     WALK_REST_MS = 1000,    /* a walk that rested for so long may be forgotten for another thread's: its thread is elsewhere */
     WALK_FRESH_MS = 5000,   /* for so long the second walk may take its time */
+    WALK_LATE_MS = 200,     /* and for so long it may go on behind the place where the first one ended */
 };
 
 struct walk;
@@ -39,8 +40,11 @@ void walk_end(struct walk *w);
 void walk_again(struct walk *w, uint64_t shape, fuse_ino_t parent, const char *name);
 /* Whether the second walk is due, which is another question than whether this is it. */
 bool walk_is_due(const struct walk *w);
-/* Whether this is that second walk, come to where the first one ended; true once. */
-bool walk_is_second(struct walk *w, uint64_t shape, fuse_ino_t parent, const char *name);
+/* Whether this is that second walk, come to where the first one ended; true once. `passes`: at a directory, from which the call goes on. */
+bool walk_is_second(struct walk *w, uint64_t shape, fuse_ino_t parent, const char *name, bool passes);
+/* Whether this is still that walk: it has not come so far yet; it went on from a directory; or it did not find its last name, the kernel
+ * looked once more, and there it was. No second ESTALE is for it. */
+bool walk_goes_on(struct walk *w, uint64_t shape, fuse_ino_t parent, const char *name);
 
 /* The kernel asks for the attributes of a file, for its permission check, directly before it opens the file or reads its xattrs:
  * the barrier of the first serves the second (see barrier.c). */

@@ -1,5 +1,6 @@
 /* Extended attributes of the live tree: user.* is stored; user.quorum and user.quorum.* are the store's facts about a file. */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/xattr.h>
 
@@ -120,6 +121,8 @@ void xattrs_get(fuse_req_t req, fuse_ino_t node, const char *name, size_t size)
     const struct inode *in = inode_find(fs, node);
     const struct store_xattr *x;
     struct buf value = {0};
+    struct store_attr attr;
+    int64_t at;
     int err = xattrs_readable(name);
 
     if (!err && in && in->creation) {
@@ -127,6 +130,8 @@ void xattrs_get(fuse_req_t req, fuse_ino_t node, const char *name, size_t size)
         err = x ? buf_append(&value, x->value.data, x->value.len) : QE_NODATA;
     } else if (!err) {
         err = xattrs_load(fs, STORE_HEAD, inode_ino(fs, node), name, &value);
+        if (err == QE_NOENT && (at = content_deleted_at(fs, inode_ino(fs, node), &attr))) /* went since its name was found */
+            err = xattrs_load(fs, at, inode_ino(fs, node), name, &value);
     }
     xattrs_reply(req, &value, size, err);
     buf_fini(&value);
@@ -137,6 +142,8 @@ void xattrs_list(fuse_req_t req, fuse_ino_t node, size_t size)
     struct fs *fs = fs_of(req);
     const struct inode *in = inode_find(fs, node);
     struct buf names = {0};
+    struct store_attr attr;
+    int64_t at;
     int err = 0;
 
     if (in && in->creation) {
@@ -147,6 +154,8 @@ void xattrs_list(fuse_req_t req, fuse_ino_t node, size_t size)
         }
     } else {
         err = store_listxattr(fs->reader, STORE_HEAD, inode_ino(fs, node), &names);
+        if (err == QE_NOENT && (at = content_deleted_at(fs, inode_ino(fs, node), &attr)))
+            err = store_listxattr(fs->reader, at, inode_ino(fs, node), &names);
     }
     xattrs_reply(req, &names, size, err);
     buf_fini(&names);
@@ -155,6 +164,35 @@ void xattrs_list(fuse_req_t req, fuse_ino_t node, size_t size)
 uint32_t xattrs_flags(int flags)
 {
     return (flags & XATTR_CREATE ? STORE_XATTR_CREATE : 0) | (flags & XATTR_REPLACE ? STORE_XATTR_REPLACE : 0);
+}
+
+/* A change of an inode that went meanwhile went with it. */
+static void xattrs_settle(struct fs *fs, fuse_req_t req, int err, int64_t rev, uint64_t ino, void *data)
+{
+    uint64_t *changed = data;
+
+    (void)rev;
+    (void)ino;
+    if (req)
+        fuse_reply_err(req, err == QE_STALE && attr_is_gone(fs, *changed) ? 0 : fs_errno(err));
+    free(changed);
+}
+
+static void xattrs_submit(fuse_req_t req, const struct store_op *op)
+{
+    struct fs *fs = fs_of(req);
+    uint64_t *changed = malloc(sizeof *changed);
+    struct store_command cmd = {.ops = op, .n_ops = 1};
+    struct pending_call call = {.req = req, .settle = xattrs_settle, .data = changed};
+    int err = changed ? replica_writable(fs->replica) : QE_NOMEM;
+
+    if (err) {
+        free(changed);
+        fuse_reply_err(req, fs_errno(err));
+        return;
+    }
+    *changed = op->ino;
+    pending_submit(fs, &cmd, &call);
 }
 
 void xattrs_set(fuse_req_t req, fuse_ino_t node, const char *name, const char *value, size_t size, int flags)
@@ -171,7 +209,7 @@ void xattrs_set(fuse_req_t req, fuse_ino_t node, const char *name, const char *v
     } else if (err) {
         fuse_reply_err(req, fs_errno(err));
     } else {
-        pending_submit_op(req, &op);
+        xattrs_submit(req, &op);
     }
 }
 
@@ -187,5 +225,5 @@ void xattrs_remove(fuse_req_t req, fuse_ino_t node, const char *name)
     else if (err)
         fuse_reply_err(req, fs_errno(err));
     else
-        pending_submit_op(req, &op);
+        xattrs_submit(req, &op);
 }

@@ -173,6 +173,30 @@ int store_getattr(struct store_reader *r, int64_t at, uint64_t ino, struct store
     return err;
 }
 
+int store_last_seen(struct store_reader *r, uint64_t ino, int64_t *rev)
+{
+    struct store_attr attr;
+    struct content_at where;
+    int64_t at = STORE_HEAD, seq = 0;
+    int err = reader_open_at(r, &at);
+
+    if (err)
+        return err;
+    err = attr_at(&r->conn, at, ino, &attr, &where);
+    if (!err)
+        err = QE_NOENT;
+    else if (err == QE_NOENT)
+        err = version_by(&r->conn, ino, INT64_MAX, &seq); /* the row of its deletion */
+    if (!err && seq == 0)
+        err = QE_NOENT;
+    if (!err && rev_of(seq) - 1 < r->compacted)
+        err = QE_STALE;
+    if (!err)
+        *rev = rev_of(seq) - 1;
+    reader_close_at(r);
+    return err;
+}
+
 int store_content(struct store_reader *r, int64_t at, uint64_t ino, struct buf *out, struct store_attr *attr)
 {
     struct store_attr a;

@@ -404,6 +404,8 @@ struct store_attr {
 /* `at` is STORE_HEAD or a revision. Errors of all: QE_NOENT; QE_STALE: compacted; QE_RANGE: future; QE_IO, QE_NOMEM. */
 int store_lookup(struct store_reader *r, int64_t at, uint64_t parent, const void *name, size_t len, struct store_attr *out);
 int store_getattr(struct store_reader *r, int64_t at, uint64_t ino, struct store_attr *out); /* NOENT for a deleted one */
+/* The last revision at which a deleted inode was there. NOENT: it is there now, or nothing is known of it; STALE: that is compacted. */
+int store_last_seen(struct store_reader *r, uint64_t ino, int64_t *rev);
 /* The whole content of a file or target of a symlink, appended to `out`; `attr` (may be NULL) of the same moment. */
 int store_content(struct store_reader *r, int64_t at, uint64_t ino, struct buf *out, struct store_attr *attr);
 /* Names in byte order, those after `after` (len 0: from the start). The callback returns false to stop;

@@ -109,6 +109,18 @@ END
     wait $writer
 }
 
+@test "what is replaced all the time on one member can be used by name on each, without a failure" {
+    local l f
+    l=$(wait_leader)
+    f=$(others "$l" | head -1)
+    mkdir "$QFS_ROOT/m$l/$T"
+    for pair in "$l $f" "$f $l" "$f $f"; do
+        set -- $pair
+        wait_until 10 test -d "$QFS_ROOT/m$2/$T"
+        timeout 120 python3 "$BATS_TEST_DIRNAME/storm.py" "$QFS_ROOT/m$1/$T" "$QFS_ROOT/m$2/$T" 40
+    done
+}
+
 @test "locks are refused on every member" {
     local id
     write_on 1 "$T" x

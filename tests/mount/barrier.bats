@@ -266,6 +266,12 @@ END
     holds f '399'
 }
 
+@test "what is replaced all the time can be used by name without a failure, whether there are others or not" {
+    timeout 60 python3 "$BATS_TEST_DIRNAME/../cluster/storm.py" "$T" "$T" 40
+    off shared
+    timeout 60 python3 "$BATS_TEST_DIRNAME/../cluster/storm.py" "$T" "$T" 80
+}
+
 @test "git works on names that are old" {
     on names.old
     git init -q r 2>/dev/null

@@ -94,11 +94,15 @@ static void a_deleted_file_is_there_before_and_not_after(void **state)
 {
     struct kit *k = *state;
     uint64_t ino = put(k, "f", "v");
-    int64_t rev = k->res.rev;
+    int64_t rev = k->res.rev, last = 0;
     struct store_attr a;
 
+    assert_int_equal(store_last_seen(k->r, ino, &last), QE_NOENT);
     assert_int_equal(kit_unlink(k, ROOT, "f"), 0);
     put(k, "g", "w");
+    assert_int_equal(store_last_seen(k->r, ino, &last), 0);
+    assert_int_equal(last, rev);
+    assert_int_equal(store_last_seen(k->r, ino + 400, &last), QE_NOENT);
     kit_assert_list(k, rev, ROOT, "f");
     kit_assert_list(k, rev + 1, ROOT, "");
     kit_assert_content(k, rev, ino, "v");
