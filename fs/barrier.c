@@ -130,6 +130,8 @@ static void lookup_again(fuse_req_t req, const struct read *r)
 
     if (err == QE_NOENT && name_lookup_pending(req, r->node, r->name))
         return;
+    if (err && r->walk)
+        walk_forget_again(r->walk);
     if (err)
         fuse_reply_err(req, fs_errno(err));
     else
@@ -159,9 +161,17 @@ static void read_answer(fuse_req_t req, struct read *r)
     }
 }
 
+/* Whether it is about a directory on the way of its call, which goes on. */
+static bool read_passes(const struct read *r)
+{
+    return r->kind == READ_GETATTR && is_dir(r->node) && only_passes(r->call);
+}
+
 /* Answers what a system call was for, behind a barrier: its walk is over. Of a GETATTR, what may follow in the same call is noted. */
 static void read_answer_final(fuse_req_t req, struct read *r)
 {
+    if (r->walk && !read_passes(r))
+        walk_forget_again(r->walk);
     if (r->walk && r->by_path)
         walk_end(r->walk);
     if (r->walk && r->kind == READ_GETATTR && is_dir(r->node) && r->call == PROC_CALL_STAT)
@@ -173,12 +183,6 @@ static void read_answer_final(fuse_req_t req, struct read *r)
 
 /* ---- Waiting ---- */
 
-/* Whether it is about a directory on the way of its call, which goes on. */
-static bool read_passes(const struct read *r)
-{
-    return r->kind == READ_GETATTR && is_dir(r->node) && only_passes(r->call);
-}
-
 /* Whether the kernel has to walk again; then it is told. What is asked for through a descriptor has no path: there ESTALE would reach
  * the program. */
 static bool read_is_stale(fuse_req_t req, const struct read *r)
@@ -189,7 +193,7 @@ static bool read_is_stale(fuse_req_t req, const struct read *r)
 
     if (!r->by_path || walk_is_bound(fs_of(req), r->walk) || proc_call_of(fuse_req_ctx(req)->pid, &shape) == PROC_CALL_DESCRIPTOR)
         return false;
-    if (walk_is_second(r->walk, shape, parent, name, read_passes(r)) || walk_goes_on(r->walk, shape, parent, name)) /* could not be told before */
+    if (walk_is_second(r->walk, shape, parent, name, read_passes(r)) || walk_goes_on(r->walk, shape)) /* could not be told before */
         return false;
     walk_again(r->walk, shape, parent, name);
     fuse_reply_err(req, ESTALE);

@@ -8,8 +8,6 @@
 #include "store/base/buf.h"
 #include "store/base/clock.h"
 
-enum { LATE_ANYWHERE = 1 };
-
 struct step {
     fuse_ino_t parent, node;
     size_t at; /* of the name in `names`, NUL-terminated */
@@ -30,8 +28,7 @@ struct walk {
     uint64_t again;      /* what the second walk must look like; 0: none is due */
     uint64_t again_shape; /* and its system call */
     int64_t again_until_ns;
-    uint64_t late;       /* the same of a second walk that did not find its last name; LATE_ANYWHERE; 0 */
-    int64_t late_until_ns;
+    int64_t late_until_ns; /* the second walk has come to where the first one ended, and goes on */
     UT_hash_handle hh;   /* oldest use first */
 };
 
@@ -190,7 +187,7 @@ void walk_again(struct walk *w, uint64_t shape, fuse_ino_t parent, const char *n
 {
     w->again = walk_hash(w, parent, name);
     w->again_shape = shape;
-    w->late = 0;
+    w->late_until_ns = 0;
     w->again_until_ns = clock_boottime_ns() + WALK_FRESH_MS * INT64_C(1000000);
     walk_end(w);
 }
@@ -202,27 +199,31 @@ bool walk_is_due(const struct walk *w)
 
 bool walk_is_second(struct walk *w, uint64_t shape, fuse_ino_t parent, const char *name, bool passes)
 {
-    bool second = w->again && shape == w->again_shape && walk_hash(w, parent, name) == w->again;
+    bool same = shape == w->again_shape || w->again_shape == 0; /* 0: which call it was could not be told */
+    bool second = w->again && same && walk_hash(w, parent, name) == w->again;
     int64_t now = clock_boottime_ns();
 
-    if (second && (name || passes)) {
-        w->late = passes ? LATE_ANYWHERE : w->again;
+    if (second && passes)
         w->late_until_ns = now + WALK_LATE_MS * INT64_C(1000000);
-    }
-    if (second || shape != w->again_shape) /* another call: the second walk came to another end, and is over */
+    if (second || !same) /* another call: the second walk came to another end, and is over */
         w->again = 0;
     return second && now < w->again_until_ns;
 }
 
-bool walk_goes_on(struct walk *w, uint64_t shape, fuse_ino_t parent, const char *name)
+bool walk_goes_on(struct walk *w, uint64_t shape)
 {
     int64_t now = clock_boottime_ns();
-    bool on = w->late && (w->late == LATE_ANYWHERE || walk_hash(w, parent, name) == w->late) && now < w->late_until_ns;
+    bool on = now < w->late_until_ns ||
+              (w->again && now < w->again_until_ns - (WALK_FRESH_MS - WALK_LATE_MS) * INT64_C(1000000));
 
-    w->late = 0;
-    if (w->again && shape && now < w->again_until_ns - (WALK_FRESH_MS - WALK_LATE_MS) * INT64_C(1000000))
-        on = true;
-    return on && shape == w->again_shape;
+    w->late_until_ns = 0;
+    return on && shape && shape == w->again_shape;
+}
+
+void walk_forget_again(struct walk *w)
+{
+    w->again = 0;
+    w->late_until_ns = 0;
 }
 
 void walk_set_passed(struct walk *w, fuse_ino_t node)

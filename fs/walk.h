@@ -16,7 +16,7 @@ enum {
     WALKS_MAX = 4096,       /* threads that are remembered: more than walk at the same time */
     WALK_STEPS_MAX = 256,   /* of one walk; what is longer counts as not bound, so it is walked twice */
     WALK_REST_MS = 1000,    /* a walk that rested for so long may be forgotten for another thread's: its thread is elsewhere */
-    WALK_FRESH_MS = 5000,   /* for so long the second walk may take its time */
+    WALK_FRESH_MS = 1000,   /* for so long the second walk may take its time */
     WALK_LATE_MS = 200,     /* and for so long it may go on behind the place where the first one ended */
 };
 
@@ -42,9 +42,10 @@ void walk_again(struct walk *w, uint64_t shape, fuse_ino_t parent, const char *n
 bool walk_is_due(const struct walk *w);
 /* Whether this is that second walk, come to where the first one ended; true once. `passes`: at a directory, from which the call goes on. */
 bool walk_is_second(struct walk *w, uint64_t shape, fuse_ino_t parent, const char *name, bool passes);
-/* Whether this is still that walk: it has not come so far yet; it went on from a directory; or it did not find its last name, the kernel
- * looked once more, and there it was. No second ESTALE is for it. */
-bool walk_goes_on(struct walk *w, uint64_t shape, fuse_ino_t parent, const char *name);
+/* The call has got its answer: what was kept for a second walk is over, or the next call like it would use it. */
+void walk_forget_again(struct walk *w);
+/* Whether this is still that walk: it has not come so far yet, or it went on from a directory. No second ESTALE is for it. */
+bool walk_goes_on(struct walk *w, uint64_t shape);
 
 /* The kernel asks for the attributes of a file, for its permission check, directly before it opens the file or reads its xattrs:
  * the barrier of the first serves the second (see barrier.c). */

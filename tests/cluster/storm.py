@@ -93,7 +93,7 @@ replaces_files()
 gone = (errno.ENOENT, errno.EEXIST, errno.ENODATA)  # the last: of a file in the making
 bad = storm(replaces_files, uses(b + '/f'), ())
 bad |= storm(exchanges_directories, {**uses(b + '/conf/x'), 'list': lambda: os.listdir(b + '/conf')}, ())
-# A call that makes or moves names below may meet two exchanges: the kernel walks again once only.
+# What it names may be replaced twice while such a call lasts, and the kernel walks again once only.
 bad |= storm(exchanges_directories, makes(b + '/conf/y'), gone + (errno.ESTALE,))
-bad |= storm(comes_and_goes, uses(b + '/g'), gone)
+bad |= storm(comes_and_goes, uses(b + '/g'), gone + (errno.ESTALE,))
 sys.exit(bad)
