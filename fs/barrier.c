@@ -314,6 +314,15 @@ static bool lookup_matters(enum proc_call call, mode_t mode)
     return call == PROC_CALL_MAKE || (call == PROC_CALL_CHANGE && S_ISDIR(mode));
 }
 
+/* A rename whose two names lead to one file: the kernel would do nothing and call it a success. One of the names is old. */
+static bool lookup_is_double(struct read *r, fuse_ino_t node)
+{
+    bool twice = r->call == PROC_CALL_CHANGE && walk_has_other_name(r->walk, r->node, r->name, node);
+
+    r->by_path = r->by_path || twice; /* the other name is checked as well */
+    return twice;
+}
+
 /* Looks the name up by itself, and knows whether what it finds needs a barrier. */
 static void lookup_decide(fuse_req_t req, struct read *r)
 {
@@ -336,7 +345,7 @@ static void lookup_decide(fuse_req_t req, struct read *r)
     r->by_path = walk_leads_to(r->walk, r->node);
     r->call = proc_call_of(tid, &r->shape);
     same = lookup_is_same_call(req, r);
-    if (!err && r->call != PROC_CALL_AWAKE && (same || !lookup_matters(r->call, attr.mode)))
+    if (!err && r->call != PROC_CALL_AWAKE && !lookup_is_double(r, attr.ino) && (same || !lookup_matters(r->call, attr.mode)))
         lookup_answer(req, r, &attr, same);
     else if (err && same)
         fuse_reply_err(req, ENOENT);

@@ -141,6 +141,13 @@ bool walk_leads_to(const struct walk *w, fuse_ino_t node)
     return (n_steps(w) > 0 || w->overflow) && w->last == node;
 }
 
+bool walk_has_other_name(const struct walk *w, fuse_ino_t parent, const char *name, fuse_ino_t node)
+{
+    const struct step *last = n_steps(w) ? &steps_of(w)[n_steps(w) - 1] : NULL;
+
+    return last && last->node == node && (last->parent != parent || strcmp((const char *)w->names.data + last->at, name) != 0);
+}
+
 bool walk_is_bound(struct fs *fs, const struct walk *w)
 {
     size_t n = n_steps(w);

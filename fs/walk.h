@@ -30,6 +30,8 @@ struct walk *walk_get(struct fs *fs, pid_t tid);
 void walk_step(struct walk *w, fuse_ino_t parent, const char *name, fuse_ino_t node);
 /* Whether the newest step led to `node`. */
 bool walk_leads_to(const struct walk *w, fuse_ino_t node);
+/* Whether the newest step led to `node` by another name than that. */
+bool walk_has_other_name(const struct walk *w, fuse_ino_t parent, const char *name, fuse_ino_t node);
 /* Whether each name of the way is bound in the store as it was told. */
 bool walk_is_bound(struct fs *fs, const struct walk *w);
 /* The system call has got what it came for: the way does not matter to the next one. */
