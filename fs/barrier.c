@@ -113,12 +113,19 @@ static void lookup_answer(fuse_req_t req, const struct read *r, const struct sto
     double keep_s = 0;
 
     if (w)
-        walk_step(w, r->node, r->name, attr->ino);
+        walk_step(w, r->node, r->name, attr->ino, r->shape);
     if (w && same)
         walk_call_to(w, attr->ino, r->shape);
     if (S_ISDIR(attr->mode))
         keep_s = dir_keep(inode_add(fs, attr->ino), !same && only_passes(r->call));
     name_reply_entry(req, attr, keep_s);
+}
+
+/* The thread was told another name of the same file before, in the same call: that one is old by now. The kernel would do nothing for a rename
+ * between the two, and call it a success. So the second name is hidden from it, and the rename comes here to be decided. */
+static bool lookup_is_double(const struct read *r, fuse_ino_t node)
+{
+    return r->walk && r->call == PROC_CALL_CHANGE && walk_has_other_name(r->walk, r->node, r->name, node, r->shape);
 }
 
 /* After the barrier: what is bound now. */
@@ -130,6 +137,10 @@ static void lookup_again(fuse_req_t req, const struct read *r)
 
     if (err == QE_NOENT && name_lookup_pending(req, r->node, r->name))
         return;
+    if (!err && lookup_is_double(r, attr.ino)) {
+        fuse_reply_err(req, ENOENT);
+        return;
+    }
     if (err && r->walk)
         walk_forget_again(r->walk);
     if (err)
@@ -299,6 +310,16 @@ static void read_final(fuse_req_t req, struct read *r)
 
 /* ---- Requests ---- */
 
+void barrier_end_walk(fuse_req_t req)
+{
+    struct walk *w = walk_find(fs_of(req), fuse_req_ctx(req)->pid);
+
+    if (!w)
+        return;
+    walk_forget_again(w);
+    walk_end(w);
+}
+
 /* Whether the lookup is of a call that stands at the parent, behind a barrier. */
 static bool lookup_is_same_call(fuse_req_t req, const struct read *r)
 {
@@ -312,15 +333,6 @@ static bool lookup_is_same_call(fuse_req_t req, const struct read *r)
 static bool lookup_matters(enum proc_call call, mode_t mode)
 {
     return call == PROC_CALL_MAKE || (call == PROC_CALL_CHANGE && S_ISDIR(mode));
-}
-
-/* A rename whose two names lead to one file: the kernel would do nothing and call it a success. One of the names is old. */
-static bool lookup_is_double(struct read *r, fuse_ino_t node)
-{
-    bool twice = r->call == PROC_CALL_CHANGE && walk_has_other_name(r->walk, r->node, r->name, node);
-
-    r->by_path = r->by_path || twice; /* the other name is checked as well */
-    return twice;
 }
 
 /* Looks the name up by itself, and knows whether what it finds needs a barrier. */
@@ -345,7 +357,9 @@ static void lookup_decide(fuse_req_t req, struct read *r)
     r->by_path = walk_leads_to(r->walk, r->node);
     r->call = proc_call_of(tid, &r->shape);
     same = lookup_is_same_call(req, r);
-    if (!err && r->call != PROC_CALL_AWAKE && !lookup_is_double(r, attr.ino) && (same || !lookup_matters(r->call, attr.mode)))
+    if (!err && lookup_is_double(r, attr.ino))
+        fuse_reply_err(req, ENOENT);
+    else if (!err && r->call != PROC_CALL_AWAKE && (same || !lookup_matters(r->call, attr.mode)))
         lookup_answer(req, r, &attr, same);
     else if (err && same)
         fuse_reply_err(req, ENOENT);

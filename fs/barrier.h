@@ -20,6 +20,8 @@ void barrier_listxattr(fuse_req_t req, fuse_ino_t node, size_t size);
 typedef void (*barrier_open_cb)(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi);
 void barrier_control_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi, barrier_open_cb open);
 
+/* The request that a call of changes is for has come: the names of its way do not matter to the next call. */
+void barrier_end_walk(fuse_req_t req);
 /* A command of this mount was applied: what it did is seen by all that comes after. */
 void barrier_settled(struct fs *fs);
 void barrier_close(struct fs *fs); /* before replica stops */

@@ -106,8 +106,10 @@ static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t
         replay_view_make(req, parent, name);
     else if (control_owns(parent))
         control_mkdir(req, parent, name, mode);
-    else
+    else {
+        barrier_end_walk(req);
         name_mkdir(req, parent, name, mode);
+    }
 }
 
 static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
@@ -116,8 +118,10 @@ static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, co
         replay_view_make(req, parent, name);
     else if (control_owns(parent))
         control_symlink(req, target, parent, name);
-    else
+    else {
+        barrier_end_walk(req);
         name_symlink(req, target, parent, name);
+    }
 }
 
 static void op_link(fuse_req_t req, fuse_ino_t node, fuse_ino_t parent, const char *name)
@@ -134,8 +138,10 @@ static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
         replay_view_remove(req, parent, name);
     else if (control_owns(parent))
         control_unlink(req, parent, name);
-    else
+    else {
+        barrier_end_walk(req);
         name_unlink(req, parent, name);
+    }
 }
 
 static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
@@ -146,8 +152,10 @@ static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
         control_rmdir(req, parent, name);
     else if (parent == FUSE_ROOT_ID && !strcmp(name, ".quorum"))
         fuse_reply_err(req, EPERM);
-    else
+    else {
+        barrier_end_walk(req);
         name_rmdir(req, parent, name);
+    }
 }
 
 static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t parent2, const char *name2, unsigned flags)
@@ -160,8 +168,10 @@ static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_
         control_rename(req, parent, name, parent2, name2, flags);
     else if (parent == FUSE_ROOT_ID && !strcmp(name, ".quorum"))
         fuse_reply_err(req, EPERM);
-    else
+    else {
+        barrier_end_walk(req);
         name_rename(req, parent, name, parent2, name2, flags);
+    }
 }
 
 static void op_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)

@@ -20,6 +20,7 @@ struct walk {
     struct buf names;
     struct buf steps;    /* of struct step */
     fuse_ino_t last;     /* where the newest step led */
+    uint64_t last_shape; /* and its system call */
     bool overflow;       /* longer than is remembered: `steps` is its beginning */
     fuse_ino_t passed;   /* 0: none */
     fuse_ino_t call_at;  /* directory where a call that has passed a barrier stands; 0: none */
@@ -123,7 +124,7 @@ static void walk_back(struct walk *w, fuse_ino_t parent)
     w->overflow = false;
 }
 
-void walk_step(struct walk *w, fuse_ino_t parent, const char *name, fuse_ino_t node)
+void walk_step(struct walk *w, fuse_ino_t parent, const char *name, fuse_ino_t node, uint64_t shape)
 {
     struct step s = {.parent = parent, .node = node};
 
@@ -131,6 +132,7 @@ void walk_step(struct walk *w, fuse_ino_t parent, const char *name, fuse_ino_t n
     w->call_at = w->call_to = 0;
     walk_back(w, parent);
     w->last = node;
+    w->last_shape = shape;
     s.at = w->names.len;
     if (w->overflow || n_steps(w) >= WALK_STEPS_MAX || buf_append(&w->names, name, strlen(name) + 1) || buf_append(&w->steps, &s, sizeof s))
         w->overflow = true;
@@ -141,11 +143,11 @@ bool walk_leads_to(const struct walk *w, fuse_ino_t node)
     return (n_steps(w) > 0 || w->overflow) && w->last == node;
 }
 
-bool walk_has_other_name(const struct walk *w, fuse_ino_t parent, const char *name, fuse_ino_t node)
+bool walk_has_other_name(const struct walk *w, fuse_ino_t parent, const char *name, fuse_ino_t node, uint64_t shape)
 {
     const struct step *last = n_steps(w) ? &steps_of(w)[n_steps(w) - 1] : NULL;
 
-    return last && last->node == node && (last->parent != parent || strcmp((const char *)w->names.data + last->at, name) != 0);
+    return last && last->node == node && w->last_shape == shape && (last->parent != parent || strcmp((const char *)w->names.data + last->at, name) != 0);
 }
 
 bool walk_is_bound(struct fs *fs, const struct walk *w)

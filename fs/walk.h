@@ -26,12 +26,12 @@ struct walk;
 struct walk *walk_find(struct fs *fs, pid_t tid);
 /* The same, made if there is none. NULL: it cannot be remembered. */
 struct walk *walk_get(struct fs *fs, pid_t tid);
-/* The thread was told that `name` in `parent` is `node`. */
-void walk_step(struct walk *w, fuse_ino_t parent, const char *name, fuse_ino_t node);
+/* The thread was told that `name` in `parent` is `node`, in the system call of that shape (proc_call_of). */
+void walk_step(struct walk *w, fuse_ino_t parent, const char *name, fuse_ino_t node, uint64_t shape);
 /* Whether the newest step led to `node`. */
 bool walk_leads_to(const struct walk *w, fuse_ino_t node);
-/* Whether the newest step led to `node` by another name than that. */
-bool walk_has_other_name(const struct walk *w, fuse_ino_t parent, const char *name, fuse_ino_t node);
+/* Whether the newest step, in the same call, led to `node` by another name than that. */
+bool walk_has_other_name(const struct walk *w, fuse_ino_t parent, const char *name, fuse_ino_t node, uint64_t shape);
 /* Whether each name of the way is bound in the store as it was told. */
 bool walk_is_bound(struct fs *fs, const struct walk *w);
 /* The system call has got what it came for: the way does not matter to the next one. */
