@@ -150,7 +150,8 @@ takes_at_most() {
     ln -s "$T" "$m/$T.l"
     for id in $(others "$f"); do member_kill "$id"; done
     wait_until 20 eval '[ "$(said_by '"$f"' leader)" = 0 ]'
-    # Nobody has been heard of for an election timeout: no waiting.
+    # When nobody has been heard of for an election timeout: no waiting.
+    fails_with 'timed out' cat "$m/$T"
     takes_at_most 1000 fails_with 'timed out' cat "$m/$T"
     takes_at_most 1000 fails_with 'timed out' stat "$m/$T"
     takes_at_most 1000 fails_with 'timed out' stat "$m/$T.none"
