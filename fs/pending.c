@@ -332,8 +332,8 @@ void pending_end(struct fs *fs)
         next = p->next;
         if (p->held)
             pending_complete(&p->request, QE_SHUTDOWN, 0, 0);
-        if (p->reply_later)
-            fuse_reply_err(p->call.req, ESHUTDOWN);
+        if (p->reply_later) /* what took effect must not be told as if it had not: there is only nobody left to say how */
+            fuse_reply_err(p->call.req, fs_errno(p->err ? p->err : QE_TIMEDOUT));
         p->reply_later = false;
     }
     pending_drain(fs);

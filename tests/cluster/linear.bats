@@ -34,7 +34,7 @@ rounds() {
         [ $# = 0 ] || trouble_end || rc=1
         [ $rc = 0 ] || { fail "seed $seed: the load failed; faults: $(cat "$QFS_ROOT/trouble.log")"; return 1; }
         within 60 linload final "$h" 20 "$T.$round" "${mounts[@]}"
-        lincheck "$h".* >"$h" || { fail "seed $seed: $(head -c 20000 "$h"); faults: $(cat "$QFS_ROOT/trouble.log")"; return 1; }
+        lincheck "$h".* >"$h" || { fail "seed $seed: $(head -c 30000 "$h") $(grep -h '^#' "$h".* | head -100); faults: $(cat "$QFS_ROOT/trouble.log")"; return 1; }
         tail -1 "$h" >&3
     done
 }

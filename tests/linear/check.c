@@ -16,7 +16,7 @@
  *   append VALUE           VALUE is put at the end of the list
  *   list VALUE,VALUE,...   a read of the list; `-` when it is empty
  *
- * NAME, FROM, TO are 0 to 7, VALUE is above 1 for contents. */
+ * NAME, FROM, TO are 0 to 7, VALUE is above 1 for contents. Lines that begin with # are passed over. */
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -147,6 +147,8 @@ static struct op *read_all(int n_files, char **files, size_t *n)
             exit(STATUS_UNKNOWN);
         }
         while (getline(&line, &size, f) > 0) {
+            if (*line == '#')
+                continue;
             if (*n == cap && !(ops = realloc(ops, (cap = cap ? cap * 2 : 1024) * sizeof *ops)))
                 exit(STATUS_UNKNOWN);
             if (!parse(line, &ops[*n])) {

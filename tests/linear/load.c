@@ -7,7 +7,7 @@
  * that is created with O_EXCL and unlinked; a list that is appended to; files that are renamed over each other. Each content is
  * published by exactly one call, and an answer is what that call returned: a commit's is close's.
  *
- * An error that says that nothing was done leaves no line. ETIMEDOUT, EINTR, and what a mount says whose daemon died while it was
+ * An error that says that nothing was done leaves a comment. ETIMEDOUT, EINTR, and what a mount says whose daemon died while it was
  * asked, leave the outcome open. Everything else is a fault of the tree: status 1 with a sentence. */
 #include <errno.h>
 #include <fcntl.h>
@@ -94,7 +94,9 @@ static enum outcome outcome_of(struct client *c, const char *what, const char *p
     case ECONNABORTED: return OPEN_OUTCOME;
     case ENOTCONN: return OPEN_OUTCOME; /* the daemon may have died with the request in hand */
     case EIO:
-    case ESHUTDOWN: return NOT_DONE;
+    case ESHUTDOWN:
+        fprintf(c->out, "# %" PRIu64 " %s %s: not done: %s\n", now_ns(), what, path, strerror(errno));
+        return NOT_DONE;
     default: fault(c, what, path);
     }
     return NOT_DONE;
