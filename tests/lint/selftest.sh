@@ -16,6 +16,8 @@ good_tree() {
     printf '#include <fuse_lowlevel.h>\n#include "replica/replica.h"\nint d;\n' >"$tree/fs/d.c"
     for h in store/store store/base/err replica/replica fs/fs; do printf 'struct x;\n' >"$tree/$h.h"; done
     printf '#!/bin/bash\npackages=(a b)\n' | tee "$tree/tests/run.sh" "$tree/examples/quickstart.sh" >"$tree/.ci/run"
+    touch "$tree/tests/one.bats"
+    echo 'qfs_bats_test(one) # two' >"$tree/tests/CMakeLists.txt"
     chmod +x "$tree/tests/run.sh" "$tree/examples/quickstart.sh" "$tree/.ci/run"
 }
 
@@ -29,7 +31,7 @@ finds() {
 }
 
 good_tree
-for check in layers functions hygiene scripts 'headers cc'; do
+for check in layers functions hygiene scripts registered 'headers cc'; do
     read -r name arg <<<"$check"
     "$here/$name.sh" "$tree" $arg >"$tmp/out" 2>&1 || { echo "$name.sh fails on a tree that is right:"; cat "$tmp/out"; exit 1; }
 done
@@ -61,3 +63,5 @@ chmod -x "$tree/.ci/run"
 finds scripts.sh 'a script that cannot be executed'
 echo 'packages=(a b c)' >"$tree/examples/quickstart.sh"
 finds scripts.sh 'a package that is missing'
+touch "$tree/tests/two.bats"
+finds registered.sh 'a file of tests that nobody runs'
