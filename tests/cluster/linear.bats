@@ -44,4 +44,13 @@ rounds() {
 @test "members are paused" { rounds pause leader-pause; }
 @test "members lose their network" { rounds unplug leader-unplug; }
 @test "members end and come back" { rounds stop leader-stop; }
+@test "a member is slow to apply" {
+    needs_failpoints
+    member_stop 2
+    QUORUMFS_FAILPOINTS=replica.store=stall:40 members_start 2
+    wait_leader >/dev/null
+    rounds
+    member_stop 2
+    members_start 2
+}
 @test "all of it" { rounds kill pause unplug stop leader-kill leader-pause leader-unplug leader-stop; }
