@@ -76,7 +76,9 @@ Try, with M='$mnt':
     getfattr --only-values -n user.quorum "\$M/web1"    # revisions, version, writer (package attr)
     mkdir "\$M/new" && cp -a /etc/default/. "\$M/new" && mv "\$M/new" "\$M/conf"   # publish a directory at once
     cat "\$M/.quorum/README" "\$M/.quorum/status"
-    cp -a "\$M/.quorum/local/web1" /tmp/
+    cat "\$M/.quorum/watch/.events" &                  # every change as it happens, exactly once
+    echo 10.0.0.8:80 > "\$M/web1"; diff -r "\$M/.quorum/at/head-1" "\$M"      # what the last change did
+    cp "\$M/.quorum/snapshot.db" backup.db            # a backup; quorumfs init NEWDIR --from backup.db brings it back
 
 Stop it with: $0 stop       (the data stays; remove $base to begin anew)
 EOF
