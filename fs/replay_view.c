@@ -3,11 +3,13 @@
  * the real operation on the inodes that it has: that makes the events. The store is not changed by any of it.
  *
  * Names are given for this moment only (timeouts 0). Attributes are the true ones, because the kernel keeps them for everybody;
- * but for a deleted node, which keeps a link until its deletion is told: the event of a watched file comes with its last link. */
+ * but for a deleted node, which keeps a link until its deletion is told: the event of a watched file comes with its last link. The size of
+ * a file with edits is what their session was told: the kernel counts from there where an append ends. */
 #include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
 
+#include "fs/handle.h"
 #include "fs/inode.h"
 #include "fs/replay_parts.h"
 #include "fs/view.h"
@@ -72,6 +74,9 @@ static void attr_of_node(struct fs *fs, const struct replay_frame *f, uint64_t i
     out->ino = ino;
     if (out->nlink == 0)
         out->nlink = 1;
+    for (const struct handle *h = in ? in->handles : NULL; h; h = h->next)
+        if ((h->dirty || h->in_flight) && !h->released)
+            out->size = h->size;
 }
 
 /* An entry for a reply; the lookup count goes up. 0 or an errno. */
