@@ -335,12 +335,18 @@ static void warn(struct replay *r, const struct replay_item *item, int error)
              strerror(error));
 }
 
+/* What was at the name is there no more, or something of another kind is. */
+static bool is_rebound(int error)
+{
+    return error == ENOENT || error == EISDIR || error == ENOTDIR || error == ELOOP;
+}
+
 /* Whether it is worth planning again: the names have changed, or the worker was lost. */
 static bool may_try_again(const struct replay_frame *f, int error)
 {
     if (f->done || f->item->tries >= TRIES_MAX)
         return false;
-    return error == ECANCELED || error == ENOENT || error == ESTALE || error == EEXIST || error == ETIMEDOUT || error == EIO;
+    return error == ECANCELED || is_rebound(error) || error == ESTALE || error == EEXIST || error == ETIMEDOUT || error == EIO;
 }
 
 void replay__reported(struct replay *r, struct replay_frame *f, int error)
@@ -359,7 +365,7 @@ void replay__reported(struct replay *r, struct replay_frame *f, int error)
         item->tries++;
         replay_queue_return(&r->queue, item);
     } else {
-        bool overtaken = error == ECANCELED || error == ENOENT || error == EXDEV;
+        bool overtaken = error == ECANCELED || is_rebound(error) || error == EXDEV;
 
         if (overtaken)
             r->stats.superseded++;
