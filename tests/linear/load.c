@@ -208,7 +208,7 @@ static enum outcome publish(struct client *c, const char *path, int flags, int v
     return close(fd) == 0 ? DONE : outcome_of(c, "close", path);
 }
 
-static void do_put(struct client *c, int group)
+static void do_publish(struct client *c, int group, int flags, const char *call)
 {
     char path[NAME_SIZE];
     int value = new_value(c);
@@ -216,22 +216,9 @@ static void do_put(struct client *c, int group)
     enum outcome o;
 
     path_of(path, group, 0);
-    o = publish(c, path, O_TRUNC, value);
+    o = publish(c, path, flags, value);
     if (o != NOT_DONE)
-        record(c, group, start, o == DONE, "put 0 %d", value);
-}
-
-static void do_append(struct client *c, int group)
-{
-    char path[NAME_SIZE];
-    int value = new_value(c);
-    uint64_t start = now_ns();
-    enum outcome o;
-
-    path_of(path, group, 0);
-    o = publish(c, path, O_APPEND, value);
-    if (o != NOT_DONE)
-        record(c, group, start, o == DONE, "append %d", value);
+        record(c, group, start, o == DONE, "%s %d", call, value);
 }
 
 /* Lines of a call whose answer is yes, a certain no, or open. */
@@ -307,9 +294,9 @@ static void one(struct client *c, int group)
 
     find_tree(c);
     switch (group % KINDS) {
-    case 0: coin < 5 ? do_put(c, group) : do_get(c, group, 0); break;
+    case 0: coin < 5 ? do_publish(c, group, O_TRUNC, "put 0") : do_get(c, group, 0); break;
     case 1: coin < 4 ? do_excl(c, group) : coin < 8 ? do_unlink(c, group, 0) : do_get(c, group, 0); break;
-    case 2: coin < 5 ? do_append(c, group) : do_list(c, group); break;
+    case 2: coin < 5 ? do_publish(c, group, O_APPEND, "append") : do_list(c, group); break;
     default:
         if (coin < 3)
             do_put_by_rename(c, group, name);
