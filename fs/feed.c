@@ -533,24 +533,30 @@ bool feed_amid(const struct feed_stream *s)
     return s->line_off > 0 || (s->at > 0 && s->at < b->n_events && b->events[s->at - 1].rev == b->events[s->at].rev);
 }
 
-/* The block is read. */
-static void stream_next_block(struct feed *f, struct feed_stream *s)
+/* The block is read. True: there is another one. Else the stream may be the thread's from here on, and its state is not looked at. */
+static bool stream_next_block(struct feed *f, struct feed_stream *s)
 {
+    bool reading;
+
     pthread_mutex_lock(&f->lock);
     stream_continue(f, s, s->block->last);
+    reading = s->state == FEED_READING;
     pthread_mutex_unlock(&f->lock);
+    return reading;
 }
 
-/* Moves to the next event that is shown. False: the thread has to look for one. */
+/* Moves to the next event that is shown; the stream is the loop's. False: the thread has to look for one. */
 static bool stream_advance(struct feed *f, struct feed_stream *s, enum feed_seen *seen)
 {
-    while (s->state == FEED_READING) {
+    bool reading = s->state == FEED_READING;
+
+    while (reading) {
         for (; s->at < s->block->n_events; s->at++) {
             *seen = feed_sees(&s->filter, s->block, s->at);
             if (*seen)
                 return true;
         }
-        stream_next_block(f, s);
+        reading = stream_next_block(f, s);
     }
     return false;
 }

@@ -93,7 +93,7 @@ struct feed_stream {
     void (*ready)(struct feed_stream *s);       /* FUSE loop: it was waiting, and feed_ready may have changed */
 
     /* Under the feed's lock; the second group belongs to the loop while the state is READING. */
-    enum feed_state state;
+    _Atomic enum feed_state state;
     bool waiting;                               /* `ready` is to be called */
     bool queued;                                /* for `ready` */
     bool busy;                                  /* the thread has a page of it in hand */
