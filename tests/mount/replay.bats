@@ -286,12 +286,15 @@ sees() {
 # ---- How much, how fast -------------------------------------------------------------------------------------------------------------
 
 @test "ten thousand files at once" {
+    local i n=10000
+    # A sanitizer makes the watcher so slow that the kernel's queue for it overflows.
+    [ -z "$QFS_SANITIZE" ] || n=2000
     record "$S/events" "$T"
-    for i in {1..10000}; do echo "put f$i $i"; done | prefixed | within 100 inject -w >/dev/null
+    for ((i = 1; i <= n; i++)); do echo "put f$i $i"; done | prefixed | within 100 inject -w >/dev/null
     told 60
     recorded
-    same closed "$(grep -c CLOSE_WRITE "$S/events")" 10000
-    same "of different names" "$(grep CLOSE_WRITE "$S/events" | cut -f 2 | sort -u | wc -l)" 10000
+    same closed "$(grep -c CLOSE_WRITE "$S/events")" $n
+    same "of different names" "$(grep CLOSE_WRITE "$S/events" | cut -f 2 | sort -u | wc -l)" $n
     same "in order" "$(grep CLOSE_WRITE "$S/events" | cut -f 2 | sort -c -V 2>&1)" ''
 }
 
