@@ -27,6 +27,9 @@ int fs_errno(int err)
     case QE_BUSY: return EBUSY;
     case QE_XDEV: return EXDEV;
     case QE_NOTSUP: return EOPNOTSUPP;
+    case QE_WOULDBLOCK: return EAGAIN;
+    case QE_DEADLOCK: return EDEADLK;
+    case QE_NOLOCK: return ENOLCK;
     case QE_TIMEDOUT: return ETIMEDOUT;
     case QE_NOMEM: return ENOMEM;
     case QE_AGAIN: return EAGAIN;

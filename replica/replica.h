@@ -66,6 +66,11 @@ struct replica_options {
     /* On the store thread: another member's database has taken the place of ours, and what lies between is not known in full (else
      * `changed` tells it): anything may have changed up to this revision. May be NULL. */
     void (*installed)(void *data, int64_t rev);
+    /* On the store thread, after commit, before results are completed: what became of locks. `session` is ours now (0: none yet). May be NULL. */
+    void (*locks)(void *data, const struct store_lock_event *events, size_t n, uint64_t session);
+    /* On the raft loop: all that this member holds and waits for is lost, since its session could not be kept alive. What is submitted
+     * from now on is of its next life. Must return at once. May be NULL. */
+    void (*lapsed)(void *data);
     /* The member must stop (fail-stop): all waiting requests have been answered. Any thread; called once; must not call back. */
     void (*fatal)(void *data, const char *why);
 };
@@ -126,6 +131,19 @@ void replica_glance(struct replica *r, struct store_glance *out);          /* an
  * asked now and then. QE_BUSY: too many copies at once, or writers needed the room in the WAL again and again; QE_DISKFULL, QE_SHUTDOWN,
  * QE_IO. Any thread but replica's own; waits, in constant memory; must have returned before replica_stop. */
 int replica_export(struct replica *r, int fd, bool (*go_on)(void *data), void *data, struct store_export *out);
+
+/* ---- Sessions and leases (lessor.h) ------------------------------------------------------------------------------------------- */
+
+/* Whether what this member holds is still its own: false from the moment at which session-ttl has passed since the last keepalive that was
+ * acknowledged was sent, until the loss is in the store; `lapsed` is called within a tick. Looks at the clock, so a member that was stopped
+ * knows at once. Any thread, cheap. */
+bool replica_session_holds(struct replica *r);
+/* Renews a lease once: 0 when the leader has. NOENT: there is no such lease, or its end has been proposed. TIMEDOUT. Any thread. */
+void replica_lease_renew(struct replica *r, struct replica_request *req, uint64_t lease);
+/* rev: the ns that are left, as the leader counts them. NOENT, TIMEDOUT. Any thread. */
+void replica_lease_remaining(struct replica *r, struct replica_request *req, uint64_t lease);
+/* Renews it again and again until `on` is false as often as it was true, or it is gone. 0 or QE_NOMEM. Any thread. */
+int replica_lease_keep(struct replica *r, uint64_t lease, bool on);
 
 /* ---- Status -------------------------------------------------------------------------------------------------------------- */
 

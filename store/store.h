@@ -39,6 +39,12 @@ enum {
     STORE_ADDRESS_MAX = 261,            /* bytes of host:port: a DNS name, brackets, a colon, a port */
     STORE_MEMBERS_MAX = 64,             /* of a cluster */
     STORE_VOTERS_MAX = 7,               /* of them */
+    STORE_LEASE_NAME_MAX = 64,
+    STORE_LEASES_MAX = 200000,
+    STORE_LEASE_FILES_MAX = 100000,     /* deleted in one revision when a lease ends */
+    STORE_LOCK_NAME_MAX = 200,          /* of a named lock */
+    STORE_LOCK_VALUE_MAX = 4096,        /* bytes that its holder proclaims */
+    STORE_LOCKS_MAX = 200000,           /* held and waited for, in the cluster */
 };
 #define STORE_MEMBER_ID_MAX INT32_MAX
 #define STORE_HEAD INT64_C(0) /* for `at`: the current revision; any other number is an old revision */
@@ -92,7 +98,31 @@ enum store_op_kind {
                             * the parts are forgotten, whatever the result. STALE: they are not there */
     STORE_OP_BOOKMARK,     /* `name`; `flags`: one of STORE_BOOKMARK_*; MAKE: at the current revision, EXIST, NOSPC; SET: to `rev`: RANGE, STALE; by
                             * others than its owner and root: PERM; no revision */
+    STORE_OP_LOCK,         /* asks for a lock, see store_lock_class. 0: held, and result.rev is its token; QUEUED: an event will tell; WOULDBLOCK;
+                            * DEADLOCK: RANGE only; NOLOCK. A grant takes a revision, waiting takes none */
+    STORE_OP_UNLOCK,       /* gives back, or withdraws; who waits gets it in the same command. Takes a revision only if somebody does. Never fails
+                            * because nothing is held */
+    STORE_OP_PROCLAIM,     /* `bytes` is the value of the named lock `name`, held by `owner` with token `rev`. STALE: it is not; no revision */
+    STORE_OP_LAPSE,        /* all that session `ino` holds and waits for is over. `rev` as in EXPIRE; 0: the command's own session. NOENT: no such session */
+    STORE_OP_LEASE,        /* `flags`: one of enum store_lease_change */
 };
+/* GRANT: name, `rev` (ns: the TTL, at least 1 s); the command's uid owns it. Takes a revision, which is the lease's id: result.ino. EXIST; NOSPC.
+ * TTL: ino (id), rev: a new TTL, which also renews. PERM: neither owner nor root. STALE: it is gone; no revision.
+ * REVOKE: ino. PERM, STALE. All attached files are deleted in the command's revision, cause "revoked NAME"; above STORE_LEASE_FILES_MAX
+ *   only so many, and the lease stays: result.ino is how many files are left, the caller asks again until it is 0.
+ * EXPIRE: as REVOKE, without an owner, cause "expired NAME"; only if the entry is of the term `rev`, else STALE: the lessor of another term knows better.
+ * CHECKPOINT: bytes are pairs of little-endian 64-bit numbers {id, ns that are left; 0: its whole TTL}; `rev` as in EXPIRE; ids that are gone
+ *   are passed over; no revision. */
+enum store_lease_change { STORE_LEASE_GRANT = 1, STORE_LEASE_TTL, STORE_LEASE_REVOKE, STORE_LEASE_EXPIRE, STORE_LEASE_CHECKPOINT };
+/* A lock is of a class and on a thing: NAMED on `name`, the others on inode `ino`, deleted or not. Classes know nothing of each other.
+ * It belongs to `owner`, a number of the command's session; `request` numbers what the session asks for, in LOCK: 1, 2, ...
+ * NAMED, WHOLE (flock): an owner has one of a thing. Asking for the kind that it has is answered with its token; for the other kind, what it has
+ *   is given back first. RANGE (fcntl): bytes first..last; what the owner has there gets the new kind when it is granted.
+ * Whoever asks waits behind those before it whom it would exclude, or who exclude it, unless it holds something of the thing already.
+ * UNLOCK with request 0: what the owner holds of the thing (RANGE: of first..last; those that it waits for stay); else that request: it waits no more,
+ *   or what it got is given back. */
+enum store_lock_class { STORE_LOCK_NAMED = 1, STORE_LOCK_WHOLE, STORE_LOCK_RANGE };
+enum { STORE_LOCK_CLASS = 3 /* bits of `flags` */, STORE_LOCK_EXCLUSIVE = 4, STORE_LOCK_NOWAIT = 8 };
 /* ADD: name (address, not empty), mode (enum store_member_role: voter becomes standby where STORE_VOTERS_MAX are to be voters), new_ino (a
  *   nonce, not 0). It gets an id that nobody ever had; the same nonce again: the same id. NOSPC: STORE_MEMBERS_MAX.
  * ADDRESS: ino, name. ROLE: ino, mode; NOSPC: STORE_VOTERS_MAX are voters; BUSY: it is leaving already, or is the only member and shall leave. REMOVE: ino; its sessions end; BUSY: the last one.
@@ -107,6 +137,7 @@ enum { /* bits of `valid` */
     STORE_ATTR_UID = 2,
     STORE_ATTR_GID = 4,
     STORE_ATTR_MTIME = 8,    /* an explicit mtime; without it COMMIT sets mtime to the command's time */
+    STORE_ATTR_LEASE = 32,   /* COMMIT, SETATTR of a file: attached to `lease`; 0: to none. STALE: it is gone; PERM: of another owner; INVAL: no file */
     STORE_ATTR_KILLPRIV = 16 /* COMMIT, SETATTR of uid/gid: suid (and sgid with group execute) fall with it */
 };
 
@@ -132,6 +163,9 @@ struct store_op {
     uint32_t valid;
     uint32_t flags;
     int64_t rev;
+    uint64_t lease;
+    uint64_t owner, request;  /* LOCK, UNLOCK, PROCLAIM */
+    int64_t first, last;      /* LOCK, UNLOCK: bytes, both included; 0..INT64_MAX */
     struct store_bytes bytes;
     const struct store_edit *edits;
     size_t n_edits;
@@ -151,6 +185,8 @@ enum store_condition_kind {
     STORE_IF_CREATE_REV,
     STORE_IF_MOD_REV,
     STORE_IF_CONTENT,    /* a file whose content is `bytes` */
+    STORE_IF_LEASE,      /* a file that is attached to the lease named `bytes` */
+    STORE_IF_LOCK,       /* the named lock `name` (not a path) is held with token `number` */
 };
 enum store_compare { STORE_EQ, STORE_NE, STORE_LT, STORE_GT };
 struct store_condition {
@@ -302,11 +338,38 @@ struct store_change {
     enum store_made made;
 };
 
+/* What became of locks, in order. */
+enum store_lock_event_kind {
+    STORE_LOCK_GRANTED = 1, /* what waited is held */
+    STORE_LOCK_LOST,        /* a session lapsed, or ended: what it held or waited for is over */
+    STORE_LOCK_CHANGED,     /* a named lock has another holder, or none, or another value: for those who watch it */
+};
+struct store_lock_event {
+    enum store_lock_event_kind kind;
+    enum store_lock_class class;
+    uint64_t ino;            /* the thing, */
+    struct store_bytes name; /* or its name; borrowed for the call */
+    uint64_t session, owner, request; /* GRANTED, LOST: whose */
+    int64_t token;           /* GRANTED */
+};
+
+/* What became of leases and sessions: for the lessor. */
+enum store_life_kind { STORE_LIFE_LEASE = 1 /* granted, renewed by a new TTL, or checkpointed */, STORE_LIFE_LEASE_GONE, STORE_LIFE_SESSION, STORE_LIFE_SESSION_GONE };
+struct store_life_event {
+    enum store_life_kind kind;
+    uint64_t id;             /* of the lease or session */
+    int64_t ttl_ns, left_ns; /* LEASE; left: 0: the whole TTL */
+    bool renewed;            /* LEASE: it begins anew */
+    uint32_t member;         /* SESSION: whose */
+};
+
 struct store_sink {
     void *data;
     void (*result)(void *data, const struct store_result *r);  /* for each command, in order; after COMMIT */
     void (*changed)(void *data, const struct store_change *c, size_t n); /* after COMMIT, before the results; may be NULL */
     void (*members)(void *data); /* after COMMIT, before the results: the table of members has changed; may be NULL */
+    void (*locks)(void *data, const struct store_lock_event *e, size_t n); /* after COMMIT, before the results; may be NULL */
+    void (*lives)(void *data, const struct store_life_event *e, size_t n); /* likewise */
 };
 
 /* Applies entries, oldest first, in one SQLite transaction, together with the position. Entries at or below `applied` are skipped.
@@ -378,6 +441,7 @@ struct store_glance {
     int64_t rev, compacted;
     int64_t live_bytes, quota, max_value, hist_bytes;
     int64_t n_files, n_dirs, n_symlinks; /* n_dirs: with the root */
+    int64_t n_leases, n_locks;           /* n_locks: held ones */
 };
 void store_glance(const struct store *s, struct store_glance *out);
 
@@ -399,6 +463,7 @@ struct store_attr {
     int64_t mtime_ns, ctime_ns, size;
     int64_t create_rev, mod_rev, version;
     int64_t content;      /* identity of the content: same inode and same number, same bytes */
+    uint64_t lease;       /* that it is attached to; 0: none */
 };
 
 /* `at` is STORE_HEAD or a revision. Errors of all: QE_NOENT; QE_STALE: compacted; QE_RANGE: future; QE_IO, QE_NOMEM. */
@@ -479,6 +544,50 @@ int store_bookmark(struct store_reader *r, const char *name, struct store_bookma
 /* All of them, by name; the callback returns false to stop. */
 typedef bool (*store_bookmark_cb)(void *data, const struct store_bookmark *b);
 int store_bookmarks(struct store_reader *r, store_bookmark_cb cb, void *data);
+
+struct store_lease {
+    uint64_t id;             /* the revision of its grant; never given to another one */
+    char name[STORE_LEASE_NAME_MAX + 1];
+    uint32_t owner;          /* uid */
+    int64_t ttl_ns, left_ns; /* left: as checkpointed; 0: the whole TTL */
+    int64_t n_files;         /* attached */
+};
+bool store_lease_name_ok(const char *name, size_t len); /* [A-Za-z0-9._-]{1,64}, not "." or ".."; any thread */
+int store_lease(struct store_reader *r, const char *name, struct store_lease *out); /* NOENT */
+int store_lease_by_id(struct store_reader *r, uint64_t id, struct store_lease *out); /* NOENT */
+/* By name, those after `after` ("": all); n_files is not filled in; the callback returns false to stop. */
+typedef bool (*store_lease_cb)(void *data, const struct store_lease *l);
+int store_leases(struct store_reader *r, const char *after, store_lease_cb cb, void *data);
+/* Attached files, ascending by inode number, those above `after`. */
+typedef bool (*store_ino_cb)(void *data, uint64_t ino);
+int store_lease_files(struct store_reader *r, uint64_t id, uint64_t after, store_ino_cb cb, void *data);
+
+struct store_lock { /* one that is held or waited for */
+    enum store_lock_class class;
+    bool exclusive;
+    uint64_t ino;            /* the thing, */
+    struct store_bytes name; /* or its name; borrowed for the call */
+    uint64_t session, owner, request;
+    int64_t first, last;     /* RANGE */
+    int64_t token;           /* 0: it waits */
+    uint32_t member, uid;    /* who */
+    int32_t pid;
+    char comm[16];
+};
+bool store_lock_name_ok(const char *name, size_t len); /* 1..200 bytes, no '/', not beginning with a dot; any thread */
+/* The first holder of a named lock: its value is appended; how many wait. NOENT: nobody holds it (n_waiting is told all the same). */
+int store_lock(struct store_reader *r, const char *name, struct store_lock *out, struct buf *value, int64_t *n_waiting);
+/* Names of locks that are held or waited for, in byte order, those after `after` (""). */
+typedef bool (*store_lock_name_cb)(void *data, const char *name, size_t len);
+int store_lock_names(struct store_reader *r, const char *after, store_lock_name_cb cb, void *data);
+/* All of one session; or of all (0). */
+typedef bool (*store_lock_cb)(void *data, const struct store_lock *l);
+int store_locks(struct store_reader *r, uint64_t session, store_lock_cb cb, void *data);
+/* A lock held by somebody else that excludes what is described by class, exclusive, ino, session, owner, first, last. NOENT: none. */
+int store_lock_conflict(struct store_reader *r, const struct store_lock *want, struct store_lock *out);
+/* Each session: id, member. */
+typedef bool (*store_session_cb)(void *data, uint64_t id, uint32_t member);
+int store_sessions(struct store_reader *r, store_session_cb cb, void *data);
 
 /* The value of a cluster setting, appended. NOENT: no such setting. */
 int store_setting(struct store_reader *r, const char *name, struct buf *out);

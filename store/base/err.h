@@ -30,6 +30,10 @@ enum qfs_err {
     QE_BUSY = -19,        /* in use */
     QE_XDEV = -20,        /* between two views */
     QE_NOTSUP = -21,      /* not supported for this kind of object */
+    QE_WOULDBLOCK = -22,  /* somebody else holds the lock, and the caller will not wait */
+    QE_QUEUED = -23,      /* no failure: the lock is waited for, an event will tell */
+    QE_DEADLOCK = -24,    /* who holds the lock waits, directly or not, for what the caller holds */
+    QE_NOLOCK = -25,      /* too many locks */
 
     /* The environment's: this member, this moment. Never part of a kept result. */
     QE_TIMEDOUT = -64,    /* no quorum, or no answer in time: may or may not have taken effect */
