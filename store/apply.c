@@ -22,6 +22,8 @@ static const op_fn handlers[] = {
     [STORE_OP_SETXATTR] = op_setxattr, [STORE_OP_REMOVEXATTR] = op_removexattr, [STORE_OP_SETTING] = op_setting,
     [STORE_OP_COMPACT] = op_compact, [STORE_OP_SESSION] = op_session, [STORE_OP_SESSION_END] = op_session_end, [STORE_OP_RESERVE] = op_reserve,
     [STORE_OP_MEMBER] = op_member, [STORE_OP_STAGE] = op_stage, [STORE_OP_BOOKMARK] = op_bookmark,
+    [STORE_OP_LOCK] = op_lock, [STORE_OP_UNLOCK] = op_unlock, [STORE_OP_PROCLAIM] = op_proclaim, [STORE_OP_LAPSE] = op_lapse,
+    [STORE_OP_LEASE] = op_lease,
 };
 
 /* ---- What the batch tells its caller ------------------------------------------------------------------------------------- */
@@ -48,7 +50,8 @@ int change_add(struct store *s, struct txn *t, int op, const struct node *n)
         list->cap = cap;
     }
     c = &list->list[list->n];
-    *c = (struct store_change){.rev = t->rev, .op = op, .ino = n->ino, .parent = n->parent, .member = t->cmd->member};
+    *c = (struct store_change){.rev = t->rev, .op = op, .ino = n->ino, .parent = n->parent, .member = t->cmd->member,
+                               .unasked = t->unasked};
     if (op == STORE_EV_PUT && n->create_rev == t->rev && n->version == 1)
         c->made = STORE_MADE_FILE;
     err = name_add(&list->names, n->name, n->name_len, &c->name);
@@ -172,9 +175,9 @@ static bool well_formed(const struct store_command *cmd)
     return cmd->n_conditions == 0 || cmd->n_ops == 0 || cmd->ops[0].kind < STORE_OP_SETTING;
 }
 
-static int apply_command(struct store *s, uint64_t index, const struct store_command *cmd)
+static int apply_command(struct store *s, uint64_t index, uint64_t term, const struct store_command *cmd)
 {
-    struct txn t = {.cmd = cmd, .rev = s->st.rev + 1, .index = index};
+    struct txn t = {.cmd = cmd, .rev = s->st.rev + 1, .index = index, .term = term};
     struct store_result r;
     uint64_t ino = 0;
     int err;
@@ -184,10 +187,10 @@ static int apply_command(struct store *s, uint64_t index, const struct store_com
     r.err = well_formed(cmd) ? run_command(s, &t, &ino) : QE_INVAL;
     if (err_is_fatal(r.err))
         return r.err;
-    if (!r.err && t.takes_rev)
+    if ((!r.err || t.stands) && t.takes_rev)
         s->st.rev = t.rev;
     r.ino = ino;
-    r.rev = s->st.rev;
+    r.rev = t.token ? t.token : s->st.rev;
     err = session_keep(s, cmd, &r);
     return err ? err : result_add(s, &r);
 }
@@ -238,7 +241,7 @@ static int apply_entry(struct store *s, const struct store_entry *e)
         if (err)
             snprintf(s->conn.msg, sizeof s->conn.msg, "command %" PRIu32 " of log entry %" PRIu64 " cannot be understood", i, e->index);
         else
-            err = apply_command(s, e->index, &cmd);
+            err = apply_command(s, e->index, v.term, &cmd);
     }
     if (!err && v.pos != v.end) {
         snprintf(s->conn.msg, sizeof s->conn.msg, "log entry %" PRIu64 " has more in it than its commands", e->index);
@@ -314,6 +317,7 @@ static void tell(struct store *s, const struct store_sink *sink)
         sink->changed(sink->data, s->changes.list, s->changes.n);
     if (sink->members && s->members_changed)
         sink->members(sink->data);
+    events_tell(&s->events, sink);
     for (size_t i = 0; sink->result && i < s->n_results; i++)
         sink->result(sink->data, &s->results[i]);
 }
@@ -337,6 +341,7 @@ int store_apply(struct store *s, const struct store_entry *entries, size_t n, co
         return err;
     s->changes.n = s->changes.names.len = s->n_results = 0;
     s->members_changed = false;
+    events_clear(&s->events);
     err = store_begin(s);
     if (!err)
         err = apply_all(s, entries, n);

@@ -13,6 +13,8 @@ void attr_apply(struct node *n, const struct txn *t, const struct store_op *op)
         n->gid = op->gid;
     if (op->valid & STORE_ATTR_MTIME)
         n->mtime = op->mtime_ns;
+    if (op->valid & STORE_ATTR_LEASE)
+        n->lease = op->lease;
     if (op->valid & STORE_ATTR_KILLPRIV && store_ino_kind(n->ino) == STORE_FILE) {
         n->mode &= ~(uint32_t)S_ISUID;
         if (n->mode & S_IXGRP) /* without it, sgid means something else on a file */
@@ -38,6 +40,11 @@ static int setattr_on(struct store *s, struct txn *t, const struct store_op *op,
         return err;
     if (op->valid & STORE_ATTR_MODE && store_ino_kind(op->ino) == STORE_SYMLINK)
         return QE_NOTSUP;
+    if (op->valid & STORE_ATTR_LEASE && store_ino_kind(op->ino) != STORE_FILE)
+        return QE_INVAL;
+    err = lease_check(s, t, op);
+    if (err)
+        return err;
     attr_apply(n, t, op);
     return node_save(s, t, n, STORE_EV_ATTRIB, NULL);
 }

@@ -37,5 +37,6 @@ int check_database(const char *path, store_say_cb say, void *data);
 int check_inodes(struct check *k);   /* check_tree.c: node: the tree, links, counters */
 int check_names(struct check *k);    /* check_tree.c: name_h */
 int check_versions(struct check *k); /* check_versions.c: ver and big */
+int check_lives(struct check *k);    /* check_lives.c: lease and lock; the sessions are loaded */
 
 #endif

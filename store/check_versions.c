@@ -18,8 +18,8 @@ struct chain {
 };
 
 enum { COL_INO, COL_OP, COL_PREV, COL_JUMP, COL_JVER, COL_PARENT, COL_NAME, COL_MODE, COL_UID, COL_GID, COL_MTIME, COL_CTIME, COL_SIZE,
-       COL_CREATE_REV, COL_VERSION, COL_VSEQ, COL_CHASH, COL_XATTR, COL_VALUE_LEN, COL_BIG_LEN };
-static const char sql_row[] = "SELECT ino, op, prev, jump, jver, parent, name, mode, uid, gid, mtime, ctime, size, create_rev, version, vseq, chash, xattr, "
+       COL_CREATE_REV, COL_VERSION, COL_VSEQ, COL_CHASH, COL_XATTR, COL_LEASE, COL_VALUE_LEN, COL_BIG_LEN };
+static const char sql_row[] = "SELECT ino, op, prev, jump, jver, parent, name, mode, uid, gid, mtime, ctime, size, create_rev, version, vseq, chash, xattr, coalesce(lease, 0), "
                               "coalesce(length(value), 0), (SELECT length(data) FROM big WHERE vid = vseq AND size > 4096) FROM ver WHERE seq = ?1";
 
 /* ---- One version --------------------------------------------------------------------------------------------------------- */
@@ -45,7 +45,7 @@ static void check_head(struct check *k, const struct node *n, sqlite3_stmt *q)
         check_damage(k, "inode %" PRIu64 " has another name in its newest version", n->ino);
     if (col_i(q, COL_MODE) != n->mode || col_i(q, COL_UID) != n->uid || col_i(q, COL_GID) != n->gid || col_i(q, COL_SIZE) != n->size ||
         col_i(q, COL_CREATE_REV) != n->create_rev || col_i(q, COL_VERSION) != n->version || col_i(q, COL_VSEQ) != n->vseq || col_u(q, COL_CHASH) != n->chash ||
-        !same(col_b(q, COL_XATTR), n->xattr.data, n->xattr.len))
+        col_u(q, COL_LEASE) != n->lease || !same(col_b(q, COL_XATTR), n->xattr.data, n->xattr.len))
         check_damage(k, "inode %" PRIu64 " has other attributes in its newest version", n->ino);
     if (!dir && n->live && (col_i(q, COL_MTIME) != n->mtime || col_i(q, COL_CTIME) != n->ctime))
         check_damage(k, "inode %" PRIu64 " has other times in its newest version", n->ino);

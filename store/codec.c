@@ -104,7 +104,8 @@ void arena_free(struct arena *a)
     free(a);
 }
 
-static const uint32_t KNOWN_VALID = STORE_ATTR_MODE | STORE_ATTR_UID | STORE_ATTR_GID | STORE_ATTR_MTIME | STORE_ATTR_KILLPRIV;
+static const uint32_t KNOWN_VALID = STORE_ATTR_MODE | STORE_ATTR_UID | STORE_ATTR_GID | STORE_ATTR_MTIME | STORE_ATTR_LEASE |
+                                    STORE_ATTR_KILLPRIV;
 
 /* ---- Decoding ------------------------------------------------------------------------------------------------------------ */
 
@@ -145,13 +146,14 @@ static bool decode_xattrs(struct arena *a, const Qfs__Op *in, struct store_op *o
 
 static bool decode_op(struct arena *a, const Qfs__Op *in, struct store_op *out)
 {
-    if (in->base.n_unknown_fields || in->kind < STORE_OP_COMMIT || in->kind > STORE_OP_BOOKMARK || in->n_edits > STORE_EDITS_MAX ||
+    if (in->base.n_unknown_fields || in->kind < STORE_OP_COMMIT || in->kind > STORE_OP_LEASE || in->n_edits > STORE_EDITS_MAX ||
         in->n_xattrs > STORE_XATTR_TOTAL_MAX || in->valid & ~KNOWN_VALID)
         return false;
     *out = (struct store_op){.kind = (enum store_op_kind)in->kind, .ino = in->ino, .parent = in->parent, .parent2 = in->parent2,
                              .name = bytes_of(&in->name), .name2 = bytes_of(&in->name2), .new_ino = in->new_ino, .mode = in->mode,
                              .uid = in->uid, .gid = in->gid, .mtime_ns = in->mtime_ns, .valid = in->valid, .flags = in->flags,
-                             .rev = in->rev, .bytes = bytes_of(&in->bytes)};
+                             .rev = in->rev, .lease = in->lease, .owner = in->owner, .request = in->request, .first = in->first,
+                             .last = in->last, .bytes = bytes_of(&in->bytes)};
     return decode_edits(a, in, out) && decode_xattrs(a, in, out);
 }
 
@@ -162,7 +164,7 @@ static bool decode_conditions(struct arena *a, const Qfs__Command *in, struct st
     for (size_t i = 0; list && i < in->n_conditions; i++) {
         const Qfs__Condition *c = in->conditions[i];
 
-        if (c->base.n_unknown_fields || c->kind < STORE_IF_BOUND || c->kind > STORE_IF_CONTENT || c->compare > STORE_GT)
+        if (c->base.n_unknown_fields || c->kind < STORE_IF_BOUND || c->kind > STORE_IF_LOCK || c->compare > STORE_GT)
             return false;
         list[i] = (struct store_condition){.kind = (enum store_condition_kind)c->kind, .compare = (enum store_compare)c->compare, .ino = c->ino,
                                            .parent = c->parent, .name = bytes_of(&c->name), .bytes = bytes_of(&c->bytes), .number = c->number};
@@ -269,6 +271,11 @@ static bool encode_op(struct arena *a, const struct store_op *op, Qfs__Op *out)
     out->valid = op->valid;
     out->flags = op->flags;
     out->rev = op->rev;
+    out->lease = op->lease;
+    out->owner = op->owner;
+    out->request = op->request;
+    out->first = op->first;
+    out->last = op->last;
     out->bytes = data_of(op->bytes);
     out->n_edits = op->n_edits;
     for (size_t i = 0; i < op->n_edits; i++) {

@@ -82,6 +82,15 @@ static int content_is(struct store *s, uint64_t ino, const struct content_at *wh
     return err;
 }
 
+static int lease_is(struct store *s, uint64_t id, struct store_bytes name, bool *yes)
+{
+    struct store_lease lease;
+    int err = id ? lease_by_id(&s->conn, id, &lease) : QE_NOENT;
+
+    *yes = !err && name.len == strlen(lease.name) && !memcmp(lease.name, name.data, name.len);
+    return err == QE_NOENT ? 0 : err;
+}
+
 static int demanded(struct store *s, const struct store_condition *c, bool *yes)
 {
     struct store_attr attr = {0};
@@ -100,6 +109,7 @@ static int demanded(struct store *s, const struct store_condition *c, bool *yes)
     case STORE_IF_CREATE_REV: *yes = holds(attr.create_rev, c); break;
     case STORE_IF_MOD_REV: *yes = holds(attr.mod_rev, c); break;
     case STORE_IF_CONTENT: *yes = false; return ino ? content_is(s, ino, &where, c->bytes, yes) : 0;
+    case STORE_IF_LEASE: return lease_is(s, attr.lease, c->bytes, yes);
     default: return QE_CORRUPT; /* the decoder lets no other kind through */
     }
     return 0;
@@ -117,6 +127,7 @@ static int condition(struct store *s, const struct store_condition *c, bool *yes
         return err;
     case STORE_IF_UNCHANGED: return unchanged(s, c, yes);
     case STORE_IF_LIST: return list_unchanged(s, c, yes);
+    case STORE_IF_LOCK: return lock_has_token(&s->conn, c->name, c->number, yes);
     default: return demanded(s, c, yes);
     }
 }

@@ -1,4 +1,4 @@
-#include "store/db.h"
+#include "store/convert.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -86,9 +86,9 @@ static int configure(struct conn *c, enum conn_kind kind, size_t cache_bytes)
     return err;
 }
 
-static int check_ours(struct conn *c)
+static int check_ours(struct conn *c, enum conn_kind kind, int64_t *format)
 {
-    int64_t id, format;
+    int64_t id;
     int err = conn_pragma(c, "PRAGMA application_id", &id);
 
     if (!err && id != STORE_APPLICATION_ID) {
@@ -96,26 +96,31 @@ static int check_ours(struct conn *c)
         return QE_FORMAT;
     }
     if (!err)
-        err = conn_pragma(c, "SELECT format FROM meta WHERE id = 1", &format);
-    if (!err && format != STORE_FORMAT) {
-        snprintf(c->msg, sizeof c->msg, "its format is %lld, this program knows %d", (long long)format, STORE_FORMAT);
-        return QE_FORMAT;
-    }
-    return err;
+        err = conn_pragma(c, "SELECT format FROM meta WHERE id = 1", format);
+    if (err || *format == STORE_FORMAT || (*format == STORE_FORMAT_FORMER && kind == CONN_WRITER))
+        return err;
+    if (*format == STORE_FORMAT_FORMER)
+        snprintf(c->msg, sizeof c->msg, "its format is %d, of an earlier version: it is converted when its member is started", STORE_FORMAT_FORMER);
+    else
+        snprintf(c->msg, sizeof c->msg, "its format is %lld, this program knows %d", (long long)*format, STORE_FORMAT);
+    return QE_FORMAT;
 }
 
 int conn_open(struct conn *c, const char *path, enum conn_kind kind, bool create, size_t cache_bytes)
 {
     int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | (create ? SQLITE_OPEN_CREATE : 0);
+    int64_t format = STORE_FORMAT;
     int rc, err;
 
     *c = (struct conn){0};
     rc = sqlite3_open_v2(path, &c->db, flags, NULL);
     err = rc ? conn_error(c, rc) : 0;
     if (!err && !create) /* before anything that would write to a stranger's file */
-        err = check_ours(c);
+        err = check_ours(c, kind, &format);
     if (!err)
         err = configure(c, kind, cache_bytes);
+    if (!err && format != STORE_FORMAT)
+        err = convert(c);
     if (err)
         conn_close(c);
     return err;

@@ -14,7 +14,7 @@
 #include "store/stmt.h"
 #include "store/store.h"
 
-enum { STORE_FORMAT = 2, STORE_APPLICATION_ID = 0x71667331, STORE_SUB_BITS = 20, STORE_INLINE_MAX = 4096 };
+enum { STORE_FORMAT = 3, STORE_APPLICATION_ID = 0x71667331, STORE_SUB_BITS = 20, STORE_INLINE_MAX = 4096 };
 
 struct conn {
     sqlite3 *db;                  /* owned */
@@ -24,7 +24,8 @@ struct conn {
 
 enum conn_kind { CONN_WRITER, CONN_READER };
 
-/* Opens PATH, which must exist and be ours (else QE_FORMAT) unless `create`, and sets the pragmas of its kind. On failure the
+/* Opens PATH, which must exist and be ours (else QE_FORMAT) unless `create`, and sets the pragmas of its kind. A database of the former format
+ * is converted by a writer, and refused to a reader. On failure the
  * connection is closed again and `msg` says why. */
 int conn_open(struct conn *c, const char *path, enum conn_kind kind, bool create, size_t cache_bytes);
 int conn_prepare(struct conn *c, enum conn_kind kind);

@@ -3,7 +3,7 @@
 #include <string.h>
 #include <xxhash.h>
 
-#include "store/internal.h"
+#include "store/lock.h"
 
 enum { PACK_WORDS = 20 };
 
@@ -43,6 +43,8 @@ uint64_t hash_node(const struct node *n)
     pack_u(&p, n->chash);
     pack_i(&p, n->entries);
     pack_u(&p, n->xattr.len ? XXH3_64bits(n->xattr.data, n->xattr.len) : 0);
+    if (n->lease) /* else as it was before there were leases */
+        pack_u(&p, n->lease);
     memcpy(p.bytes + p.len, n->name, n->name_len);
     return XXH3_64bits(p.bytes, p.len + n->name_len);
 }
@@ -112,6 +114,42 @@ uint64_t hash_member(const struct store_member *m)
     pack_u(&p, m->role);
     pack_u(&p, m->nonce);
     return XXH3_64bits_withSeed(m->address, strlen(m->address), XXH3_64bits(p.bytes, p.len));
+}
+
+uint64_t hash_lease(const struct store_lease *l)
+{
+    struct pack p = {.len = 0};
+
+    pack_u(&p, 'L');
+    pack_u(&p, l->id);
+    pack_u(&p, l->owner);
+    pack_i(&p, l->ttl_ns);
+    pack_i(&p, l->left_ns);
+    pack_u(&p, l->renewed);
+    return XXH3_64bits_withSeed(l->name, strlen(l->name), XXH3_64bits(p.bytes, p.len));
+}
+
+uint64_t hash_lock(const struct lock_thing *th, const struct lock_row *r)
+{
+    struct pack p = {.len = 0};
+
+    pack_u(&p, 'K');
+    pack_i(&p, r->id);
+    pack_u(&p, th->class);
+    pack_u(&p, th->ino);
+    pack_u(&p, r->session);
+    pack_u(&p, r->owner);
+    pack_u(&p, r->request);
+    pack_u(&p, r->exclusive);
+    pack_i(&p, r->first);
+    pack_i(&p, r->last);
+    pack_i(&p, r->token);
+    pack_u(&p, (uint64_t)r->member << 32 | r->uid);
+    pack_u(&p, (uint32_t)r->pid);
+    pack_u(&p, r->vhash);
+    memcpy(p.bytes + p.len, r->comm, sizeof r->comm);
+    p.len += sizeof r->comm;
+    return XXH3_64bits_withSeed(th->name.len ? th->name.data : "", th->name.len, XXH3_64bits(p.bytes, p.len));
 }
 
 uint64_t hash_content(const void *data, size_t len)

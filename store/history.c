@@ -69,6 +69,7 @@ static void attr_from_row(sqlite3_stmt *q, struct store_attr *out)
     out->version = col_i(q, 9);
     out->mod_rev = rev_of(col_i(q, 10));
     out->content = col_i(q, 11);
+    out->lease = col_u(q, 13);
 }
 
 static struct content_at where_from_row(sqlite3_stmt *q)
@@ -88,7 +89,7 @@ static int attr_now(struct conn *c, uint64_t ino, struct store_attr *out, struct
         return err ? err : QE_NOENT;
     live = !col_is_null(q, 1);
     attr_from_row(q, out);
-    out->nlink = (uint32_t)col_i(q, 13);
+    out->nlink = (uint32_t)col_i(q, 14);
     *where = where_from_row(q);
     conn_reset(q);
     return live ? 0 : QE_NOENT;
@@ -114,7 +115,7 @@ int attr_at(struct conn *c, int64_t at, uint64_t ino, struct store_attr *out, st
     /* How many subdirectories there were is not kept; 1 is what tools take for "not counted". */
     out->nlink = 1;
     *where = where_from_row(q);
-    gone = col_i(q, 13) == STORE_EV_DELETE || col_i(q, 13) == STORE_EV_RMDIR;
+    gone = col_i(q, 14) == STORE_EV_DELETE || col_i(q, 14) == STORE_EV_RMDIR;
     conn_reset(q);
     return gone ? QE_NOENT : 0;
 }

@@ -47,6 +47,15 @@ static int compare(const struct store *s, const struct store_copy *expect)
            0 : QE_CORRUPT;
 }
 
+/* A member of an earlier version may have sent it. */
+static int convert_file(struct store *s, const char *path)
+{
+    int err = conn_open(&s->conn, path, CONN_WRITER, false, 1 << 20);
+
+    conn_close(&s->conn);
+    return err;
+}
+
 static int adopt(struct store *s, const char *path, const struct store_copy *expect, uint64_t epoch)
 {
     char sql[80];
@@ -75,8 +84,10 @@ int store_stage_verify(const char *dir, const char *name, const struct store_cop
     char *path = path_join(dir, name);
     struct store *s = store_new();
     struct buf damage = {0};
-    int fd = -1, err = path && s ? check_database(path, remember_damage, &damage) : QE_NOMEM;
+    int fd = -1, err = path && s ? convert_file(s, path) : QE_NOMEM;
 
+    if (!err)
+        err = check_database(path, remember_damage, &damage);
     if (!err && FAILPOINT("store.stage.verify"))
         err = QE_CORRUPT;
     if (!err)

@@ -35,6 +35,7 @@ struct state {
     int64_t compact_from, compact_to, compact_pos; /* physical deletion */
     int64_t last_time, last_time_rev;    /* newest row of table time */
     int64_t quota, max_value;            /* settings that decide results */
+    int64_t n_leases, n_locks, n_held;   /* rows of lease and lock; those of lock that are held */
 };
 
 struct kept_result {
@@ -70,8 +71,16 @@ struct changes {
     struct buf names;          /* the names of the list */
 };
 
+struct events { /* of locks, leases and sessions */
+    struct store_lock_event *locks; /* owned; name.data is an offset into `names` until events_seal */
+    size_t n_locks, cap_locks;
+    struct store_life_event *lives; /* owned */
+    size_t n_lives, cap_lives;
+    struct buf names;
+};
+
 struct store_glance_atomics {
-    _Atomic int64_t rev, compacted, live_bytes, quota, max_value, hist_bytes, n_files, n_dirs, n_symlinks;
+    _Atomic int64_t rev, compacted, live_bytes, quota, max_value, hist_bytes, n_files, n_dirs, n_symlinks, n_leases, n_locks;
 };
 
 struct store {
@@ -90,6 +99,7 @@ struct store {
     struct state before;                       /* st when the transaction under way began */
     struct session_table sessions;
     struct changes changes;      /* of the batch under way */
+    struct events events;        /* likewise */
     struct store_result *results; /* owned; of the batch under way */
     size_t n_results, cap_results;
     struct buf scratch;          /* content under construction */
@@ -118,6 +128,7 @@ struct node {
     uint8_t name[STORE_NAME_MAX];
     size_t name_len;
     int64_t born, entries;      /* the columns of table node, see schema.sql */
+    uint64_t lease;
     uint32_t mode, uid, gid, nlink;
     int64_t mtime, ctime, size, create_rev, version, seq, vseq;
     uint64_t chash;
@@ -141,6 +152,10 @@ struct txn {
     int64_t sub;       /* positions used in it */
     bool takes_rev;    /* it changed something */
     uint64_t index;    /* of its entry */
+    uint64_t term;     /* of it, too */
+    int64_t token;     /* the revision that answers, when it is not the current one; else 0 */
+    bool stands;       /* what it did stays although its answer is an error: a lock that is waited for */
+    bool unasked;      /* it deletes what nobody's call asked to delete */
 };
 
 void node_clear(struct node *n, uint64_t ino); /* empty, without a row */
@@ -186,8 +201,14 @@ int op_session(struct store *s, struct txn *t, const struct store_op *op, uint64
 int op_session_end(struct store *s, struct txn *t, const struct store_op *op, uint64_t *ino);  /* session.c */
 int op_member(struct store *s, struct txn *t, const struct store_op *op, uint64_t *ino);       /* member.c */
 int op_reserve(struct store *s, struct txn *t, const struct store_op *op, uint64_t *ino);      /* session.c */
+int op_lock(struct store *s, struct txn *t, const struct store_op *op, uint64_t *ino);         /* lock.c */
+int op_unlock(struct store *s, struct txn *t, const struct store_op *op, uint64_t *ino);       /* lock.c */
+int op_proclaim(struct store *s, struct txn *t, const struct store_op *op, uint64_t *ino);     /* lock.c */
+int op_lapse(struct store *s, struct txn *t, const struct store_op *op, uint64_t *ino);        /* lock.c */
+int op_lease(struct store *s, struct txn *t, const struct store_op *op, uint64_t *ino);        /* lease.c */
 
 void attr_apply(struct node *n, const struct txn *t, const struct store_op *op); /* the attributes in op->valid */
+int lease_check(struct store *s, const struct txn *t, const struct store_op *op); /* lease.c: may a file be attached as op->valid says? */
 
 /* Several operations in order; `at` counts those begun (apply.c). */
 int run_ops(struct store *s, struct txn *t, const struct store_op *ops, size_t n, uint64_t *ino, uint64_t *at);
@@ -221,6 +242,7 @@ uint64_t hash_stage(uint64_t session, uint64_t id, int64_t part, uint64_t data);
 uint64_t hash_setting(const char *name, const char *value);
 uint64_t hash_bookmark(struct store_bytes name, const struct store_bookmark *b);
 uint64_t hash_member(const struct store_member *m);
+uint64_t hash_lease(const struct store_lease *l);
 uint64_t hash_content(const void *data, size_t len);
 uint64_t hash_state(const struct state *st); /* the row hashes together with the counters that are replicated */
 
@@ -232,8 +254,26 @@ struct session *session_find(struct session_table *t, uint64_t id);
 /* True: the command is not to be applied, `r` is its answer. */
 bool session_answers(struct store *s, const struct store_command *cmd, struct store_result *r);
 int session_keep(struct store *s, const struct store_command *cmd, const struct store_result *r);
-int sessions_end_of(struct store *s, uint32_t member);
+int sessions_end_of(struct store *s, struct txn *t, uint32_t member);
 int sessions_flush(struct store *s); /* into the tables, before COMMIT */
+
+/* ---- Leases and locks (lease.c, lock.c) ---------------------------------------------------------------------------------- */
+
+int lease_by_name(struct conn *c, struct store_bytes name, struct store_lease *out); /* QE_NOENT; without n_files */
+int lease_by_id(struct conn *c, uint64_t id, struct store_lease *out);
+int leases_each(struct conn *c, const char *after, store_lease_cb cb, void *data);
+int locks_each(struct conn *c, uint64_t session, store_lock_cb cb, void *data); /* 0: of all */
+/* All that the session holds and waits for is over. */
+int locks_end_of(struct store *s, struct txn *t, uint64_t session);
+int lock_has_token(struct conn *c, struct store_bytes name, int64_t token, bool *yes);
+int lives_load(struct store *s); /* counts the rows of leases and locks */
+
+/* Told after COMMIT (events.c). */
+int event_lock(struct store *s, const struct store_lock_event *e); /* copies the name */
+int event_life(struct store *s, const struct store_life_event *e);
+void events_clear(struct events *e);
+void events_tell(struct events *e, const struct store_sink *sink);
+void events_fini(struct events *e);
 
 /* ---- Settings (setting.c) ------------------------------------------------------------------------------------------------ */
 

@@ -228,7 +228,7 @@ static int set_role(struct store *s, const struct store_op *op, const struct fou
     return replace(s, &row->m, &m);
 }
 
-static int remove_member(struct store *s, const struct found *row)
+static int remove_member(struct store *s, struct txn *t, const struct found *row)
 {
     sqlite3_stmt *q = conn_stmt(&s->conn, STMT_MEMBER_DELETE);
     int64_t all, voters;
@@ -236,7 +236,7 @@ static int remove_member(struct store *s, const struct found *row)
 
     if (err || all == 1)
         return err ? err : QE_BUSY;
-    err = sessions_end_of(s, row->m.id);
+    err = sessions_end_of(s, t, row->m.id);
     if (err)
         return err;
     s->st.hash -= hash_member(&row->m);
@@ -251,7 +251,6 @@ int op_member(struct store *s, struct txn *t, const struct store_op *op, uint64_
     uint64_t id = op->ino;
     int err;
 
-    (void)t;
     if (op->flags < STORE_MEMBER_ADD || op->flags > STORE_MEMBER_REMOVE)
         return QE_INVAL;
     if (op->flags == STORE_MEMBER_ADD) {
@@ -260,7 +259,7 @@ int op_member(struct store *s, struct txn *t, const struct store_op *op, uint64_
         err = get(s, op->ino, &row);
         if (!err)
             err = op->flags == STORE_MEMBER_ADDRESS ? set_address(s, op, &row) : op->flags == STORE_MEMBER_ROLE ? set_role(s, op, &row) :
-                  remove_member(s, &row);
+                  remove_member(s, t, &row);
     }
     if (!err)
         *ino = id;

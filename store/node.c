@@ -54,6 +54,7 @@ static int from_row(struct conn *c, sqlite3_stmt *q, struct node *n)
     n->jj = col_i(q, 18);
     n->jjver = col_i(q, 19);
     n->entries = col_i(q, 21);
+    n->lease = col_u(q, 22);
     (void)c;
     return buf_append(&n->xattr, xattr.data, xattr.len);
 }
@@ -66,6 +67,7 @@ void node_clear(struct node *n, uint64_t ino)
     n->live = n->bound = false;
     n->name_len = 0;
     n->born = n->entries = 0;
+    n->lease = 0;
     n->mode = n->uid = n->gid = n->nlink = 0;
     n->mtime = n->ctime = n->size = n->create_rev = n->version = n->seq = n->vseq = 0;
     n->chash = 0;
@@ -217,6 +219,14 @@ static int put_big(struct store *s, int64_t vid, const struct store_bytes *conte
     return conn_run(&s->conn, q);
 }
 
+static void bind_lease(sqlite3_stmt *q, int i, uint64_t lease)
+{
+    if (lease)
+        bind_u(q, i, lease);
+    else
+        bind_null(q, i);
+}
+
 /* Binds what VER_INSERT and VER_CARRY have in common. */
 static void bind_version(struct store *s, sqlite3_stmt *q, const struct node *n, int64_t prev, int op, const char *cause)
 {
@@ -255,6 +265,7 @@ static void bind_version(struct store *s, sqlite3_stmt *q, const struct node *n,
         bind_t(q, 23, cause);
     else
         bind_null(q, 23);
+    bind_lease(q, 24, n->lease);
 }
 
 static int put_version(struct store *s, struct txn *t, struct node *n, int64_t prev, int op, const struct store_bytes *content)
@@ -265,15 +276,15 @@ static int put_version(struct store *s, struct txn *t, struct node *n, int64_t p
 
     bind_version(s, q, n, prev, op, cmd->cause);
     if (content) {
-        bind_i(q, 24, cmd->member);
-        bind_i(q, 25, cmd->uid);
-        bind_i(q, 26, cmd->pid);
-        bind_b(q, 27, cmd->comm, strlen(cmd->comm));
-        bind_null(q, 28);
+        bind_i(q, 25, cmd->member);
+        bind_i(q, 26, cmd->uid);
+        bind_i(q, 27, cmd->pid);
+        bind_b(q, 28, cmd->comm, strlen(cmd->comm));
+        bind_null(q, 29);
         if (content->len > STORE_INLINE_MAX)
             err = put_big(s, n->vseq, content);
         else if (content->len)
-            bind_b(q, 28, content->data, content->len);
+            bind_b(q, 29, content->data, content->len);
     }
     if (!err)
         err = conn_run(&s->conn, q);
@@ -310,10 +321,11 @@ static int put_node(struct store *s, const struct node *n)
         bind_b(q, 19, n->xattr.data, n->xattr.len);
     else
         bind_null(q, 19);
+    bind_lease(q, 20, n->lease);
     if (!n->bound) {
-        bind_u(q, 20, n->parent);
-        bind_b(q, 21, n->name, n->name_len);
-        bind_i(q, 22, n->born);
+        bind_u(q, 21, n->parent);
+        bind_b(q, 22, n->name, n->name_len);
+        bind_i(q, 23, n->born);
     }
     return conn_run(&s->conn, q);
 }
@@ -411,6 +423,7 @@ int node_delete(struct store *s, struct txn *t, struct node *n)
     n->size = 0;
     n->chash = 0;
     n->nlink = 0;
+    n->lease = 0;
     n->ctime = t->cmd->time_ns;
     buf_fini(&n->xattr);
     err = put_version(s, t, n, prev, op, &nothing);

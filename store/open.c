@@ -118,6 +118,7 @@ void store_free(struct store *s)
     arena_free(s->part_arena);
     free(s->changes.list);
     buf_fini(&s->changes.names);
+    events_fini(&s->events);
     free(s->results);
     buf_fini(&s->scratch);
     buf_fini(&s->scratch2);
@@ -140,6 +141,8 @@ void glance_publish(struct store *s)
     atomic_store_explicit(&g->n_files, st->n_files, memory_order_relaxed);
     atomic_store_explicit(&g->n_dirs, st->n_dirs, memory_order_relaxed);
     atomic_store_explicit(&g->n_symlinks, st->n_symlinks, memory_order_relaxed);
+    atomic_store_explicit(&g->n_leases, st->n_leases, memory_order_relaxed);
+    atomic_store_explicit(&g->n_locks, st->n_held, memory_order_relaxed);
     atomic_store_explicit(&g->compacted, st->compacted, memory_order_relaxed);
     atomic_store_explicit(&g->rev, st->rev, memory_order_release);
 }
@@ -157,6 +160,8 @@ void store_glance(const struct store *s, struct store_glance *out)
     out->n_files = atomic_load_explicit(&g->n_files, memory_order_relaxed);
     out->n_dirs = atomic_load_explicit(&g->n_dirs, memory_order_relaxed);
     out->n_symlinks = atomic_load_explicit(&g->n_symlinks, memory_order_relaxed);
+    out->n_leases = atomic_load_explicit(&g->n_leases, memory_order_relaxed);
+    out->n_locks = atomic_load_explicit(&g->n_locks, memory_order_relaxed);
 }
 
 static int load_last_time(struct store *s)
@@ -187,6 +192,8 @@ int store_reload(struct store *s)
         err = load_last_time(s);
     if (!err)
         err = sessions_load(s);
+    if (!err)
+        err = lives_load(s);
     s->broken = err != 0;
     return err;
 }

@@ -220,7 +220,7 @@ static int check_copy(const char *from, const char *path, struct buf *why)
 {
     struct buf damage = {0};
     struct conn c;
-    int err = conn_open(&c, path, CONN_READER, false, 1 << 20);
+    int err = conn_open(&c, path, CONN_WRITER, false, 1 << 20); /* converts it */
 
     if (!err) {
         err = check_schema(&c);
@@ -301,7 +301,7 @@ static int forget_old_life(struct store *s, const struct store_initial *initial)
 
     if (!err)
         err = conn_exec(&s->conn, "DELETE FROM session; DELETE FROM result; DELETE FROM stage; DELETE FROM member; DELETE FROM lease; "
-                                  "DELETE FROM lock; UPDATE node SET lease = NULL WHERE lease IS NOT NULL;");
+                                  "DELETE FROM lock;");
     if (!err)
         err = new_identity(s, initial);
     if (!err)

@@ -164,25 +164,38 @@ CREATE TABLE bookmark(
   rev INTEGER NOT NULL            -- replicated: a consumer has handled everything up to here
 ) STRICT, WITHOUT ROWID;
 
--- The tables below are part of the format, so that databases made today need no conversion; no command of this version fills them.
+-- What files are attached to, and goes unless it is kept alive. Files say so in node.lease.
 CREATE TABLE lease(
-  id INTEGER PRIMARY KEY,         -- replicated
+  id INTEGER PRIMARY KEY,         -- replicated: the revision that granted it; never given to another one
   name TEXT NOT NULL UNIQUE,      -- replicated
   owner INTEGER NOT NULL,         -- replicated: uid
   ttl INTEGER NOT NULL,           -- replicated: ns
-  granted INTEGER NOT NULL        -- replicated: revision
+  remaining INTEGER NOT NULL,     -- replicated: ns that were left when the lessor wrote it down; 0: the whole ttl; 1: its end has begun
+  renewed INTEGER NOT NULL        -- replicated: index of the log entry that granted it or changed its ttl last
 ) STRICT;
+
+-- Locks, held and waited for, in the order of arrival. A thing is (class, ino, name).
 CREATE TABLE lock(
-  id INTEGER PRIMARY KEY,         -- replicated
-  ino INTEGER,                    -- replicated: a file's lock
-  name BLOB,                      -- replicated: or a named one
-  session INTEGER NOT NULL,       -- replicated: holder
-  owner INTEGER NOT NULL,         -- replicated: the holder's lock owner within the session
-  kind INTEGER NOT NULL,          -- replicated: shared, exclusive
-  first INTEGER NOT NULL,         -- replicated: byte range
-  last INTEGER NOT NULL,          -- replicated
-  token INTEGER NOT NULL          -- replicated: fencing token, 0 while it waits in the queue
+  id INTEGER PRIMARY KEY,         -- replicated: order of arrival
+  class INTEGER NOT NULL,         -- replicated: enum store_lock_class
+  ino INTEGER NOT NULL,           -- replicated: the inode; 0: a named lock
+  name BLOB NOT NULL,             -- replicated: of a named lock; else empty
+  session INTEGER NOT NULL,       -- replicated: who: the session,
+  owner INTEGER NOT NULL,         -- replicated: an owner of locks in it,
+  request INTEGER NOT NULL,       -- replicated: and what the session calls this one
+  exclusive INTEGER NOT NULL,     -- replicated: 1, or 0: shared
+  first INTEGER NOT NULL,         -- replicated: byte range, for all classes
+  last INTEGER NOT NULL,          -- replicated: both included
+  token INTEGER NOT NULL,         -- replicated: the revision at which it was won; 0: it waits
+  member INTEGER NOT NULL,        -- replicated: for people: member,
+  uid INTEGER NOT NULL,           -- replicated:   user,
+  pid INTEGER NOT NULL,           -- replicated:   process
+  comm BLOB NOT NULL,             -- replicated:   and its command name
+  vhash INTEGER NOT NULL,         -- replicated: XXH3 of value
+  value BLOB                      -- replicated: what the holder of a named lock proclaims; NULL: nothing
 ) STRICT;
+CREATE INDEX lock_thing ON lock(class, ino, name, id);
+CREATE INDEX lock_session ON lock(session, owner, id);
 
 -- For people who open a copy (.quorum/snapshot.db) with sqlite3: documented in quorumfs(5). The store itself never uses them.
 

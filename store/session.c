@@ -298,10 +298,15 @@ int sessions_flush(struct store *s)
 
 /* ---- Operations ---------------------------------------------------------------------------------------------------------- */
 
-static int end_session(struct store *s, struct session *ss)
+static int end_session(struct store *s, struct txn *t, struct session *ss)
 {
+    const struct store_life_event gone = {.kind = STORE_LIFE_SESSION_GONE, .id = ss->id, .member = ss->member};
     int err = stage_forget(s, ss);
 
+    if (!err)
+        err = locks_end_of(s, t, ss->id);
+    if (!err)
+        err = event_life(s, &gone);
     if (err)
         return err;
     for (size_t i = 0; i < ss->n_results; i++)
@@ -328,7 +333,9 @@ int op_session(struct store *s, struct txn *t, const struct store_op *op, uint64
     if (err && err != QE_NOENT)
         return err;
     ss = of_member(&s->sessions, t->cmd->member);
-    err = ss ? end_session(s, ss) : 0;
+    err = ss ? end_session(s, t, ss) : 0;
+    if (!err)
+        err = event_life(s, &(struct store_life_event){.kind = STORE_LIFE_SESSION, .id = t->index, .member = t->cmd->member});
     if (err)
         return err;
     ss = insert(&s->sessions, t->index, t->cmd->member, t->cmd->seq);
@@ -340,11 +347,11 @@ int op_session(struct store *s, struct txn *t, const struct store_op *op, uint64
     return 0;
 }
 
-int sessions_end_of(struct store *s, uint32_t member)
+int sessions_end_of(struct store *s, struct txn *t, uint32_t member)
 {
     struct session *ss = of_member(&s->sessions, member);
 
-    return ss ? end_session(s, ss) : 0;
+    return ss ? end_session(s, t, ss) : 0;
 }
 
 int op_session_end(struct store *s, struct txn *t, const struct store_op *op, uint64_t *ino)
@@ -352,10 +359,9 @@ int op_session_end(struct store *s, struct txn *t, const struct store_op *op, ui
     struct session *ss = session_find(&s->sessions, op->ino);
     int err;
 
-    (void)t;
     if (!ss)
         return QE_NOENT;
-    err = end_session(s, ss);
+    err = end_session(s, t, ss);
     if (!err)
         *ino = op->ino;
     return err;

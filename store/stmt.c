@@ -1,11 +1,14 @@
 #include "store/stmt.h"
 
 /* The columns of a state, in the order of node__attr_from_row. */
-#define ATTR_COLUMNS "ino, parent, mode, uid, gid, mtime, ctime, size, create_rev, version, seq, vseq, chash"
+#define ATTR_COLUMNS "ino, parent, mode, uid, gid, mtime, ctime, size, create_rev, version, seq, vseq, chash, lease"
 #define VER_COLUMNS \
     "seq, ino, op, prev, jump, jver, parent, name, old_parent, old_name, mode, uid, gid, mtime, ctime, size, create_rev, version, " \
-    "vseq, chash, hist, xattr, cause, w_member, w_uid, w_pid, w_comm, value"
-#define VER_VALUES "?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23"
+    "vseq, chash, hist, xattr, cause, lease, w_member, w_uid, w_pid, w_comm, value"
+#define VER_VALUES "?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24"
+
+#define LEASE_COLUMNS "id, name, owner, ttl, remaining, renewed"
+#define LOCK_COLUMNS "id, session, owner, request, exclusive, first, last, token, member, uid, pid, comm, vhash"
 
 enum { READ = 0, WRITE = 1 };
 
@@ -27,7 +30,7 @@ const struct stmt_def stmt_defs[STMT_N] = {
     [STMT_META_TIME] = {"SELECT time FROM meta WHERE id = 1", READ},
 
     [STMT_NODE_GET] = {"SELECT parent, name, born, mode, uid, gid, mtime, ctime, size, create_rev, version, nlink, seq, vseq, chash, "
-                       "ord, jump, jver, jj, jjver, xattr, entries FROM node WHERE ino = ?1", WRITE},
+                       "ord, jump, jver, jj, jjver, xattr, entries, lease FROM node WHERE ino = ?1", WRITE},
     [STMT_NODE_ATTR] = {"SELECT " ATTR_COLUMNS ", nlink FROM node WHERE ino = ?1", READ},
     [STMT_NODE_XATTR] = {"SELECT xattr FROM node WHERE ino = ?1 AND parent IS NOT NULL", READ},
     [STMT_NODE_BY_NAME] = {"SELECT ino FROM node WHERE parent = ?1 AND name = ?2", READ},
@@ -37,16 +40,16 @@ const struct stmt_def stmt_defs[STMT_N] = {
     [STMT_NODE_NAME] = {"SELECT parent, name FROM node WHERE ino = ?1", READ},
     [STMT_NODE_HAS_CHILD] = {"SELECT 1 FROM node WHERE parent = ?1 LIMIT 1", WRITE},
     [STMT_NODE_INSERT] = {"INSERT INTO node(ino, mode, uid, gid, mtime, ctime, size, create_rev, version, nlink, seq, vseq, chash, ord, jump, "
-                          "jver, jj, jjver, xattr, parent, name, born, entries) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, "
-                          "?16, ?17, ?18, ?19, ?20, ?21, ?22, 0)", WRITE},
+                          "jver, jj, jjver, xattr, lease, parent, name, born, entries) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, "
+                          "?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, 0)", WRITE},
     [STMT_NODE_UPDATE] = {"UPDATE node SET mode = ?2, uid = ?3, gid = ?4, mtime = ?5, ctime = ?6, size = ?7, create_rev = ?8, version = ?9, "
                           "nlink = ?10, seq = ?11, vseq = ?12, chash = ?13, ord = ?14, jump = ?15, jver = ?16, jj = ?17, jjver = ?18, "
-                          "xattr = ?19 WHERE ino = ?1", WRITE},
+                          "xattr = ?19, lease = ?20 WHERE ino = ?1", WRITE},
     [STMT_NODE_BIND] = {"UPDATE node SET parent = ?2, name = ?3, born = ?4 WHERE ino = ?1", WRITE},
     [STMT_NODE_TOUCH] = {"UPDATE node SET mtime = ?2, ctime = ?3, nlink = ?4, entries = ?5 WHERE ino = ?1", WRITE},
     [STMT_NODE_DELETE] = {"DELETE FROM node WHERE ino = ?1 AND parent IS NULL", WRITE},
 
-    [STMT_VER_INSERT] = {"INSERT INTO ver(" VER_COLUMNS ") VALUES(" VER_VALUES ", ?24, ?25, ?26, ?27, ?28)", WRITE},
+    [STMT_VER_INSERT] = {"INSERT INTO ver(" VER_COLUMNS ") VALUES(" VER_VALUES ", ?25, ?26, ?27, ?28, ?29)", WRITE},
     /* The new row keeps content and writer of the row before. */
     [STMT_VER_CARRY] = {"INSERT INTO ver(" VER_COLUMNS ") SELECT " VER_VALUES ", w_member, w_uid, w_pid, w_comm, value FROM ver "
                         "WHERE seq = ?4", WRITE},
@@ -82,7 +85,7 @@ const struct stmt_def stmt_defs[STMT_N] = {
     [STMT_LIST_AT] = {"SELECT name, ino FROM node WHERE parent = ?1 AND name > ?2 AND born <= ?3 UNION ALL "
                       "SELECT name, ino FROM name_h WHERE parent = ?1 AND name > ?2 AND from_rev <= ?3 AND to_rev > ?3 ORDER BY name", READ},
 
-    [STMT_SESSION_ALL] = {"SELECT id, member, nonce FROM session ORDER BY id", WRITE},
+    [STMT_SESSION_ALL] = {"SELECT id, member, nonce FROM session ORDER BY id", READ},
     [STMT_SESSION_INSERT] = {"INSERT INTO session(id, member, nonce) VALUES(?1, ?2, ?3)", WRITE},
     [STMT_SESSION_DELETE] = {"DELETE FROM session WHERE id = ?1", WRITE},
     [STMT_RESULT_ALL] = {"SELECT session, seq, acked, err, rev, ino FROM result ORDER BY session, seq", WRITE},
@@ -111,6 +114,33 @@ const struct stmt_def stmt_defs[STMT_N] = {
     [STMT_BOOKMARK_DELETE] = {"DELETE FROM bookmark WHERE name = ?1", WRITE},
     [STMT_BOOKMARK_LOWEST] = {"SELECT min(rev) FROM bookmark WHERE rev >= ?1", WRITE},
     [STMT_BOOKMARK_PASSED] = {"SELECT count(*) FROM bookmark WHERE rev >= ?1 AND rev < ?2", WRITE},
+
+    [STMT_LEASE_GET] = {"SELECT " LEASE_COLUMNS " FROM lease WHERE id = ?1", READ},
+    [STMT_LEASE_BY_NAME] = {"SELECT " LEASE_COLUMNS " FROM lease WHERE name = ?1", READ},
+    [STMT_LEASE_LIST] = {"SELECT " LEASE_COLUMNS " FROM lease WHERE name > ?1 ORDER BY name", READ},
+    [STMT_LEASE_SET] = {"INSERT OR REPLACE INTO lease(" LEASE_COLUMNS ") VALUES(?1, ?2, ?3, ?4, ?5, ?6)", WRITE},
+    [STMT_LEASE_DELETE] = {"DELETE FROM lease WHERE id = ?1", WRITE},
+    [STMT_LEASE_COUNT] = {"SELECT count(*) FROM lease", WRITE},
+    [STMT_LEASE_FILES] = {"SELECT ino FROM node WHERE lease = ?1 AND ino > ?2 ORDER BY ino LIMIT ?3", READ},
+    [STMT_LEASE_FILES_COUNT] = {"SELECT count(*) FROM node WHERE lease = ?1", READ},
+
+    [STMT_LOCK_THING] = {"SELECT " LOCK_COLUMNS " FROM lock WHERE class = ?1 AND ino = ?2 AND name = ?3 ORDER BY id", READ},
+    [STMT_LOCK_LAST] = {"SELECT max(id) FROM lock", WRITE},
+    [STMT_LOCK_COUNT] = {"SELECT count(*), count(*) FILTER (WHERE token > 0) FROM lock", WRITE},
+    [STMT_LOCK_INSERT] = {"INSERT INTO lock(" LOCK_COLUMNS ", class, ino, name) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, "
+                          "?14, ?15, ?16)", WRITE},
+    [STMT_LOCK_UPDATE] = {"UPDATE lock SET request = ?2, first = ?3, last = ?4, token = ?5, vhash = ?6 WHERE id = ?1", WRITE},
+    [STMT_LOCK_VALUE_SET] = {"UPDATE lock SET value = ?2 WHERE id = ?1", WRITE},
+    [STMT_LOCK_DELETE] = {"DELETE FROM lock WHERE id = ?1", WRITE},
+    [STMT_LOCK_THINGS_OF] = {"SELECT DISTINCT class, ino, name FROM lock WHERE session = ?1 ORDER BY class, ino, name", WRITE},
+    [STMT_LOCK_WAITS_OF] = {"SELECT id, ino FROM lock WHERE session = ?1 AND owner = ?2 AND token = 0 AND class = ?3 ORDER BY id", WRITE},
+    /* The first holder of a named lock. */
+    [STMT_LOCK_HOLDER] = {"SELECT " LOCK_COLUMNS ", value FROM lock WHERE class = 1 AND ino = 0 AND name = ?1 AND token > 0 ORDER BY id LIMIT 1", READ},
+    [STMT_LOCK_WAITING] = {"SELECT count(*) FROM lock WHERE class = 1 AND ino = 0 AND name = ?1 AND token = 0", READ},
+    [STMT_LOCK_TOKEN] = {"SELECT 1 FROM lock WHERE class = 1 AND ino = 0 AND name = ?1 AND token = ?2", WRITE},
+    [STMT_LOCK_NAMES] = {"SELECT DISTINCT name FROM lock WHERE class = 1 AND ino = 0 AND name > ?1 ORDER BY name", READ},
+    [STMT_LOCK_OF] = {"SELECT " LOCK_COLUMNS ", class, ino, name FROM lock WHERE session = ?1 ORDER BY id", READ},
+    [STMT_LOCK_ALL] = {"SELECT " LOCK_COLUMNS ", class, ino, name FROM lock ORDER BY id", READ},
 
     [STMT_TIME_INSERT] = {"INSERT INTO time(t, rev) VALUES(?1, ?2)", WRITE},
     [STMT_TIME_NEWEST] = {"SELECT max(t), max(rev) FROM time", WRITE},

@@ -47,6 +47,8 @@ enum {
     STORE_LOCKS_MAX = 200000,           /* held and waited for, in the cluster */
 };
 #define STORE_MEMBER_ID_MAX INT32_MAX
+#define STORE_LEASE_TTL_MIN INT64_C(1000000000) /* ns */
+#define STORE_LEASE_TTL_MAX (INT64_C(1) << 60)  /* 36 years */
 #define STORE_HEAD INT64_C(0) /* for `at`: the current revision; any other number is an old revision */
 
 /* Inode numbers are n * 4 + kind, so that a name tells the type. The root is 1. */
@@ -89,7 +91,7 @@ enum store_op_kind {
     STORE_OP_SESSION,      /* a new session of the command's member, whose older one ends; its id is the index of its entry (the second one of
                             * an entry: BUSY). `seq` is a nonce: repeated, it gives the same session; below the last one's: STALE
                             * (result.ino is that one); of a member that was removed: STALE; 0: INVAL */
-    STORE_OP_SESSION_END,  /* `ino` is the id of the session that ends; takes no revision */
+    STORE_OP_SESSION_END,  /* `ino` is the id of the session that ends, and with it all that it holds and waits for: a revision only if others get it */
     STORE_OP_RESERVE,      /* reserve STORE_INO_BLOCK inode numbers; result.ino is the first n (ino = n*4+kind); no revision */
     STORE_OP_MEMBER,       /* the table of members: `flags` is one of enum store_member_change; result.ino is the member's id; no revision */
     STORE_OP_STAGE,        /* part `rev` (0, 1, …) of the session's staged transaction `ino`: `bytes` is an encoded command of which the
@@ -103,21 +105,24 @@ enum store_op_kind {
     STORE_OP_UNLOCK,       /* gives back, or withdraws; who waits gets it in the same command. Takes a revision only if somebody does. Never fails
                             * because nothing is held */
     STORE_OP_PROCLAIM,     /* `bytes` is the value of the named lock `name`, held by `owner` with token `rev`. STALE: it is not; no revision */
-    STORE_OP_LAPSE,        /* all that session `ino` holds and waits for is over. `rev` as in EXPIRE; 0: the command's own session. NOENT: no such session */
+    STORE_OP_LAPSE,        /* all that session `ino` holds and waits for is over. `rev` as in EXPIRE; 0: the command's own session (`ino`: it, or 0), else INVAL.
+                            * NOENT: no such session */
     STORE_OP_LEASE,        /* `flags`: one of enum store_lease_change */
 };
 /* GRANT: name, `rev` (ns: the TTL, at least 1 s); the command's uid owns it. Takes a revision, which is the lease's id: result.ino. EXIST; NOSPC.
- * TTL: ino (id), rev: a new TTL, which also renews. PERM: neither owner nor root. STALE: it is gone; no revision.
- * REVOKE: ino. PERM, STALE. All attached files are deleted in the command's revision, cause "revoked NAME"; above STORE_LEASE_FILES_MAX
- *   only so many, and the lease stays: result.ino is how many files are left, the caller asks again until it is 0.
+ * TTL: ino (id), rev: a new TTL, which also renews. PERM: neither owner nor root. STALE: it is gone, or its end has begun; no revision.
+ * REVOKE: ino. PERM, STALE. All attached files are deleted in the command's revision, cause "revoked NAME" (no revision if there are none); above
+ *   STORE_LEASE_FILES_MAX only so many, and the lease stays, its end begun: result.ino is how many files are left, the caller asks again until it is 0.
  * EXPIRE: as REVOKE, without an owner, cause "expired NAME"; only if the entry is of the term `rev`, else STALE: the lessor of another term knows better.
- * CHECKPOINT: bytes are pairs of little-endian 64-bit numbers {id, ns that are left; 0: its whole TTL}; `rev` as in EXPIRE; ids that are gone
- *   are passed over; no revision. */
+ *   `first`: the index of the log that the lessor had seen when it decided; STALE: renewed by an entry after it.
+ * CHECKPOINT: bytes are pairs of little-endian 64-bit numbers {id, ns that are left; 0, or as much as its TTL: all}; `rev` as in EXPIRE; ids that are
+ *   gone, whose end has begun, or that were renewed after `first`, are passed over; no revision. */
 enum store_lease_change { STORE_LEASE_GRANT = 1, STORE_LEASE_TTL, STORE_LEASE_REVOKE, STORE_LEASE_EXPIRE, STORE_LEASE_CHECKPOINT };
 /* A lock is of a class and on a thing: NAMED on `name`, the others on inode `ino`, deleted or not. Classes know nothing of each other.
  * It belongs to `owner`, a number of the command's session; `request` numbers what the session asks for, in LOCK: 1, 2, ...
  * NAMED, WHOLE (flock): an owner has one of a thing. Asking for the kind that it has is answered with its token; for the other kind, what it has
- *   is given back first. RANGE (fcntl): bytes first..last; what the owner has there gets the new kind when it is granted.
+ *   is given back first, whatever becomes of the new one; the newest request stands for what is held. RANGE (fcntl): bytes first..last; what the owner
+ *   has there gets the new kind, token and request when it is granted; the rest keeps its own.
  * Whoever asks waits behind those before it whom it would exclude, or who exclude it, unless it holds something of the thing already.
  * UNLOCK with request 0: what the owner holds of the thing (RANGE: of first..last; those that it waits for stay); else that request: it waits no more,
  *   or what it got is given back. */
@@ -336,12 +341,13 @@ struct store_change {
     struct store_bytes name, old_name;
     uint32_t member;
     enum store_made made;
+    bool unasked;         /* a lease ended (STORE_OP_LEASE): no call that a kernel knows of */
 };
 
 /* What became of locks, in order. */
 enum store_lock_event_kind {
     STORE_LOCK_GRANTED = 1, /* what waited is held */
-    STORE_LOCK_LOST,        /* a session lapsed, or ended: what it held or waited for is over */
+    STORE_LOCK_LOST,        /* a session lapsed, or ended: what it held or waited for is over; `request` as it was granted or asked */
     STORE_LOCK_CHANGED,     /* a named lock has another holder, or none, or another value: for those who watch it */
 };
 struct store_lock_event {
@@ -358,7 +364,7 @@ enum store_life_kind { STORE_LIFE_LEASE = 1 /* granted, renewed by a new TTL, or
 struct store_life_event {
     enum store_life_kind kind;
     uint64_t id;             /* of the lease or session */
-    int64_t ttl_ns, left_ns; /* LEASE; left: 0: the whole TTL */
+    int64_t ttl_ns, left_ns; /* LEASE; left: 0: the whole TTL; 1: its end has begun */
     bool renewed;            /* LEASE: it begins anew */
     uint32_t member;         /* SESSION: whose */
 };
@@ -549,7 +555,8 @@ struct store_lease {
     uint64_t id;             /* the revision of its grant; never given to another one */
     char name[STORE_LEASE_NAME_MAX + 1];
     uint32_t owner;          /* uid */
-    int64_t ttl_ns, left_ns; /* left: as checkpointed; 0: the whole TTL */
+    int64_t ttl_ns, left_ns; /* left: as checkpointed; 0: the whole TTL; 1: its end has begun */
+    uint64_t renewed;        /* index of the log entry that granted it or changed its TTL last */
     int64_t n_files;         /* attached */
 };
 bool store_lease_name_ok(const char *name, size_t len); /* [A-Za-z0-9._-]{1,64}, not "." or ".."; any thread */

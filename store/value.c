@@ -49,7 +49,7 @@ static int commit_existing(struct store *s, struct txn *t, const struct store_op
     int err = 0;
 
     if (op->ino == 0)
-        attrs.valid &= STORE_ATTR_MTIME | STORE_ATTR_KILLPRIV;
+        attrs.valid &= STORE_ATTR_MTIME | STORE_ATTR_LEASE | STORE_ATTR_KILLPRIV;
     if (op->n_edits == 0 && attrs.valid == 0)
         return 0;
     if (op->n_edits)
@@ -79,6 +79,8 @@ static int commit_new(struct store *s, struct txn *t, const struct store_op *op,
         buf_clear(&s->scratch);
     if (!err && op->valid & STORE_ATTR_MTIME)
         n->mtime = op->mtime_ns;
+    if (op->valid & STORE_ATTR_LEASE)
+        n->lease = op->lease;
     if (!err)
         err = save_content(s, t, n);
     if (!err)
@@ -91,6 +93,8 @@ static int commit_to(struct store *s, struct txn *t, const struct store_op *op, 
 {
     int err = op->ino ? 0 : name_check(op->parent, op->name);
 
+    if (!err)
+        err = lease_check(s, t, op);
     if (err)
         return err;
     err = op->ino ? node_load(s, op->ino, n) : node_load_name(s, op->parent, op->name, n);

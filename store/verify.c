@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "store/internal.h"
+#include "store/lock.h"
 
 #define VERIFY_BYTES_MAX (INT64_C(64) << 20) /* about 0.2 s */
 
@@ -106,6 +106,33 @@ static bool sum_bookmark(void *data, const struct store_bookmark *b)
     return true;
 }
 
+static bool sum_lease(void *data, const struct store_lease *l)
+{
+    uint64_t *sum = data;
+
+    *sum += hash_lease(l);
+    return true;
+}
+
+static int sum_locks(struct store *s, uint64_t *sum)
+{
+    sqlite3_stmt *q = conn_stmt(&s->conn, STMT_LOCK_ALL);
+    bool found;
+    int err;
+
+    while (!(err = conn_row(&s->conn, q, &found)) && found) {
+        const struct lock_thing th = {.class = (enum store_lock_class)col_i(q, 13), .ino = col_u(q, 14), .name = col_b(q, 15)};
+        struct lock_row r;
+
+        err = lock_row_read(q, &r);
+        if (err)
+            break;
+        *sum += hash_lock(&th, &r);
+    }
+    conn_reset(q);
+    return err;
+}
+
 int verify_sum(struct store *s, uint64_t *out)
 {
     uint64_t sum = 0;
@@ -119,6 +146,10 @@ int verify_sum(struct store *s, uint64_t *out)
         err = sum_stages(s, &sum);
     if (!err)
         err = bookmarks_each(&s->conn, sum_bookmark, &sum);
+    if (!err)
+        err = leases_each(&s->conn, "", sum_lease, &sum);
+    if (!err)
+        err = sum_locks(s, &sum);
     if (err)
         return err;
     sum_sessions(s, &sum);

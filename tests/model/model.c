@@ -835,6 +835,11 @@ static int do_op(struct model *m, struct step *t, uint64_t index, const struct s
         return 0;
     case STORE_OP_STAGE:
     case STORE_OP_STAGED: break; /* elsewhere */
+    case STORE_OP_LOCK:
+    case STORE_OP_UNLOCK:
+    case STORE_OP_PROCLAIM:
+    case STORE_OP_LAPSE:
+    case STORE_OP_LEASE: break; /* has a model of its own */
     }
     return QE_INVAL;
 }
@@ -877,6 +882,8 @@ static bool holds(struct model *m, const struct store_condition *c)
     case STORE_IF_MOD_REV: return compared(s ? in->old[in->n_old - 1].rev : 0, c);
     case STORE_IF_CONTENT:
         return s && store_ino_kind(ino) == STORE_FILE && s->content->len == c->bytes.len && !memcmp(s->content->data, c->bytes.data, c->bytes.len);
+    case STORE_IF_LEASE:
+    case STORE_IF_LOCK: break;
     }
     return false;
 }

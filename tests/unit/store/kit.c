@@ -1,6 +1,7 @@
 #include "tests/unit/store/kit.h"
 
 #include <dirent.h>
+#include <inttypes.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -110,6 +111,8 @@ void kit_fini(struct kit *k)
     char path[512];
 
     kit_close(k);
+    buf_fini(&k->locks);
+    buf_fini(&k->lives);
     d = opendir(k->dir);
     for (struct dirent *e; d && (e = readdir(d));) {
         if (e->d_name[0] == '.')
@@ -194,11 +197,41 @@ static void on_members(void *data)
     k->n_members_changed++;
 }
 
+static void on_locks(void *data, const struct store_lock_event *e, size_t n)
+{
+    struct kit *k = data;
+
+    for (size_t i = 0; i < n; i++) {
+        const char *what = e[i].kind == STORE_LOCK_GRANTED ? "granted" : e[i].kind == STORE_LOCK_LOST ? "lost" : "changed";
+
+        if (e[i].kind == STORE_LOCK_CHANGED)
+            (void)buf_printf(&k->locks, "changed %.*s; ", (int)e[i].name.len, (const char *)e[i].name.data);
+        else
+            (void)buf_printf(&k->locks, "%s %" PRIu64 "/%" PRIu64 "/%" PRIu64 "@%" PRId64 "; ", what, e[i].session, e[i].owner, e[i].request, e[i].token);
+    }
+}
+
+static void on_lives(void *data, const struct store_life_event *e, size_t n)
+{
+    static const char *const words[] = {[STORE_LIFE_LEASE] = "lease", [STORE_LIFE_LEASE_GONE] = "lease gone", [STORE_LIFE_SESSION] = "session",
+                                        [STORE_LIFE_SESSION_GONE] = "session gone"};
+    struct kit *k = data;
+
+    for (size_t i = 0; i < n; i++) {
+        (void)buf_printf(&k->lives, "%s %" PRIu64, words[e[i].kind], e[i].id);
+        if (e[i].kind == STORE_LIFE_LEASE)
+            (void)buf_printf(&k->lives, " ttl %" PRId64 " left %" PRId64 "%s", e[i].ttl_ns, e[i].left_ns, e[i].renewed ? " renewed" : "");
+        if (e[i].kind >= STORE_LIFE_SESSION)
+            (void)buf_printf(&k->lives, " of %u", e[i].member);
+        (void)buf_printf(&k->lives, "; ");
+    }
+}
+
 int kit_apply(struct kit *k, const struct store_command *cmds, size_t n)
 {
     struct store_bytes *list = calloc(n + 1, sizeof *list);
     struct buf *bufs = calloc(n + 1, sizeof *bufs), entry = {0};
-    struct store_sink sink = {k, on_result, on_changed, on_members};
+    struct store_sink sink = {k, on_result, on_changed, on_members, on_locks, on_lives};
     struct store_entry e;
     int err;
 
@@ -209,6 +242,8 @@ int kit_apply(struct kit *k, const struct store_command *cmds, size_t n)
     assert_int_equal(store_entry_build(kit_cluster_id, 1, k->time_ns, list, n, &entry), 0);
     e = (struct store_entry){k->index + 1, 1, {entry.data, entry.len}};
     k->n_results = k->n_changes = 0;
+    buf_clear(&k->locks);
+    buf_clear(&k->lives);
     err = store_apply(k->s, &e, 1, &sink);
     if (!err)
         k->index++;

@@ -26,6 +26,7 @@ struct kit {
     struct store_change changes[64]; /* of the newest batch; names are copied to `names` */
     char names[64][2][256];
     int n_members_changed;    /* how often the table of members was said to have changed */
+    struct buf locks, lives;  /* of the newest batch, in words: "granted 2/1/7@12; " is session/owner/request@token; see kit.c */
     const char *settings[8][2]; /* for kit_init_with */
     size_t n_settings;
 };

@@ -304,7 +304,16 @@ static void check_finds_damage_and_names_it(void **state)
     assert_found("INSERT INTO stage VALUES(555, 0, 1, 0, x'00')", "no session");
     assert_found("INSERT INTO stage SELECT id, 1, 1, 0, x'00' FROM session", "lacks a part");
     assert_found("INSERT INTO stage SELECT id, 0, 1, 0, x'00' FROM session", "is not what was written");
-    assert_found("INSERT INTO lease VALUES(1, 'x', 0, 1, 1)", "must be empty");
+    assert_found("INSERT INTO lease VALUES(1, 'x', 0, 1, 0, 1)", "lease 1, \"x\", cannot be");
+    assert_found("UPDATE node SET lease = 5 WHERE name = CAST('f' AS BLOB)", "which there is not");
+    assert_found("UPDATE node SET lease = 5 WHERE name = CAST('d' AS BLOB)", "no file");
+    assert_found("INSERT INTO lock SELECT 1, 1, 0, x'61', id, 1, 1, 1, 0, 9223372036854775807, 1, member + 1, 0, 0, x'', 0, NULL FROM session", "of session");
+    assert_found("INSERT INTO lock SELECT 1, 1, 0, x'2e', id, 1, 1, 1, 0, 9223372036854775807, 1, member, 0, 0, x'', 0, NULL FROM session", "of class");
+    assert_found("INSERT INTO lock SELECT 1, 1, 0, x'61', id, 1, 1, 1, 0, 5, 1, member, 0, 0, x'', 0, NULL FROM session", "lock 1 cannot be");
+    assert_found("INSERT INTO lock SELECT 1, 1, 0, x'61', id, 1, 1, 1, 0, 9223372036854775807, 1, member, 0, 0, x'', 7, x'41' FROM session", "not what was written");
+    assert_found("INSERT INTO lock SELECT 1, 1, 0, x'61', id, 1, 1, 1, 0, 9223372036854775807, 0, member, 0, 0, x'', 0, NULL FROM session", "nothing is in its way");
+    assert_found("INSERT INTO lock SELECT 1, 3, 9, x'', id, 1, 1, 1, 0, 5, 1, member, 0, 0, x'', 0, NULL FROM session; "
+                 "INSERT INTO lock SELECT 2, 3, 9, x'', id, 2, 1, 0, 5, 6, 1, member, 0, 0, x'', 0, NULL FROM session", "held together");
     assert_found("DROP INDEX node_name; CREATE INDEX node_name ON node(parent, name); INSERT INTO node SELECT 4000, parent, name, born, mode, uid, gid, mtime, "
                  "ctime, size, create_rev, version, nlink, entries, lease, seq, vseq, chash, ord, jump, jver, jj, jjver, xattr FROM node WHERE "
                  "name = CAST('f' AS BLOB)", "damage");

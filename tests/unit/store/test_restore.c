@@ -133,26 +133,37 @@ static void nothing_of_the_old_life_is_left(void **state)
     kit_fini(&n);
 }
 
+static void attach(struct kit *k, uint64_t ino, uint64_t lease)
+{
+    assert_int_equal(kit_op(k, &(struct store_op){.kind = STORE_OP_SETATTR, .ino = ino, .valid = STORE_ATTR_LEASE, .lease = lease}), 0);
+}
+
 static void files_of_a_lease_go_in_the_first_revision(void **state)
 {
     struct kit *k = *state, n;
     struct buf why = {0};
     char path[80];
+    uint64_t lease;
     int64_t rev;
 
     assert_int_equal(kit_mkdir(k, ROOT, "d"), 0);
     assert_int_equal(kit_put(k, k->res.ino, "a", "1"), 0);
     assert_int_equal(kit_put(k, ROOT, "b", "2"), 0);
     assert_int_equal(kit_put(k, ROOT, "c", "3"), 0);
+    assert_int_equal(kit_op(k, &(struct store_op){.kind = STORE_OP_LEASE, .flags = STORE_LEASE_GRANT, .name = B("l"), .rev = INT64_C(60000000000)}), 0);
+    lease = k->res.ino;
+    attach(k, kit_lookup(k, STORE_HEAD, kit_lookup(k, STORE_HEAD, ROOT, "d"), "a"), lease);
+    attach(k, kit_lookup(k, STORE_HEAD, ROOT, "b"), lease);
+    assert_int_equal(kit_op(k, &(struct store_op){.kind = STORE_OP_LOCK, .flags = STORE_LOCK_NAMED, .name = B("n"), .owner = 1, .request = 1}), 0);
     rev = k->res.rev;
     copy_out(k, path);
-    sql(path, "UPDATE node SET lease = 5 WHERE name IN (x'61', x'62')");
     assert_int_equal(restored(&n, path, NULL, 0, &why), 0);
     kit_check(&n);
     assert_true(kit_glance(&n).rev == rev + 1);
     kit_assert_list(&n, STORE_HEAD, ROOT, "c d");
     kit_assert_list(&n, STORE_HEAD, kit_lookup(&n, STORE_HEAD, ROOT, "d"), "");
     kit_assert_list(&n, rev, ROOT, "b c d");
+    assert_true(kit_glance(&n).n_leases == 0 && kit_glance(&n).n_locks == 0);
     buf_fini(&why);
     kit_fini(&n);
 }

@@ -1,0 +1,131 @@
+/* Leases and locks: files are attached to leases that there are; locks are of sessions that there are, nobody holds what another one excludes,
+ * and nobody waits for nothing. */
+#include "store/check.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "store/lock.h"
+
+/* ---- Leases -------------------------------------------------------------------------------------------------------------- */
+
+static bool check_lease(void *data, const struct store_lease *l)
+{
+    struct check *k = data;
+
+    if (!store_lease_name_ok(l->name, strlen(l->name)) || l->id == 0 || l->id > (uint64_t)k->s->st.rev || l->ttl_ns < STORE_LEASE_TTL_MIN ||
+        l->ttl_ns > STORE_LEASE_TTL_MAX || l->left_ns < 0 || l->left_ns >= l->ttl_ns || l->renewed > k->s->st.applied)
+        check_damage(k, "lease %" PRIu64 ", \"%s\", cannot be", l->id, l->name);
+    k->found.hash += hash_lease(l);
+    return true;
+}
+
+static int check_attached(struct check *k)
+{
+    sqlite3_stmt *q;
+    bool found;
+    int err = check_query(k, "SELECT n.ino, n.lease, n.parent IS NULL, l.id IS NULL FROM node n LEFT JOIN lease l ON l.id = n.lease "
+                             "WHERE n.lease IS NOT NULL", &q);
+
+    if (err)
+        return err;
+    while (!(err = conn_row(&k->s->conn, q, &found)) && found) {
+        if (col_i(q, 2) || store_ino_kind(col_u(q, 0)) != STORE_FILE)
+            check_damage(k, "inode %" PRIu64 " is attached to a lease, and is deleted or no file", col_u(q, 0));
+        if (col_i(q, 3))
+            check_damage(k, "inode %" PRIu64 " is attached to lease %" PRIu64 ", which there is not", col_u(q, 0), col_u(q, 1));
+    }
+    sqlite3_finalize(q);
+    return err;
+}
+
+/* ---- Locks --------------------------------------------------------------------------------------------------------------- */
+
+static bool thing_ok(const struct lock_thing *th)
+{
+    if (th->class == STORE_LOCK_NAMED)
+        return th->ino == 0 && store_lock_name_ok(th->name.data, th->name.len);
+    return (th->class == STORE_LOCK_WHOLE || th->class == STORE_LOCK_RANGE) && th->ino && th->name.len == 0;
+}
+
+static void check_lock(struct check *k, const struct lock_thing *th, size_t i)
+{
+    const struct lock_row *r = &th->rows[i];
+    const struct session *ss = session_find(&k->s->sessions, r->session);
+
+    if (!ss || ss->member != r->member)
+        check_damage(k, "lock %" PRId64 " is of session %" PRIu64 " of member %" PRIu32 ", which there is not", r->id, r->session, r->member);
+    if (r->token < 0 || r->token > k->s->st.rev || r->request == 0 || r->first < 0 || r->last < r->first || r->id <= 0 ||
+        (th->class != STORE_LOCK_RANGE && (r->first || r->last != INT64_MAX)) || (r->vhash && (th->class != STORE_LOCK_NAMED || !r->token)))
+        check_damage(k, "lock %" PRId64 " cannot be", r->id);
+    for (size_t o = 0; r->token && o < i; o++) {
+        const struct lock_row *other = &th->rows[o];
+        bool twice = lock_same_owner(r, other) && r->first <= other->last && other->first <= r->last;
+
+        if (other->token && (twice || lock_conflicts(r, other)))
+            check_damage(k, "locks %" PRId64 " and %" PRId64 " cannot be held together", other->id, r->id);
+    }
+    if (!r->token && !lock_blocked(th, i))
+        check_damage(k, "lock %" PRId64 " waits, and nothing is in its way", r->id);
+    k->found.hash += hash_lock(th, r);
+}
+
+static int check_thing(struct check *k, struct lock_thing *th)
+{
+    int err = lock_thing_load(&k->s->conn, th);
+
+    if (!err && !thing_ok(th))
+        check_damage(k, "a lock is of class %d on inode %" PRIu64, (int)th->class, th->ino);
+    for (size_t i = 0; !err && i < th->n; i++)
+        check_lock(k, th, i);
+    lock_thing_fini(th);
+    return err;
+}
+
+static int check_things(struct check *k)
+{
+    sqlite3_stmt *q;
+    bool found;
+    int err = check_query(k, "SELECT DISTINCT class, ino, name FROM lock", &q);
+
+    if (err)
+        return err;
+    while (!(err = conn_row(&k->s->conn, q, &found)) && found) {
+        struct lock_thing th = {.class = (enum store_lock_class)col_i(q, 0), .ino = col_u(q, 1), .name = col_b(q, 2)};
+
+        err = check_thing(k, &th);
+        if (err)
+            break;
+    }
+    sqlite3_finalize(q);
+    return err;
+}
+
+static int check_values(struct check *k)
+{
+    sqlite3_stmt *q;
+    bool found;
+    int err = check_query(k, "SELECT id, vhash, value FROM lock WHERE vhash <> 0 OR value IS NOT NULL", &q);
+
+    if (err)
+        return err;
+    while (!(err = conn_row(&k->s->conn, q, &found)) && found) {
+        struct store_bytes value = col_b(q, 2);
+
+        if (value.len > STORE_LOCK_VALUE_MAX || hash_content(value.data, value.len) != col_u(q, 1))
+            check_damage(k, "the value of lock %" PRId64 " is not what was written", col_i(q, 0));
+    }
+    sqlite3_finalize(q);
+    return err;
+}
+
+int check_lives(struct check *k)
+{
+    int err = leases_each(&k->s->conn, "", check_lease, k);
+
+    if (!err)
+        err = check_attached(k);
+    if (!err)
+        err = check_things(k);
+    return err ? err : check_values(k);
+}

@@ -1,0 +1,325 @@
+/* The locks of one thing: between table and memory, and who has to wait for whom. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "store/lock.h"
+
+/* ---- Rows ---------------------------------------------------------------------------------------------------------------- */
+
+int lock_row_read(sqlite3_stmt *q, struct lock_row *out)
+{
+    struct store_bytes comm = col_b(q, 11);
+
+    *out = (struct lock_row){.id = col_i(q, 0), .session = col_u(q, 1), .owner = col_u(q, 2), .request = col_u(q, 3), .exclusive = col_i(q, 4) != 0,
+                             .first = col_i(q, 5), .last = col_i(q, 6), .token = col_i(q, 7), .member = (uint32_t)col_i(q, 8),
+                             .uid = (uint32_t)col_i(q, 9), .pid = (int32_t)col_i(q, 10), .vhash = col_u(q, 12)};
+    if (comm.len >= sizeof out->comm)
+        return QE_CORRUPT;
+    if (comm.len)
+        memcpy(out->comm, comm.data, comm.len);
+    return 0;
+}
+
+int lock_thing_add(struct lock_thing *th, const struct lock_row *r)
+{
+    if (th->n == th->cap) {
+        size_t cap = th->cap ? th->cap * 2 : 8;
+        struct lock_row *rows = realloc(th->rows, cap * sizeof *rows);
+
+        if (!rows)
+            return QE_NOMEM;
+        th->rows = rows;
+        th->cap = cap;
+    }
+    th->rows[th->n++] = *r;
+    return 0;
+}
+
+int lock_thing_load(struct conn *c, struct lock_thing *th)
+{
+    sqlite3_stmt *q = conn_stmt(c, STMT_LOCK_THING);
+    bool found;
+    int err;
+
+    bind_i(q, 1, th->class);
+    bind_u(q, 2, th->ino);
+    bind_b(q, 3, th->name.data, th->name.len);
+    while (!(err = conn_row(c, q, &found)) && found) {
+        struct lock_row r;
+
+        err = lock_row_read(q, &r);
+        r.was = hash_lock(th, &r);
+        r.was_held = r.token != 0;
+        if (!err)
+            err = lock_thing_add(th, &r);
+        if (err)
+            break;
+    }
+    conn_reset(q);
+    return err;
+}
+
+void lock_thing_fini(struct lock_thing *th)
+{
+    free(th->rows);
+    th->rows = NULL;
+    th->n = th->cap = 0;
+}
+
+static int last_id(struct store *s, int64_t *out)
+{
+    sqlite3_stmt *q = conn_stmt(&s->conn, STMT_LOCK_LAST);
+    bool found;
+    int err = conn_row(&s->conn, q, &found);
+
+    if (err || !found)
+        return err ? err : QE_CORRUPT;
+    *out = col_i(q, 0);
+    conn_reset(q);
+    return 0;
+}
+
+static int insert(struct store *s, const struct lock_thing *th, struct lock_row *r)
+{
+    sqlite3_stmt *q = conn_stmt(&s->conn, STMT_LOCK_INSERT);
+    int err = last_id(s, &r->id);
+
+    r->id++;
+    bind_i(q, 1, r->id);
+    bind_u(q, 2, r->session);
+    bind_u(q, 3, r->owner);
+    bind_u(q, 4, r->request);
+    bind_i(q, 5, r->exclusive);
+    bind_i(q, 6, r->first);
+    bind_i(q, 7, r->last);
+    bind_i(q, 8, r->token);
+    bind_i(q, 9, r->member);
+    bind_i(q, 10, r->uid);
+    bind_i(q, 11, r->pid);
+    bind_b(q, 12, r->comm, strlen(r->comm));
+    bind_u(q, 13, r->vhash);
+    bind_i(q, 14, th->class);
+    bind_u(q, 15, th->ino);
+    bind_b(q, 16, th->name.data, th->name.len);
+    return err ? err : conn_run(&s->conn, q);
+}
+
+static int update(struct store *s, const struct lock_row *r)
+{
+    sqlite3_stmt *q = conn_stmt(&s->conn, STMT_LOCK_UPDATE);
+
+    bind_i(q, 1, r->id);
+    bind_u(q, 2, r->request);
+    bind_i(q, 3, r->first);
+    bind_i(q, 4, r->last);
+    bind_i(q, 5, r->token);
+    bind_u(q, 6, r->vhash);
+    return conn_run(&s->conn, q);
+}
+
+static int delete(struct store *s, const struct lock_row *r)
+{
+    sqlite3_stmt *q = conn_stmt(&s->conn, STMT_LOCK_DELETE);
+
+    bind_i(q, 1, r->id);
+    return conn_run(&s->conn, q);
+}
+
+/* Hash and counters, from what the table had to what it has now. */
+static void account(struct store *s, const struct lock_thing *th, struct lock_row *r)
+{
+    s->st.hash -= r->was;
+    s->st.n_locks -= r->was != 0;
+    s->st.n_held -= r->was_held;
+    r->was = r->gone ? 0 : hash_lock(th, r);
+    r->was_held = !r->gone && r->token;
+    s->st.hash += r->was;
+    s->st.n_locks += r->was != 0;
+    s->st.n_held += r->was_held;
+    r->changed = false;
+}
+
+/* New rows stand behind all others, so their ids are the highest whatever has gone. */
+int lock_thing_save(struct store *s, struct lock_thing *th)
+{
+    int err = 0;
+
+    for (size_t i = 0; !err && i < th->n; i++) {
+        struct lock_row *r = &th->rows[i];
+
+        if (r->gone)
+            err = r->id ? delete(s, r) : 0;
+        else if (r->id == 0)
+            err = insert(s, th, r);
+        else if (r->changed)
+            err = update(s, r);
+        else
+            continue;
+        account(s, th, r);
+    }
+    if (!err && th->moved && th->class == STORE_LOCK_NAMED)
+        err = event_lock(s, &(struct store_lock_event){.kind = STORE_LOCK_CHANGED, .class = th->class, .name = th->name});
+    return err;
+}
+
+/* ---- Rules --------------------------------------------------------------------------------------------------------------- */
+
+bool lock_same_owner(const struct lock_row *a, const struct lock_row *b)
+{
+    return a->session == b->session && a->owner == b->owner;
+}
+
+static bool overlap(const struct lock_row *a, const struct lock_row *b)
+{
+    return a->first <= b->last && b->first <= a->last;
+}
+
+bool lock_conflicts(const struct lock_row *a, const struct lock_row *b)
+{
+    return (a->exclusive || b->exclusive) && overlap(a, b) && !lock_same_owner(a, b);
+}
+
+static bool held(const struct lock_row *r)
+{
+    return r->token && !r->gone;
+}
+
+static bool waits(const struct lock_row *r)
+{
+    return !r->token && !r->gone;
+}
+
+static bool holds_something(const struct lock_thing *th, const struct lock_row *of)
+{
+    for (size_t i = 0; i < th->n; i++)
+        if (held(&th->rows[i]) && lock_same_owner(&th->rows[i], of))
+            return true;
+    return false;
+}
+
+bool lock_blocked(const struct lock_thing *th, size_t i)
+{
+    const struct lock_row *r = &th->rows[i];
+    bool behind = false;
+
+    for (size_t k = 0; k < th->n; k++) {
+        const struct lock_row *o = &th->rows[k];
+
+        if (held(o) && lock_conflicts(o, r))
+            return true;
+        if (k < i && !behind && waits(o))
+            behind = lock_conflicts(o, r);
+    }
+    return behind && !holds_something(th, r);
+}
+
+void lock_drop(struct lock_thing *th, struct lock_row *r)
+{
+    if (r->token)
+        th->moved = true;
+    r->gone = true;
+}
+
+int lock_carve(struct lock_thing *th, const struct lock_row *of)
+{
+    const struct lock_row hole = *of; /* rows may move */
+    size_t n = th->n;
+    int err = 0;
+
+    for (size_t i = 0; !err && i < n; i++) {
+        struct lock_row *r = &th->rows[i], rest = *r;
+
+        if (!held(r) || !lock_same_owner(r, &hole) || !overlap(r, &hole))
+            continue;
+        th->moved = r->changed = true;
+        if (r->first >= hole.first && r->last <= hole.last) {
+            r->gone = true;
+        } else if (r->first >= hole.first) {
+            r->first = hole.last + 1;
+        } else if (r->last <= hole.last) {
+            r->last = hole.first - 1;
+        } else {
+            r->last = hole.first - 1;
+            rest.first = hole.last + 1;
+            rest.id = 0;
+            rest.was = 0;
+            rest.was_held = false;
+            err = lock_thing_add(th, &rest);
+        }
+    }
+    return err;
+}
+
+/* The owner's other lock of the thing, where it may have only one; NULL: it has none. */
+static struct lock_row *other(struct lock_thing *th, const struct lock_row *r)
+{
+    for (size_t i = 0; i < th->n; i++)
+        if (held(&th->rows[i]) && &th->rows[i] != r && lock_same_owner(&th->rows[i], r))
+            return &th->rows[i];
+    return NULL;
+}
+
+int lock_grant(struct txn *t, struct lock_thing *th, size_t i)
+{
+    struct lock_row *had = th->class == STORE_LOCK_RANGE ? NULL : other(th, &th->rows[i]);
+    int err = th->class == STORE_LOCK_RANGE ? lock_carve(th, &th->rows[i]) : 0;
+
+    if (had) /* two requests of one owner: the later one stands for both */
+        lock_drop(th, had);
+    th->rows[i].token = t->rev;
+    th->rows[i].changed = th->moved = true;
+    t->takes_rev = true;
+    return err;
+}
+
+int lock_tell(struct store *s, const struct lock_thing *th, const struct lock_row *r, enum store_lock_event_kind kind)
+{
+    const struct store_lock_event e = {.kind = kind, .class = th->class, .ino = th->ino, .name = th->name, .session = r->session, .owner = r->owner,
+                                       .request = r->request, .token = kind == STORE_LOCK_GRANTED ? r->token : 0};
+
+    return event_lock(s, &e);
+}
+
+/* Who shares, among others who share, need not be compared with each of them. */
+static int pass(struct store *s, struct txn *t, struct lock_thing *th, bool *any)
+{
+    size_t n = th->n, exclusive = 0;
+    int err = 0;
+
+    *any = false;
+    for (size_t i = 0; i < n; i++)
+        exclusive += th->rows[i].exclusive && held(&th->rows[i]);
+    for (size_t i = 0; !err && i < n; i++) {
+        if (!waits(&th->rows[i]))
+            continue;
+        if ((th->rows[i].exclusive || exclusive) && lock_blocked(th, i)) {
+            exclusive += th->rows[i].exclusive;
+            continue;
+        }
+        exclusive += th->rows[i].exclusive;
+        err = lock_grant(t, th, i);
+        if (!err)
+            err = lock_tell(s, th, &th->rows[i], STORE_LOCK_GRANTED);
+        *any = true;
+    }
+    return err;
+}
+
+/* Again, since what one has got may be less than what its owner had there. */
+int lock_hand_over(struct store *s, struct txn *t, struct lock_thing *th)
+{
+    bool any = true;
+    int err = 0;
+
+    while (!err && any)
+        err = pass(s, t, th, &any);
+    return err;
+}
+
+void lock_describe(const struct lock_thing *th, const struct lock_row *r, struct store_lock *out)
+{
+    *out = (struct store_lock){.class = th->class, .exclusive = r->exclusive, .ino = th->ino, .name = th->name, .session = r->session, .owner = r->owner,
+                               .request = r->request, .first = r->first, .last = r->last, .token = r->token, .member = r->member, .uid = r->uid,
+                               .pid = r->pid};
+    memcpy(out->comm, r->comm, sizeof out->comm);
+}
