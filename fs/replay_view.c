@@ -14,8 +14,6 @@
 #include "fs/replay_parts.h"
 #include "fs/view.h"
 
-#define DIR_ATTR_S 0.01 /* directories' attributes may be that old for everybody: a path walk asks for each of them */
-
 bool replay_is_worker(fuse_req_t req)
 {
     struct fs *fs = fs_of(req);
@@ -90,7 +88,6 @@ static int entry(struct fs *fs, const struct replay_frame *f, uint64_t ino, stru
     memset(e, 0, sizeof *e);
     attr_of_node(fs, f, ino, &attr);
     e->ino = ino;
-    e->attr_timeout = S_ISDIR(attr.mode) ? DIR_ATTR_S : 0;
     view_stat(&attr, ino, &e->attr);
     inode_remember(in);
     return 0;
@@ -134,7 +131,7 @@ static void reply_attr(fuse_req_t req, fuse_ino_t node)
 
     attr_of_node(fs_of(req), frame_of(req), node, &attr);
     view_stat(&attr, node, &st);
-    fuse_reply_attr(req, &st, S_ISDIR(attr.mode) ? DIR_ATTR_S : 0);
+    fuse_reply_attr(req, &st, 0); /* a stat of somebody else asks by itself, behind a barrier */
 }
 
 void replay_view_getattr(fuse_req_t req, fuse_ino_t node)
