@@ -444,12 +444,14 @@ usual_daemon() {
     cd "$T" || return 1
 }
 
+command_waits() { [ "$(sed -n 's/^quorumfs_commands_waiting //p' "$MNT/.quorum/metrics")" -gt 0 ]; }
+
 @test "what a caller asked for who was killed is told when it is done" {
     slow_daemon
     record "$S/events" "$T"
     mkdir made 3>&- &
     local caller=$!
-    wait_until 5 grep -q request_wait "/proc/$caller/wchan"
+    wait_until 5 command_waits
     kill -9 $caller
     wait $caller || true
     wait_until 10 [ -d made ]
