@@ -9,10 +9,17 @@
  *
  * What is special:
  *
+ * - Which call a request is of is read from /proc, once its thread sleeps. Where that matters and it does not yet, the request waits for
+ *   another barrier (read_is_early).
+ * - The kernel walks a second time only in calls that say so when they fail: mkdir, mknod and symlink do not when the LOOKUP of the new name
+ *   fails, so there the making itself is told (barrier_make_again).
+ * - A second walk that does not find its last name may look once more for it, since the kernel had one; so its end is not yet the end
+ *   of the call (walk_miss). *
  * - Before an open, and before user xattrs are read, the kernel checks permissions, and asks for the attributes of the file to do so,
  *   since it may not keep them. So an OPEN or GETXATTR that comes next from the same thread is served by that GETATTR's barrier: none
  *   reaches us without such a GETATTR before it in the same call. Not for directories, whose attributes it may keep for a while.
- * - Attributes of directories may be kept for DIR_ATTR_S, or each directory of each path would be asked for. Not in a call that asks
+ * - Attributes of directories may be kept for DIR_ATTR_S, or each directory of each path would be asked for. (So a stat of a directory may be that
+ *   old, if somebody else of this mount walks through it in the same moment.) Not in a call that asks
  *   for attributes itself (stat): it would be answered with what was kept. There the first directory's GETATTR waits, and what
  *   follows in the same call does not (walk_call_at).
  * - A call that fails if the name exists (mkdir, O_EXCL) ends with a LOOKUP that finds something, and chmod goes on with what it finds:
@@ -34,9 +41,11 @@
 #include "fs/pending.h"
 #include "fs/proc.h"
 #include "fs/walk.h"
+#include "store/base/clock.h"
 #include "store/base/failpoint.h"
 
 static const double DIR_ATTR_S = 0.01;
+enum { AWAKE_MS = 500 }; /* how long a thread that has sent its request may take to fall asleep, on a machine that is busy */
 
 enum read_kind {
     READ_LOOKUP, READ_GETATTR, READ_OPEN, READ_CREATE, READ_OPENDIR, READ_READDIR, READ_READLINK, READ_GETXATTR, READ_LISTXATTR,
@@ -57,6 +66,7 @@ struct read {
     bool by_path;        /* the walk led to the node: its names are to be checked */
     enum proc_call call; /* LOOKUP, GETATTR: the system call it is of; UNKNOWN */
     uint64_t shape;      /* of that call */
+    int64_t since_ns;    /* when it began to wait */
     char held_name[];    /* while it waits */
 };
 
@@ -94,7 +104,13 @@ static bool is_dir(fuse_ino_t node)
 /* Whether a call looks only at the permissions of the directories on its way. */
 static bool only_passes(enum proc_call call)
 {
-    return call == PROC_CALL_OTHER || call == PROC_CALL_MAKE || call == PROC_CALL_CHANGE;
+    return call == PROC_CALL_OTHER || call == PROC_CALL_MAKE || call == PROC_CALL_SET || call == PROC_CALL_CHANGE;
+}
+
+/* Whether a call does something to what it finds, or to its directory. */
+static bool is_change(enum proc_call call)
+{
+    return call == PROC_CALL_MAKE || call == PROC_CALL_SET || call == PROC_CALL_CHANGE;
 }
 
 /* The kernel is told a directory's attributes, to be kept or not. Returns for how long. */
@@ -142,11 +158,13 @@ static void lookup_again(fuse_req_t req, const struct read *r)
         return;
     }
     if (err && r->walk)
-        walk_forget_again(r->walk);
+        walk_miss(r->walk);
+    else if (r->walk && is_change(r->call))
+        walk_came_to(r->walk, r->node, r->name);
     if (err)
         fuse_reply_err(req, fs_errno(err));
     else
-        lookup_answer(req, r, &attr, r->call == PROC_CALL_MAKE || r->call == PROC_CALL_CHANGE);
+        lookup_answer(req, r, &attr, is_change(r->call));
 }
 
 static void getattr_answer(fuse_req_t req, const struct read *r)
@@ -181,7 +199,11 @@ static bool read_passes(const struct read *r)
 /* Answers what a system call was for, behind a barrier: its walk is over. Of a GETATTR, what may follow in the same call is noted. */
 static void read_answer_final(fuse_req_t req, struct read *r)
 {
-    if (r->walk && !read_passes(r))
+    if (r->walk && (read_passes(r) || (r->kind == READ_GETATTR && is_dir(r->node) && walk_is_on_way(r->walk, r->shape)))) {
+        read_answer(req, r); /* a directory on the way; stat asks for those as well */
+        return;
+    }
+    if (r->walk)
         walk_forget_again(r->walk);
     if (r->walk && r->by_path)
         walk_end(r->walk);
@@ -195,7 +217,8 @@ static void read_answer_final(fuse_req_t req, struct read *r)
 /* ---- Waiting ---- */
 
 /* Whether the kernel has to walk again; then it is told. What is asked for through a descriptor has no path: there ESTALE would reach
- * the program. */
+ * the program. So it would for the name that mkdir, mknod or symlink is to make, if its LOOKUP were answered so: that name is said not to be
+ * there, and what makes it is told (barrier_make_again). */
 static bool read_is_stale(fuse_req_t req, const struct read *r)
 {
     fuse_ino_t parent = r->kind == READ_LOOKUP ? r->node : 0;
@@ -206,9 +229,31 @@ static bool read_is_stale(fuse_req_t req, const struct read *r)
         return false;
     if (walk_is_second(r->walk, shape, parent, name, read_passes(r)) || walk_goes_on(r->walk, shape)) /* could not be told before */
         return false;
+    if (r->kind == READ_LOOKUP && r->call == PROC_CALL_MAKE) {
+        walk_make_again(r->walk, shape, parent, name);
+        fuse_reply_err(req, ENOENT);
+        return true;
+    }
     walk_again(r->walk, shape, parent, name);
     fuse_reply_err(req, ESTALE);
     return true;
+}
+
+/* Which system call it is matters, and cannot be seen before the thread sleeps: its request may be here before that. */
+static bool read_is_early(fuse_req_t req, struct read *r)
+{
+    bool asked = r->call == PROC_CALL_AWAKE;
+    uint64_t shape = 0;
+    enum proc_call call;
+
+    if (!asked && (!r->by_path || walk_is_bound(fs_of(req), r->walk)))
+        return false;
+    call = proc_call_of(fuse_req_ctx(req)->pid, &shape);
+    if (asked) {
+        r->call = call;
+        r->shape = shape;
+    }
+    return call == PROC_CALL_AWAKE && clock_boottime_ns() - r->since_ns < AWAKE_MS * INT64_C(1000000);
 }
 
 static void read_settle(struct fs *fs, fuse_req_t req, int err, int64_t rev, uint64_t ino, void *data)
@@ -218,10 +263,12 @@ static void read_settle(struct fs *fs, fuse_req_t req, int err, int64_t rev, uin
     (void)rev;
     (void)ino;
     barrier_close(fs); /* old names are over */
+    if (req && !err && read_is_early(req, r)) {
+        pending_barrier(fs, &(struct pending_call){.req = req, .settle = read_settle, .data = r});
+        return;
+    }
     if (r->walk)
         walk_release(r->walk);
-    if (req && r->call == PROC_CALL_AWAKE)
-        r->call = proc_call_of(fuse_req_ctx(req)->pid, &r->shape);
     if (req && err) {
         fuse_reply_err(req, fs_errno(err));
     } else if (req && !read_is_stale(req, r)) {
@@ -252,6 +299,7 @@ static void read_wait(fuse_req_t req, struct read *want)
     memcpy(r, want, sizeof *r);
     memcpy(r->held_name, want->name, size);
     r->name = r->held_name;
+    r->since_ns = clock_boottime_ns();
     if (r->walk)
         walk_hold(r->walk);
     atomic_fetch_add(&fs->n_barriers, 1);
@@ -275,7 +323,7 @@ static bool read_is_second(fuse_req_t req, const struct read *r)
     bool lookup = r->kind == READ_LOOKUP;
     uint64_t shape = 0;
 
-    if (!walk_is_due(r->walk) || proc_call_of(fuse_req_ctx(req)->pid, &shape) == PROC_CALL_AWAKE)
+    if (!walk_is_due(r->walk) || (lookup && walk_has_missed(r->walk)) || proc_call_of(fuse_req_ctx(req)->pid, &shape) == PROC_CALL_AWAKE)
         return false;
     return walk_is_second(r->walk, shape, lookup ? r->node : 0, lookup ? r->name : NULL, read_passes(r));
 }
@@ -320,19 +368,29 @@ void barrier_end_walk(fuse_req_t req)
     walk_end(w);
 }
 
+bool barrier_make_again(fuse_req_t req)
+{
+    struct walk *w = walk_find(fs_of(req), fuse_req_ctx(req)->pid);
+
+    if (!w || !walk_makes_again(w))
+        return false;
+    fuse_reply_err(req, ESTALE);
+    return true;
+}
+
 /* Whether the lookup is of a call that stands at the parent, behind a barrier. */
 static bool lookup_is_same_call(fuse_req_t req, const struct read *r)
 {
     const struct inode *parent = inode_find(fs_of(req), r->node);
 
     return walk_call_is_at(r->walk, r->node, r->shape) && !(parent && parent->told) &&
-           (r->call == PROC_CALL_STAT || r->call == PROC_CALL_MAKE || r->call == PROC_CALL_CHANGE);
+           (r->call == PROC_CALL_STAT || is_change(r->call));
 }
 
 /* Whether what was found must be what is there now: the call ends with it, or does something to it. */
 static bool lookup_matters(enum proc_call call, mode_t mode)
 {
-    return call == PROC_CALL_MAKE || (call == PROC_CALL_CHANGE && S_ISDIR(mode));
+    return call == PROC_CALL_MAKE || call == PROC_CALL_SET || (call == PROC_CALL_CHANGE && S_ISDIR(mode));
 }
 
 /* Looks the name up by itself, and knows whether what it finds needs a barrier. */
@@ -359,6 +417,8 @@ static void lookup_decide(fuse_req_t req, struct read *r)
     same = lookup_is_same_call(req, r);
     if (!err && lookup_is_double(r, attr.ino))
         fuse_reply_err(req, ENOENT);
+    else if (walk_has_missed(r->walk))
+        read_wait(req, r);
     else if (!err && r->call != PROC_CALL_AWAKE && (same || !lookup_matters(r->call, attr.mode)))
         lookup_answer(req, r, &attr, same);
     else if (err && same)
@@ -435,6 +495,8 @@ void barrier_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t 
 {
     struct read r = {.kind = READ_CREATE, .node = parent, .name = name, .mode = mode, .fi = *fi};
 
+    if (barrier_make_again(req))
+        return;
     if (barrier_is_on(fs_of(req)) && fs_of(req)->opt->reads_local)
         read_wait(req, &r);
     else

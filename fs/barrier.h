@@ -22,6 +22,8 @@ void barrier_control_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info
 
 /* The request that a call of changes is for has come: the names of its way do not matter to the next call. */
 void barrier_end_walk(fuse_req_t req);
+/* Before a name is made: whether the kernel has to walk again; then it is told. */
+bool barrier_make_again(fuse_req_t req);
 /* A command of this mount was applied: what it did is seen by all that comes after. */
 void barrier_settled(struct fs *fs);
 void barrier_close(struct fs *fs); /* before replica stops */

@@ -96,8 +96,10 @@ static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t
         replay_view_make(req, parent, name);
     else if (control_owns(parent))
         control_mknod(req, parent, name, mode, rdev);
-    else
+    else if (!barrier_make_again(req)) {
+        barrier_end_walk(req);
         name_mknod(req, parent, name, mode, rdev);
+    }
 }
 
 static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
@@ -106,7 +108,7 @@ static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t
         replay_view_make(req, parent, name);
     else if (control_owns(parent))
         control_mkdir(req, parent, name, mode);
-    else {
+    else if (!barrier_make_again(req)) {
         barrier_end_walk(req);
         name_mkdir(req, parent, name, mode);
     }
@@ -118,7 +120,7 @@ static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, co
         replay_view_make(req, parent, name);
     else if (control_owns(parent))
         control_symlink(req, target, parent, name);
-    else {
+    else if (!barrier_make_again(req)) {
         barrier_end_walk(req);
         name_symlink(req, target, parent, name);
     }

@@ -179,13 +179,14 @@ static enum proc_call old_call_kind(long nr, const unsigned long args[6])
     case SYS_mknod:
     case SYS_symlink:
     case SYS_link:
+        return PROC_CALL_MAKE;
     case SYS_chmod:
     case SYS_chown:
     case SYS_lchown:
     case SYS_utime:
     case SYS_utimes:
     case SYS_futimesat:
-        return PROC_CALL_MAKE;
+        return PROC_CALL_SET;
     case SYS_unlink:
     case SYS_rmdir:
     case SYS_rename:
@@ -215,12 +216,13 @@ static enum proc_call call_kind(long nr, const unsigned long args[6])
     case SYS_mknodat:
     case SYS_symlinkat:
     case SYS_linkat:
-    case SYS_fchmodat:
         return PROC_CALL_MAKE;
+    case SYS_fchmodat:
+        return PROC_CALL_SET;
     case SYS_fchownat:
-        return is_by_descriptor(args[1], args[4]) ? PROC_CALL_DESCRIPTOR : PROC_CALL_MAKE;
+        return is_by_descriptor(args[1], args[4]) ? PROC_CALL_DESCRIPTOR : PROC_CALL_SET;
     case SYS_utimensat:
-        return is_by_descriptor(args[1], args[3]) ? PROC_CALL_DESCRIPTOR : PROC_CALL_MAKE;
+        return is_by_descriptor(args[1], args[3]) ? PROC_CALL_DESCRIPTOR : PROC_CALL_SET;
     case SYS_unlinkat:
 #ifdef SYS_renameat
     case SYS_renameat:

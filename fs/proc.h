@@ -32,7 +32,8 @@ enum proc_call {
     PROC_CALL_AWAKE,      /* the thread does not sleep yet; it will say later */
     PROC_CALL_STAT,       /* asks for attributes, by path */
     PROC_CALL_DESCRIPTOR, /* works on an open descriptor and walks no path */
-    PROC_CALL_MAKE,       /* depends on what it finds at the end of its path: makes a name and fails if there is one, or sets attributes */
+    PROC_CALL_MAKE,       /* makes a name, and fails if there is one */
+    PROC_CALL_SET,        /* sets attributes of what it finds at the end of its path */
     PROC_CALL_CHANGE,     /* removes or moves a name of the directory that it finds */
     PROC_CALL_OTHER,
 };

@@ -29,6 +29,9 @@ struct walk {
     uint64_t again;      /* what the second walk must look like; 0: none is due */
     uint64_t again_shape; /* and its system call */
     int64_t again_until_ns;
+    bool missed;         /* the second walk found nothing at its end */
+    uint64_t make;       /* what the second walk must look like of a call that is to walk again when it makes its name; 0: none */
+    uint64_t make_shape; /* and its system call */
     int64_t late_until_ns; /* the second walk has come to where the first one ended, and goes on */
     UT_hash_handle hh;   /* oldest use first */
 };
@@ -131,6 +134,7 @@ void walk_step(struct walk *w, fuse_ino_t parent, const char *name, fuse_ino_t n
     w->passed = 0;
     w->call_at = w->call_to = 0;
     walk_back(w, parent);
+    w->make = 0;
     w->last = node;
     w->last_shape = shape;
     s.at = w->names.len;
@@ -192,13 +196,19 @@ static uint64_t walk_hash(const struct walk *w, fuse_ino_t parent, const char *n
     return h ? h : 1;
 }
 
-void walk_again(struct walk *w, uint64_t shape, fuse_ino_t parent, const char *name)
+static void note_again(struct walk *w, uint64_t hash, uint64_t shape)
 {
-    w->again = walk_hash(w, parent, name);
+    w->again = hash;
     w->again_shape = shape;
+    w->missed = false;
     w->late_until_ns = 0;
     w->again_until_ns = clock_boottime_ns() + WALK_FRESH_MS * INT64_C(1000000);
     walk_end(w);
+}
+
+void walk_again(struct walk *w, uint64_t shape, fuse_ino_t parent, const char *name)
+{
+    note_again(w, walk_hash(w, parent, name), shape);
 }
 
 bool walk_is_due(const struct walk *w)
@@ -214,7 +224,7 @@ bool walk_is_second(struct walk *w, uint64_t shape, fuse_ino_t parent, const cha
 
     if (second && passes)
         w->late_until_ns = now + WALK_LATE_MS * INT64_C(1000000);
-    if (second || !same) /* another call: the second walk came to another end, and is over */
+    if (!same || (second && !name)) /* another call: the second walk came to another end, and is over */
         w->again = 0;
     return second && now < w->again_until_ns;
 }
@@ -231,8 +241,53 @@ bool walk_goes_on(struct walk *w, uint64_t shape)
 
 void walk_forget_again(struct walk *w)
 {
+    w->missed = false;
     w->again = 0;
     w->late_until_ns = 0;
+}
+
+static bool is_fresh(const struct walk *w)
+{
+    return w->again && clock_boottime_ns() < w->again_until_ns;
+}
+
+void walk_came_to(struct walk *w, fuse_ino_t parent, const char *name)
+{
+    if (walk_hash(w, parent, name) == w->again)
+        walk_forget_again(w);
+}
+
+void walk_miss(struct walk *w)
+{
+    w->missed = is_fresh(w);
+    if (!w->missed)
+        walk_forget_again(w);
+}
+
+bool walk_has_missed(const struct walk *w)
+{
+    return w->missed && is_fresh(w);
+}
+
+bool walk_is_on_way(const struct walk *w, uint64_t shape)
+{
+    return is_fresh(w) && shape && shape == w->again_shape && walk_hash(w, 0, NULL) != w->again;
+}
+
+void walk_make_again(struct walk *w, uint64_t shape, fuse_ino_t parent, const char *name)
+{
+    w->make = walk_hash(w, parent, name);
+    w->make_shape = shape;
+}
+
+bool walk_makes_again(struct walk *w)
+{
+    uint64_t hash = w->make;
+
+    w->make = 0;
+    if (hash)
+        note_again(w, hash, w->make_shape);
+    return hash != 0;
 }
 
 void walk_set_passed(struct walk *w, fuse_ino_t node)

@@ -42,10 +42,23 @@ void walk_end(struct walk *w);
 void walk_again(struct walk *w, uint64_t shape, fuse_ino_t parent, const char *name);
 /* Whether the second walk is due, which is another question than whether this is it. */
 bool walk_is_due(const struct walk *w);
-/* Whether this is that second walk, come to where the first one ended; true once. `passes`: at a directory, from which the call goes on. */
+/* Whether this is that second walk, come to where the first one ended; true once, but for a name. `passes`: at a directory, from which the call goes
+ * on. */
 bool walk_is_second(struct walk *w, uint64_t shape, fuse_ino_t parent, const char *name, bool passes);
+/* The second walk was told its last name. */
+void walk_came_to(struct walk *w, fuse_ino_t parent, const char *name);
 /* The call has got its answer: what was kept for a second walk is over, or the next call like it would use it. */
 void walk_forget_again(struct walk *w);
+/* The second walk did not find its name. The kernel may look once more, and what it finds then begins nothing new; or the call is over, and what
+ * comes is the next one, which looks the same: so until that walk has ended all its names wait for a barrier. */
+void walk_miss(struct walk *w);
+bool walk_has_missed(const struct walk *w);
+/* Whether the second walk is at a directory on its way. */
+bool walk_is_on_way(const struct walk *w, uint64_t shape);
+/* The kernel was told that the name which it is to make is not there, so that what makes it can be told to walk again. */
+void walk_make_again(struct walk *w, uint64_t shape, fuse_ino_t parent, const char *name);
+/* Whether it is to be told, which this notes as walk_again does. */
+bool walk_makes_again(struct walk *w);
 /* Whether this is still that walk: it has not come so far yet, or it went on from a directory. No second ESTALE is for it. */
 bool walk_goes_on(struct walk *w, uint64_t shape);
 

@@ -94,7 +94,6 @@ static enum outcome outcome_of(struct client *c, const char *what, const char *p
     case ECONNABORTED: return OPEN_OUTCOME;
     case ENOTCONN: return OPEN_OUTCOME; /* the daemon may have died with the request in hand */
     case EIO:
-    case ESTALE: /* the names changed twice while the call lasted */
     case ESHUTDOWN:
         fprintf(c->out, "# %" PRIu64 " %s %s: not done: %s\n", now_ns(), what, path, strerror(errno));
         return NOT_DONE;
@@ -107,8 +106,7 @@ static enum outcome outcome_of(struct client *c, const char *what, const char *p
 static bool is_away(struct client *c)
 {
     note_death(c);
-    return errno == ETIMEDOUT || errno == EINTR || errno == ENOTCONN || errno == ECONNABORTED || errno == EIO || errno == ESHUTDOWN ||
-           errno == ESTALE;
+    return errno == ETIMEDOUT || errno == EINTR || errno == ENOTCONN || errno == ECONNABORTED || errno == EIO || errno == ESHUTDOWN;
 }
 
 static void __attribute__((format(printf, 5, 6))) record(struct client *c, int group, uint64_t start, bool known, const char *fmt, ...)
