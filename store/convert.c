@@ -5,14 +5,19 @@
 #include <stdio.h>
 
 /* Format 2 had tables for leases and locks, with other columns, that nothing filled. What is made here stays as it is when schema.sql changes. */
+#define LEASE_OF_3 \
+    "lease(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, owner INTEGER NOT NULL, ttl INTEGER NOT NULL, remaining INTEGER NOT NULL, " \
+    "renewed INTEGER NOT NULL) STRICT;"
+#define LOCK_OF_3 \
+    "lock(id INTEGER PRIMARY KEY, class INTEGER NOT NULL, ino INTEGER NOT NULL, name BLOB NOT NULL, session INTEGER NOT NULL, " \
+    "owner INTEGER NOT NULL, request INTEGER NOT NULL, exclusive INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, " \
+    "token INTEGER NOT NULL, member INTEGER NOT NULL, uid INTEGER NOT NULL, pid INTEGER NOT NULL, comm BLOB NOT NULL, vhash INTEGER NOT NULL, " \
+    "value BLOB) STRICT;"
+static const char for_readers[] = "PRAGMA temp_store = MEMORY; CREATE TEMP TABLE " LEASE_OF_3 "CREATE TEMP TABLE " LOCK_OF_3;
 static const char from_2[] =
     "DROP TABLE lease; DROP TABLE lock;"
-    "CREATE TABLE lease(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, owner INTEGER NOT NULL, ttl INTEGER NOT NULL, remaining INTEGER NOT NULL, "
-    "renewed INTEGER NOT NULL) STRICT;"
-    "CREATE TABLE lock(id INTEGER PRIMARY KEY, class INTEGER NOT NULL, ino INTEGER NOT NULL, name BLOB NOT NULL, session INTEGER NOT NULL, "
-    "owner INTEGER NOT NULL, request INTEGER NOT NULL, exclusive INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, "
-    "token INTEGER NOT NULL, member INTEGER NOT NULL, uid INTEGER NOT NULL, pid INTEGER NOT NULL, comm BLOB NOT NULL, vhash INTEGER NOT NULL, "
-    "value BLOB) STRICT;"
+    "CREATE TABLE " LEASE_OF_3
+    "CREATE TABLE " LOCK_OF_3
     "CREATE INDEX lock_thing ON lock(class, ino, name, id);"
     "CREATE INDEX lock_session ON lock(session, owner, id);"
     "UPDATE meta SET format = 3";
@@ -28,6 +33,11 @@ static int check_rows(struct conn *c)
         return err;
     snprintf(c->msg, sizeof c->msg, "it is of the former format, and has things in it that format never had");
     return QE_CORRUPT;
+}
+
+int convert_for_reader(struct conn *c)
+{
+    return conn_exec(c, for_readers);
 }
 
 int convert(struct conn *c)

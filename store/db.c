@@ -86,7 +86,7 @@ static int configure(struct conn *c, enum conn_kind kind, size_t cache_bytes)
     return err;
 }
 
-static int check_ours(struct conn *c, enum conn_kind kind, int64_t *format)
+static int check_ours(struct conn *c, int64_t *format)
 {
     int64_t id;
     int err = conn_pragma(c, "PRAGMA application_id", &id);
@@ -97,13 +97,11 @@ static int check_ours(struct conn *c, enum conn_kind kind, int64_t *format)
     }
     if (!err)
         err = conn_pragma(c, "SELECT format FROM meta WHERE id = 1", format);
-    if (err || *format == STORE_FORMAT || (*format == STORE_FORMAT_FORMER && kind == CONN_WRITER))
-        return err;
-    if (*format == STORE_FORMAT_FORMER)
-        snprintf(c->msg, sizeof c->msg, "its format is %d, of an earlier version: it is converted when its member is started", STORE_FORMAT_FORMER);
-    else
-        snprintf(c->msg, sizeof c->msg, "its format is %lld, this program knows %d", (long long)*format, STORE_FORMAT);
-    return QE_FORMAT;
+    if (!err && *format != STORE_FORMAT && *format != STORE_FORMAT_FORMER) {
+        snprintf(c->msg, sizeof c->msg, "its format is %lld, this program knows %d and %d", (long long)*format, STORE_FORMAT_FORMER, STORE_FORMAT);
+        err = QE_FORMAT;
+    }
+    return err;
 }
 
 int conn_open(struct conn *c, const char *path, enum conn_kind kind, bool create, size_t cache_bytes)
@@ -116,10 +114,12 @@ int conn_open(struct conn *c, const char *path, enum conn_kind kind, bool create
     rc = sqlite3_open_v2(path, &c->db, flags, NULL);
     err = rc ? conn_error(c, rc) : 0;
     if (!err && !create) /* before anything that would write to a stranger's file */
-        err = check_ours(c, kind, &format);
+        err = check_ours(c, &format);
+    if (!err && format != STORE_FORMAT && kind == CONN_READER) /* which may not write to temporary tables either, in a moment */
+        err = convert_for_reader(c);
     if (!err)
         err = configure(c, kind, cache_bytes);
-    if (!err && format != STORE_FORMAT)
+    if (!err && format != STORE_FORMAT && kind == CONN_WRITER)
         err = convert(c);
     if (err)
         conn_close(c);

@@ -25,7 +25,7 @@ struct conn {
 enum conn_kind { CONN_WRITER, CONN_READER };
 
 /* Opens PATH, which must exist and be ours (else QE_FORMAT) unless `create`, and sets the pragmas of its kind. A database of the former format
- * is converted by a writer, and refused to a reader. On failure the
+ * is converted by a writer; a reader sees it as if it were. On failure the
  * connection is closed again and `msg` says why. */
 int conn_open(struct conn *c, const char *path, enum conn_kind kind, bool create, size_t cache_bytes);
 int conn_prepare(struct conn *c, enum conn_kind kind);

@@ -280,39 +280,41 @@ int lock_tell(struct store *s, const struct lock_thing *th, const struct lock_ro
     return event_lock(s, &e);
 }
 
-/* Who shares, among others who share, need not be compared with each of them. */
-static int pass(struct store *s, struct txn *t, struct lock_thing *th, bool *any)
+/* How many rows before `end` exclude others, held or waited for; of those after it, how many that are held. */
+static size_t count_exclusive(const struct lock_thing *th, size_t end)
 {
-    size_t n = th->n, exclusive = 0;
+    size_t n = 0;
+
+    for (size_t i = 0; i < th->n; i++)
+        n += th->rows[i].exclusive && !th->rows[i].gone && (i < end || th->rows[i].token);
+    return n;
+}
+
+/* The first in line that may have it gets it, again and again. What one gets may be less than its owner had there, and may let the owner pass others:
+ * so those before it who were blocked are asked once more. Who shares, among others who share, need not be compared with each of them. */
+int lock_hand_over(struct store *s, struct txn *t, struct lock_thing *th)
+{
+    size_t exclusive = count_exclusive(th, 0), blocked = SIZE_MAX;
     int err = 0;
 
-    *any = false;
-    for (size_t i = 0; i < n; i++)
-        exclusive += th->rows[i].exclusive && held(&th->rows[i]);
-    for (size_t i = 0; !err && i < n; i++) {
+    for (size_t i = 0; !err && i < th->n; i++) {
         if (!waits(&th->rows[i]))
             continue;
         if ((th->rows[i].exclusive || exclusive) && lock_blocked(th, i)) {
             exclusive += th->rows[i].exclusive;
+            blocked = blocked < i ? blocked : i;
             continue;
         }
         exclusive += th->rows[i].exclusive;
         err = lock_grant(t, th, i);
         if (!err)
             err = lock_tell(s, th, &th->rows[i], STORE_LOCK_GRANTED);
-        *any = true;
+        if (blocked < i) {
+            i = blocked - 1;
+            blocked = SIZE_MAX;
+            exclusive = count_exclusive(th, i + 1);
+        }
     }
-    return err;
-}
-
-/* Again, since what one has got may be less than what its owner had there. */
-int lock_hand_over(struct store *s, struct txn *t, struct lock_thing *th)
-{
-    bool any = true;
-    int err = 0;
-
-    while (!err && any)
-        err = pass(s, t, th, &any);
     return err;
 }
 

@@ -25,6 +25,10 @@ const char *qfs_strerror(int err)
     case QE_BUSY: return "in use";
     case QE_XDEV: return "between two views";
     case QE_NOTSUP: return "not supported";
+    case QE_WOULDBLOCK: return "somebody else holds the lock";
+    case QE_QUEUED: return "the lock is waited for";
+    case QE_DEADLOCK: return "waiting for the lock would never end";
+    case QE_NOLOCK: return "too many locks";
     case QE_TIMEDOUT: return "timed out without a quorum";
     case QE_IO: return "input/output error";
     case QE_NOMEM: return "out of memory";

@@ -116,6 +116,22 @@ size_t fuzz_seed(size_t i, uint8_t *out, size_t max)
         {.kind = STORE_OP_MEMBER, .flags = STORE_MEMBER_ADDRESS, .ino = 1, .name = {"b:1", 3}},
         {.kind = STORE_OP_MEMBER, .flags = STORE_MEMBER_ROLE, .ino = 1, .mode = STORE_MEMBER_STANDBY},
         {.kind = STORE_OP_MEMBER, .flags = STORE_MEMBER_REMOVE, .ino = 1},
+        {.kind = STORE_OP_LOCK, .flags = STORE_LOCK_NAMED | STORE_LOCK_EXCLUSIVE, .name = {"n", 1}, .owner = 1, .request = 1},
+        {.kind = STORE_OP_LOCK, .flags = STORE_LOCK_NAMED, .name = {"n", 1}, .owner = 2, .request = 2},
+        {.kind = STORE_OP_PROCLAIM, .name = {"n", 1}, .owner = 1, .rev = 2, .bytes = {"v", 1}},
+        {.kind = STORE_OP_LOCK, .flags = STORE_LOCK_WHOLE | STORE_LOCK_NOWAIT, .ino = 16, .owner = 1, .request = 3},
+        {.kind = STORE_OP_LOCK, .flags = STORE_LOCK_RANGE | STORE_LOCK_EXCLUSIVE, .ino = 16, .owner = 1, .request = 4, .first = 1, .last = 99},
+        {.kind = STORE_OP_LOCK, .flags = STORE_LOCK_RANGE, .ino = 16, .owner = 2, .request = 5, .first = 50, .last = 60},
+        {.kind = STORE_OP_UNLOCK, .flags = STORE_LOCK_RANGE, .ino = 16, .owner = 1, .first = 40, .last = 55},
+        {.kind = STORE_OP_UNLOCK, .flags = STORE_LOCK_NAMED, .name = {"n", 1}, .owner = 1, .request = 1},
+        {.kind = STORE_OP_LAPSE},
+        {.kind = STORE_OP_LEASE, .flags = STORE_LEASE_GRANT, .name = {"l", 1}, .rev = 60000000000},
+        {.kind = STORE_OP_LEASE, .flags = STORE_LEASE_TTL, .ino = 2, .rev = 70000000000},
+        {.kind = STORE_OP_LEASE, .flags = STORE_LEASE_CHECKPOINT, .rev = 1, .first = 99, .bytes = {"\2\0\0\0\0\0\0\0\0\0\0\7\0\0\0\0", 16}},
+        {.kind = STORE_OP_SETATTR, .ino = 16, .valid = STORE_ATTR_LEASE, .lease = 2},
+        {.kind = STORE_OP_COMMIT, .parent = 1, .name = {"f", 1}, .new_ino = 16, .edits = edits, .n_edits = 3, .valid = STORE_ATTR_LEASE, .lease = 2},
+        {.kind = STORE_OP_LEASE, .flags = STORE_LEASE_EXPIRE, .ino = 2, .rev = 1, .first = 99},
+        {.kind = STORE_OP_LEASE, .flags = STORE_LEASE_REVOKE, .ino = 2},
     };
     struct store_command cmd = {.session = SESSION, .seq = i + 1, .member = 1, .time_ns = 1, .pid = 1, .comm = "fuzz", .n_ops = 1};
     struct buf bytes = {0};

@@ -252,6 +252,24 @@ static void make_bookmark(struct generator *g, struct model *m, struct store_op 
         op->rev = m->rev + 20 - (int64_t)generate_random(g, 2000);
 }
 
+/* Takes a revision and changes no file. Names are fresh: check_locks and check_leases know what else may happen. */
+static void make_life(struct generator *g, struct store_op *op)
+{
+    char *name = g->body->text[0][0];
+
+    snprintf(name, sizeof g->body->text[0][0], "u%d", g->count);
+    *op = (struct store_op){.name = {name, strlen(name)}};
+    if (chance(g, 2)) {
+        op->kind = STORE_OP_LEASE;
+        op->flags = STORE_LEASE_GRANT;
+        op->rev = INT64_C(60000000000);
+    } else {
+        op->kind = STORE_OP_LOCK;
+        op->flags = STORE_LOCK_NAMED | STORE_LOCK_EXCLUSIVE;
+        op->request = 1 + generate_random(g, 9);
+    }
+}
+
 static bool make_other_op(struct generator *g, struct model *m, struct store_op *op)
 {
     static const char *const values[][2] = {{"quota", "1M"}, {"quota", "2M"}, {"quota", "2M"}, {"max-value", "4K"}, {"max-value", "64K"},
@@ -273,6 +291,9 @@ static bool make_other_op(struct generator *g, struct model *m, struct store_op 
         return true;
     } else if (chance(g, 300)) {
         make_bookmark(g, m, op);
+        return true;
+    } else if (chance(g, 60)) {
+        make_life(g, op);
         return true;
     } else if (!chance(g, 1500)) {
         return false;

@@ -835,11 +835,11 @@ static int do_op(struct model *m, struct step *t, uint64_t index, const struct s
         return 0;
     case STORE_OP_STAGE:
     case STORE_OP_STAGED: break; /* elsewhere */
-    case STORE_OP_LOCK:
+    case STORE_OP_LEASE: *ino = (uint64_t)t->rev; t->changed = true; return 0; /* with a fresh name */
+    case STORE_OP_LOCK: t->changed = true; return 0;                           /* likewise */
     case STORE_OP_UNLOCK:
     case STORE_OP_PROCLAIM:
-    case STORE_OP_LAPSE:
-    case STORE_OP_LEASE: break; /* has a model of its own */
+    case STORE_OP_LAPSE: break; /* check_locks has a model of its own */
     }
     return QE_INVAL;
 }

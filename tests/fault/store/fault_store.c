@@ -63,6 +63,45 @@ static void add_entry(const struct store_op *ops, size_t n, bool session)
     buf_fini(&b);
 }
 
+/* Of the session itself, so its owners 1 and 2 stand in each other's way. */
+static void add_lock(enum store_op_kind kind, uint32_t flags, uint64_t owner, uint64_t request)
+{
+    struct store_op op = {.kind = kind, .flags = flags, .owner = owner, .request = request, .last = 99};
+
+    if ((flags & STORE_LOCK_CLASS) == STORE_LOCK_NAMED)
+        op.name = (struct store_bytes)B("n");
+    else
+        op.ino = 8;
+    add_entry(&op, 1, false);
+}
+
+static void plan_locks(void)
+{
+    enum { NAMED = STORE_LOCK_NAMED | STORE_LOCK_EXCLUSIVE, RANGE = STORE_LOCK_RANGE | STORE_LOCK_EXCLUSIVE };
+
+    add_lock(STORE_OP_LOCK, NAMED, 1, 1);
+    add_lock(STORE_OP_LOCK, NAMED, 2, 2);
+    add_lock(STORE_OP_LOCK, RANGE, 1, 3);
+    add_lock(STORE_OP_LOCK, RANGE, 2, 4);
+    add_entry(&(struct store_op){.kind = STORE_OP_PROCLAIM, .name = B("n"), .owner = 3, .rev = 1, .bytes = B("no")}, 1, false);
+    add_entry(&(struct store_op){.kind = STORE_OP_UNLOCK, .flags = STORE_LOCK_RANGE, .ino = 8, .owner = 1, .first = 40, .last = 50}, 1, false);
+    add_lock(STORE_OP_UNLOCK, NAMED, 1, 0);
+    add_lock(STORE_OP_UNLOCK, RANGE, 2, 4);
+    add_lock(STORE_OP_LOCK, RANGE, 2, 5);
+    add_entry(&(struct store_op){.kind = STORE_OP_LAPSE}, 1, false);
+}
+
+/* The lease is the revision that grants it, so it comes first. */
+static void plan_lease(uint64_t dir)
+{
+    enum { LEASE = 2 };
+    struct store_op op = {.kind = STORE_OP_COMMIT, .parent = dir, .name = B("k"), .new_ino = n_numbers++ * 4, .mode = 0644, .valid = STORE_ATTR_LEASE, .lease = LEASE};
+
+    add_entry(&op, 1, false);
+    add_entry(&(struct store_op){.kind = STORE_OP_LEASE, .flags = STORE_LEASE_TTL, .ino = LEASE, .rev = INT64_C(9000000000)}, 1, false);
+    add_entry(&(struct store_op){.kind = STORE_OP_LEASE, .flags = STORE_LEASE_EXPIRE, .ino = LEASE, .rev = 1, .first = 99}, 1, false);
+}
+
 static void add_put(const char *name, const void *data, size_t len)
 {
     struct store_edit edits[] = {{STORE_EDIT_TRUNCATE, 0, {0}}, {STORE_EDIT_WRITE, 0, {data, len}}};
@@ -80,6 +119,7 @@ static void plan(void)
     memset(big, 'b', sizeof big);
     add_entry(&op, 1, true);
     add_entry(&(struct store_op){.kind = STORE_OP_RESERVE}, 1, false);
+    add_entry(&(struct store_op){.kind = STORE_OP_LEASE, .flags = STORE_LEASE_GRANT, .name = B("lease"), .rev = INT64_C(5000000000)}, 1, false);
     add_entry(&(struct store_op){.kind = STORE_OP_MKDIR, .parent = ROOT, .name = B("d"), .new_ino = dir, .mode = 0755}, 1, false);
     add_put("a", "small", 5);
     add_put("b", big, sizeof big);
@@ -100,6 +140,8 @@ static void plan(void)
     add_put("a", "again", 5);
     add_entry(&(struct store_op){.kind = STORE_OP_RMDIR, .parent = ROOT, .name = B("none")}, 1, false);
     add_entry(&(struct store_op){.kind = STORE_OP_COMPACT, .rev = 13}, 1, false);
+    plan_lease(dir);
+    plan_locks();
 }
 
 /* ---- One run -------------------------------------------------------------------------------------------------------------- */
@@ -114,6 +156,38 @@ static bool on_event(void *data, const struct store_event *e)
 {
     (void)data, (void)e;
     return true;
+}
+
+static bool on_lock(void *data, const struct store_lock *l)
+{
+    (void)data, (void)l;
+    return true;
+}
+
+static bool on_lease(void *data, const struct store_lease *l)
+{
+    (void)data, (void)l;
+    return true;
+}
+
+static int read_lives(struct store_reader *r)
+{
+    struct store_lock want = {.class = STORE_LOCK_RANGE, .ino = 8, .exclusive = true, .last = 99}, l;
+    struct store_lease lease;
+    struct buf value = {0};
+    int64_t n;
+    int err = store_locks(r, 0, on_lock, NULL);
+
+    if (!err)
+        err = store_lock(r, "n", &l, &value, &n);
+    if (!err || err == QE_NOENT)
+        err = store_lock_conflict(r, &want, &l);
+    if (!err || err == QE_NOENT)
+        err = store_leases(r, "", on_lease, NULL);
+    if (!err)
+        err = store_lease(r, "lease", &lease);
+    buf_fini(&value);
+    return err == QE_NOENT ? 0 : err;
 }
 
 static int read_some(struct store_reader *r)
@@ -135,6 +209,8 @@ static int read_some(struct store_reader *r)
         err = 0;
     if (!err)
         err = store_listxattr(r, STORE_HEAD, ROOT, &b);
+    if (!err)
+        err = read_lives(r);
     store_read_end(r);
     if (!err)
         err = store_events(r, 13, on_event, NULL);
