@@ -200,6 +200,40 @@ static int open_reader(struct replica *r)
     return r->applier.reader ? 0 : store_reader_open(r->store, &r->applier.reader);
 }
 
+static void locks_cb(void *data, const struct store_lock_event *events, size_t n)
+{
+    struct replica *r = data;
+
+    if (r->opt.locks)
+        r->opt.locks(r->opt.data, events, n, replica_session(r));
+}
+
+enum { GONE_AT_ONCE = 64 };
+
+static void tell_gone(struct replica *r, const struct store_life_event *events, size_t n)
+{
+    uint64_t ids[GONE_AT_ONCE];
+    size_t n_ids = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        if (events[i].kind == STORE_LIFE_LEASE_GONE)
+            ids[n_ids++] = events[i].id;
+        if (n_ids == GONE_AT_ONCE || (n_ids > 0 && i + 1 == n)) {
+            r->opt.leases_gone(r->opt.data, ids, n_ids);
+            n_ids = 0;
+        }
+    }
+}
+
+static void lives_cb(void *data, const struct store_life_event *events, size_t n)
+{
+    struct replica *r = data;
+
+    tenure_feed(r, events, n);
+    if (r->opt.leases_gone)
+        tell_gone(r, events, n);
+}
+
 /* Before any result of the batch is told: who added a member finds it in the table. */
 static void members_cb(void *data)
 {
@@ -260,7 +294,8 @@ static void shorten_wal(struct replica *r)
 
 static int apply_entries(struct replica *r, const struct store_entry *entries, size_t n)
 {
-    struct store_sink sink = {.data = r, .result = result_cb, .changed = changed_cb, .members = members_cb};
+    struct store_sink sink = {.data = r, .result = result_cb, .changed = changed_cb, .members = members_cb,
+                              .locks = locks_cb, .lives = lives_cb};
     char doing[48];
     int err;
 
@@ -297,6 +332,7 @@ static void apply_batch(struct replica *r, const struct applier_item *items, siz
 
     for (size_t i = 0; i < n; i++)
         entries[i] = (struct store_entry){items[i].index, items[i].term, items[i].data};
+    atomic_store(&r->applier.applying, items[n - 1].index);
     if (apply_entries(r, entries, n))
         return;
     atomic_store(&r->applier.applied, items[n - 1].index);
@@ -317,8 +353,11 @@ void applier_installed(struct replica *r, uint64_t index)
     r->applier.last_entry = index;
     while (index > pushed && !atomic_compare_exchange_weak(&r->applier.pushed, &pushed, index))
         ;
+    atomic_store(&r->applier.applying, index);
     atomic_store(&r->applier.applied, index);
     members_cb(r);
+    if (r->applier.reader)
+        tenure_feed_anew(r, r->applier.reader);
 }
 
 /* The mark of an install goes when raft's log has come to it: then the database is an ordinary one again. */

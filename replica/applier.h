@@ -54,6 +54,7 @@ struct applier {
     bool dead;                       /* stopped applying after a failure; the queue is thrown away */
 
     _Atomic uint64_t pushed;         /* index of the last entry that was pushed */
+    _Atomic uint64_t applying;       /* index of the last entry that was handed to the store: readers may see it */
     _Atomic uint64_t applied;        /* index of the last entry that readers can see */
 };
 

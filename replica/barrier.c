@@ -5,9 +5,7 @@
  * that its term is still the leader's - and answers with the index. When libraft has applied so far here, and the store thread as
  * well, the readers are told. No disk is touched.
  *
- * Who confirms: the leader itself; the asker, if it is a voter, because it was in that term when it asked, which was after its reads
- * had come; and as many more as it takes, by rounds of TermCheck which all open questions share. So of three members a follower's
- * read takes one round trip, and the leader's one, too.
+ * Who confirms is told at the head of rounds.h.
  *
  * Why it is enough: whatever was committed before the reads came was committed in a term T. A leader of a later term than T needs no
  * more; one of an earlier term finds no majority, since a majority of the voters had T when it voted, and terms never go back.
@@ -37,11 +35,6 @@ static void list_join(struct submit_list *to, struct submit_list *from)
 void barrier_init(struct replica *r)
 {
     r->barrier.last_id = r->barrier.answered_id = r->submit.nonce;
-}
-
-static bool leads(struct replica *r)
-{
-    return raft_state(&r->raft) == RAFT_LEADER;
 }
 
 /* ---- The asker ----------------------------------------------------------------------------------------------------------- */
@@ -101,7 +94,7 @@ static void ask(struct replica *r)
     for (struct replica_request *req = b->fresh.head; req; req = req->priv.next)
         req->priv.seq = b->last_id;
     list_join(&b->asked, &b->fresh);
-    if (leads(r)) {
+    if (rounds_lead(r)) {
         read_add(r, r->id.member_id, b->last_id, true);
         return;
     }
@@ -151,42 +144,9 @@ static void read_add(struct replica *r, uint32_t from, uint64_t id, bool vouched
 {
     struct barrier *b = &r->barrier;
 
-    if (!leads(r) || b->n_reads == BARRIER_READS)
+    if (!rounds_lead(r) || b->n_reads == BARRIER_READS)
         return;
-    b->reads[b->n_reads++] = (struct barrier_read){.from = from, .id = id, .vouched = vouched, .index = read_index(r)};
-}
-
-static uint64_t confirmed_by(const struct barrier *b, raft_id id)
-{
-    for (unsigned i = 0; i < b->n_confirmed; i++)
-        if (b->confirmed[i].id == id)
-            return b->confirmed[i].round;
-    return 0;
-}
-
-static bool has_majority(struct replica *r, const struct barrier_read *read, const raft_id *voters, unsigned n)
-{
-    unsigned yes = 0;
-
-    for (unsigned i = 0; i < n; i++)
-        if (voters[i] == r->id.member_id || (voters[i] == read->from && read->vouched) ||
-            (read->round != 0 && confirmed_by(&r->barrier, voters[i]) >= read->round))
-            yes++;
-    return yes > n / 2;
-}
-
-static void check_terms(struct replica *r, const raft_id *voters, unsigned n)
-{
-    Qfs__TermCheck check = QFS__TERM_CHECK__INIT;
-    Qfs__PeerMessage m = QFS__PEER_MESSAGE__INIT;
-
-    check.term = r->barrier.term;
-    check.round = ++r->barrier.round;
-    m.kind_case = QFS__PEER_MESSAGE__KIND_TERM_CHECK;
-    m.term_check = &check;
-    for (unsigned i = 0; i < n; i++)
-        if (voters[i] != r->id.member_id)
-            member_send(r, (uint32_t)voters[i], &m, NULL, 0); /* lost: the next tick asks again */
+    b->reads[b->n_reads++] = (struct barrier_read){.question = {.from = from, .vouched = vouched}, .id = id, .index = read_index(r)};
 }
 
 static void tell(struct replica *r, const struct barrier_read *read)
@@ -194,7 +154,7 @@ static void tell(struct replica *r, const struct barrier_read *read)
     Qfs__BarrierAnswer answer = QFS__BARRIER_ANSWER__INIT;
     Qfs__PeerMessage m = QFS__PEER_MESSAGE__INIT;
 
-    if (read->from == r->id.member_id) {
+    if (read->question.from == r->id.member_id) {
         answered(r, read->id, read->index);
         return;
     }
@@ -202,91 +162,48 @@ static void tell(struct replica *r, const struct barrier_read *read)
     answer.index = read->index;
     m.kind_case = QFS__PEER_MESSAGE__KIND_BARRIER_ANSWER;
     m.barrier_answer = &answer;
-    member_send(r, read->from, &m, NULL, 0); /* lost: the asker asks again */
+    member_send(r, read->question.from, &m, NULL, 0); /* lost: the asker asks again */
 }
 
-/* Answers what has its majority; the rest stays, in order. True: some of it is in no round yet. */
-static bool finish_reads(struct replica *r, const raft_id *voters, unsigned n, uint64_t *oldest)
+void barrier_drop(struct replica *r)
+{
+    r->barrier.n_reads = 0;
+}
+
+bool barrier_has_questions(const struct replica *r)
+{
+    return r->barrier.n_reads > 0;
+}
+
+/* Answers what has its majority; the rest stays, in order. */
+void barrier_confirm(struct replica *r)
 {
     struct barrier *b = &r->barrier;
     unsigned kept = 0;
-    bool without = false;
 
-    *oldest = 0;
     for (unsigned i = 0; i < b->n_reads; i++) {
         struct barrier_read *read = &b->reads[i];
 
         if (read->index == 0)
             read->index = read_index(r);
-        if (read->index != 0 && has_majority(r, read, voters, n)) {
+        if (read->index != 0 && rounds_confirmed(r, &read->question)) {
             tell(r, read);
             continue;
         }
-        without = without || (read->index != 0 && read->round == 0);
-        if (read->round != 0 && *oldest == 0)
-            *oldest = read->round;
+        if (read->index != 0)
+            rounds_wait(r, &read->question);
         b->reads[kept++] = *read;
     }
     b->n_reads = kept;
-    return without;
 }
 
-/* What was asked of us in another term is asked again. */
-static void renew(struct replica *r)
+void barrier_join(struct replica *r, uint64_t round)
 {
     struct barrier *b = &r->barrier;
 
-    if (leads(r) && b->term == guard_term(&r->guard))
-        return;
-    b->n_reads = b->n_confirmed = 0;
-    b->term = guard_term(&r->guard);
-}
-
-static void lead(struct replica *r)
-{
-    struct barrier *b = &r->barrier;
-    raft_id voters[GUARD_MEMBERS_MAX];
-    unsigned n;
-    uint64_t oldest;
-
-    if (b->n_reads == 0)
-        return;
-    n = guard_voters(&r->guard, voters, GUARD_MEMBERS_MAX);
-    if (!finish_reads(r, voters, n, &oldest) || (oldest != 0 && b->round - oldest >= BARRIER_ROUNDS))
-        return;
-    check_terms(r, voters, n);
     for (unsigned i = 0; i < b->n_reads; i++)
-        if (b->reads[i].index != 0 && b->reads[i].round == 0)
-            b->reads[i].round = b->round;
-}
-
-static void on_term_check(struct replica *r, uint32_t from, const Qfs__TermCheck *check)
-{
-    struct barrier *b = &r->barrier;
-    Qfs__TermCheck answer = *check;
-    Qfs__PeerMessage m = QFS__PEER_MESSAGE__INIT;
-
-    if (check->term != guard_term(&r->guard))
-        return; /* silence is no */
-    if (!check->answer) {
-        answer.answer = true;
-        m.kind_case = QFS__PEER_MESSAGE__KIND_TERM_CHECK;
-        m.term_check = &answer;
-        member_send(r, from, &m, NULL, 0);
-        return;
-    }
-    if (!leads(r) || b->term != check->term || check->round > b->round)
-        return;
-    for (unsigned i = 0; i < b->n_confirmed; i++)
-        if (b->confirmed[i].id == from) {
-            if (b->confirmed[i].round < check->round)
-                b->confirmed[i].round = check->round;
-            return;
-        }
-    if (b->n_confirmed < GUARD_MEMBERS_MAX) {
-        b->confirmed[b->n_confirmed].id = from;
-        b->confirmed[b->n_confirmed++].round = check->round;
-    }
+        if (b->reads[i].index != 0 && b->reads[i].question.round == 0)
+            b->reads[i].question.round = round;
 }
 
 /* ---- Both ---------------------------------------------------------------------------------------------------------------- */
@@ -295,25 +212,22 @@ void barrier_step(struct replica *r)
 {
     struct barrier *b = &r->barrier;
 
-    renew(r);
+    rounds_renew(r);
     if (b->fresh.head && r->submit.leader != 0 && b->last_id - b->answered_id < BARRIER_QUESTIONS)
         ask(r);
-    lead(r);
+    rounds_step(r);
     release(r);
 }
 
 bool barrier_message(struct replica *r, uint32_t from, const Qfs__PeerMessage *m)
 {
-    renew(r);
+    rounds_renew(r);
     switch (m->kind_case) {
     case QFS__PEER_MESSAGE__KIND_BARRIER_ASK:
         read_add(r, from, m->barrier_ask->id, m->barrier_ask->term == guard_term(&r->guard));
         break;
     case QFS__PEER_MESSAGE__KIND_BARRIER_ANSWER:
         answered(r, m->barrier_answer->id, m->barrier_answer->index);
-        break;
-    case QFS__PEER_MESSAGE__KIND_TERM_CHECK:
-        on_term_check(r, from, m->term_check);
         break;
     default:
         return false;
@@ -338,16 +252,12 @@ void barrier_tick(struct replica *r, int64_t now_ns)
 {
     struct barrier *b = &r->barrier;
     bool leaderless = atomic_load(&r->submit.leaderless);
-    raft_id voters[GUARD_MEMBERS_MAX];
 
     expire(r, &b->fresh, now_ns, leaderless);
     expire(r, &b->asked, now_ns, leaderless);
     expire(r, &b->known, now_ns, false);
     if ((b->asked.head || b->fresh.head) && r->submit.leader != 0 && now_ns - b->asked_ns >= r->heartbeat_ns)
         ask(r);
-    renew(r);
-    if (b->n_reads > 0)
-        check_terms(r, voters, guard_voters(&r->guard, voters, GUARD_MEMBERS_MAX));
     barrier_step(r);
 }
 

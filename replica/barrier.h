@@ -7,22 +7,19 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "replica/guard.h"
 #include "replica/peer.pb-c.h"
+#include "replica/rounds.h"
 #include "replica/submit.h"
 
 enum {
     BARRIER_QUESTIONS = 4,    /* sent to the leader and unanswered: more wait, and share the next one */
-    BARRIER_ROUNDS = 4,       /* of the leader, begun and not confirmed */
     BARRIER_READS = 512,      /* questions that the leader has open; what is above it is asked again */
 };
 
 struct barrier_read { /* the leader's: a question that waits for its confirmation */
-    uint32_t from;        /* the asker; may be the leader itself */
-    uint64_t id;          /* its question */
+    struct rounds_question question;
+    uint64_t id;          /* the asker's */
     uint64_t index;       /* commit index; 0: we have not committed an entry of our own term yet */
-    uint64_t round;       /* the first round that began after the question came; 0: none yet */
-    bool vouched;         /* the asker, in asking, said that its term is still ours */
 };
 
 struct barrier {
@@ -38,10 +35,6 @@ struct barrier {
     /* The leader's. */
     struct barrier_read reads[BARRIER_READS];
     unsigned n_reads;
-    uint64_t term;             /* of all below */
-    uint64_t round;            /* the newest that was begun */
-    struct { raft_id id; uint64_t round; } confirmed[GUARD_MEMBERS_MAX]; /* the newest that each voter has answered */
-    unsigned n_confirmed;
 };
 
 void barrier_init(struct replica *r);
@@ -50,5 +43,11 @@ void barrier_step(struct replica *r);                    /* after anything that 
 void barrier_tick(struct replica *r, int64_t now_ns);    /* what was lost is asked again; expired ones are answered */
 void barrier_refuse(struct replica *r, int err);         /* answers all */
 bool barrier_message(struct replica *r, uint32_t from, const Qfs__PeerMessage *m); /* false: not ours */
+
+/* For rounds.c: the leader's questions. */
+bool barrier_has_questions(const struct replica *r);
+void barrier_confirm(struct replica *r);                 /* answers those that are confirmed */
+void barrier_join(struct replica *r, uint64_t round);    /* those in no round are in this one */
+void barrier_drop(struct replica *r);
 
 #endif

@@ -64,7 +64,7 @@ static struct inbox_command *command_new(uint32_t from, const uint8_t *bytes, si
     if (!c)
         return NULL;
     *c = (struct inbox_command){.member = from, .seq = head.seq, .len = len, .alone = head.kind == STORE_OP_SESSION};
-    c->internal = c->alone || head.kind == STORE_OP_COMPACT || head.kind == STORE_OP_RESERVE;
+    c->internal = c->alone || head.kind == STORE_OP_COMPACT || head.kind == STORE_OP_RESERVE || head.kind == STORE_OP_LAPSE;
     memcpy(c->bytes, bytes, len);
     return c;
 }

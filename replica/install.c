@@ -197,6 +197,10 @@ static int switch_store(struct replica *r, struct buf *why)
     if (err)
         return err;
     applier_installed(r, in->fetch.what.applied);
+    if (r->opt.locks)
+        r->opt.locks(r->opt.data, NULL, 0, replica_session(r));
+    if (r->opt.leases_gone)
+        r->opt.leases_gone(r->opt.data, NULL, 0);
     err = tell_difference(r, before.rev);
     if (err == QE_STALE && r->opt.installed)
         r->opt.installed(r->opt.data, in->fetch.what.rev);

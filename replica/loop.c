@@ -8,6 +8,7 @@
 #include "store/base/clock.h"
 #include "store/base/log.h"
 
+enum { BEAT_MS = 100 }; /* how often leases and keepalives are looked at: a tenth of the shortest TTL */
 static const int64_t STOP_PATIENCE_NS = INT64_C(10) * 1000000000; /* a write under way ends by then, or the disk is gone */
 
 #ifdef __SANITIZE_THREAD__
@@ -57,6 +58,7 @@ static void close_raft(struct replica *r)
     r->loop.open = r->loop.wakeable = false;
     pthread_mutex_unlock(&r->loop.lock);
     raft_close(&r->raft, closed_cb);
+    uv_close((uv_handle_t *)&r->loop.beat, NULL);
     uv_close((uv_handle_t *)&r->loop.wake, NULL);
 }
 
@@ -102,6 +104,7 @@ static void wake_cb(uv_async_t *wake)
     if (stop) {
         change_refuse(r, member_failed(r) ? QE_IO : QE_SHUTDOWN);
         barrier_refuse(r, member_failed(r) ? QE_IO : QE_SHUTDOWN);
+        keepalive_refuse(r, member_failed(r) ? QE_IO : QE_SHUTDOWN);
         if (l->stop_deadline_ns == 0)
             l->stop_deadline_ns = clock_boottime_ns() + STOP_PATIENCE_NS;
         try_close(r);
@@ -120,6 +123,15 @@ static bool is_leaderless(struct replica *r, int64_t now_ns)
     return raft_state(&r->raft) != RAFT_LEADER && now_ns - r->guard.heard_ns > 2 * r->election_ns;
 }
 
+/* What the lessor knows comes first: a lease that somebody asks for may be new. */
+static void step_lives(struct replica *r)
+{
+    int64_t now = clock_boottime_ns();
+
+    tenure_step(r, now);
+    keepalive_step(r, now);
+}
+
 void loop_step(struct replica *r)
 {
     if (atomic_load(&r->submit.leaderless) && !is_leaderless(r, clock_boottime_ns()))
@@ -129,8 +141,21 @@ void loop_step(struct replica *r)
     change_step(r, clock_boottime_ns());
     admit_step(r);
     submit_pump(r);
+    step_lives(r);
     barrier_step(r);
     loop_publish(r);
+}
+
+void loop_beat(struct replica *r)
+{
+    int64_t now = clock_boottime_ns();
+
+    if (r->loop.stop_deadline_ns || r->loop.closing || member_failed(r))
+        return;
+    tenure_beat(r, now);
+    keepalive_beat(r, now);
+    step_lives(r);
+    barrier_step(r);
 }
 
 void loop_tick(struct replica *r)
@@ -149,6 +174,7 @@ void loop_tick(struct replica *r)
         submit_refuse(r, QE_SHUTDOWN, QE_SHUTDOWN, QE_TIMEDOUT); /* also the member's own: nobody is there to take them */
     disk_look(r);
     forward_tick(r, now);
+    rounds_tick(r);
     barrier_tick(r, now);
     standing_tick(r, now);
     install_tick(r, now);
@@ -169,6 +195,11 @@ static void *loop_main(void *arg)
     return NULL;
 }
 
+static void beat_cb(uv_timer_t *beat)
+{
+    loop_beat(beat->data);
+}
+
 int loop_init(struct replica *r, struct buf *why)
 {
     struct loop *l = &r->loop;
@@ -179,7 +210,13 @@ int loop_init(struct replica *r, struct buf *why)
         uv_loop_close(&l->uv);
         goto err;
     }
-    l->wake.data = r;
+    if (uv_timer_init(&l->uv, &l->beat) || uv_timer_start(&l->beat, beat_cb, BEAT_MS, BEAT_MS)) {
+        uv_close((uv_handle_t *)&l->wake, NULL);
+        uv_run(&l->uv, UV_RUN_DEFAULT);
+        uv_loop_close(&l->uv);
+        goto err;
+    }
+    l->wake.data = l->beat.data = r;
     pthread_mutex_lock(&l->lock);
     l->open = l->wakeable = true;
     pthread_mutex_unlock(&l->lock);

@@ -20,13 +20,16 @@
 #include "replica/guard.h"
 #include "replica/ino.h"
 #include "replica/install.h"
+#include "replica/keepalive.h"
 #include "replica/member_table.h"
 #include "replica/network.h"
 #include "replica/replica.h"
+#include "replica/rounds.h"
 #include "replica/serve.h"
 #include "replica/standing.h"
 #include "replica/starts.h"
 #include "replica/submit.h"
+#include "replica/tenure.h"
 #include "replica/transfer.h"
 
 enum {
@@ -51,6 +54,7 @@ struct loop {
     /* Set once before the thread starts. */
     struct uv_loop_s uv;          /* libuv's loop; only its own thread touches it afterwards */
     uv_async_t wake;              /* somebody put something into the mailbox */
+    uv_timer_t beat;              /* for keepalives and leases, which know no heartbeat */
     pthread_t thread;             /* runs `uv` */
     bool started;                 /* `thread` exists */
 
@@ -92,7 +96,10 @@ struct replica {
 
     /* Each has its own rules. */
     struct submit submit;         /* from replica_submit to the answer */
+    struct rounds rounds;         /* confirmations that we lead */
     struct barrier barrier;       /* read barriers, of ours and of others */
+    struct keepalive keepalive;   /* our session, and the leases that we renew */
+    struct tenure tenure;         /* as leader: how long leases and sessions live */
     struct applier applier;       /* the store thread and its queue */
     struct ino ino;               /* reserved inode numbers */
     struct transfer transfer;     /* of the leadership to another member */
@@ -133,6 +140,7 @@ void loop_stop(struct replica *r);                      /* ends the thread, or u
 void loop_fini(struct replica *r);                      /* when no other thread is left that could wake it */
 void loop_tick(struct replica *r);                      /* the loop's: time passed (guard's tick) */
 void loop_step(struct replica *r);                      /* the loop's: libraft has done something (guard's step) */
+void loop_beat(struct replica *r);                      /* the loop's: a tenth of a second has passed */
 void loop_publish(struct replica *r);                   /* the loop's: copies raft's state for other threads */
 
 /* fsm.c */

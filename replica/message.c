@@ -14,5 +14,6 @@ void member_message(struct replica *r, uint32_t from, const Qfs__PeerMessage *m,
     if (forward_message(r, from, m, payload, len) || change_message(r, from, m) || standing_message(r, from, m) ||
         copy_message(r, &(struct copy_asker){.member = from}, m) || install_message(r, from, m, payload, len))
         return;
-    barrier_message(r, from, m);
+    if (!keepalive_message(r, from, m) && !rounds_message(r, from, m))
+        barrier_message(r, from, m);
 }

@@ -19,7 +19,7 @@
 #include "store/base/buf.h"
 
 enum {
-    PEER_VERSION = 1,                   /* of the protocol */
+    PEER_VERSION = 2,                   /* of the protocol */
     PEER_RAFT = 15,                     /* generation of libraft: 0.15 */
     PEER_ADDRESS_SIZE = 300,            /* "HOST:PORT" with its NUL */
     PEER_MEMBERS_MAX = 64,              /* that connections are kept to */

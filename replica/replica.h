@@ -66,8 +66,11 @@ struct replica_options {
     /* On the store thread: another member's database has taken the place of ours, and what lies between is not known in full (else
      * `changed` tells it): anything may have changed up to this revision. May be NULL. */
     void (*installed)(void *data, int64_t rev);
-    /* On the store thread, after commit, before results are completed: what became of locks. `session` is ours now (0: none yet). May be NULL. */
+    /* On the store thread, after commit, before results are completed: what became of locks. `session` is ours now (0: none yet). events NULL:
+     * another member's database has taken the place of ours, and anything may have become of them. May be NULL. */
     void (*locks)(void *data, const struct store_lock_event *events, size_t n, uint64_t session);
+    /* On the store thread, after commit, before results are completed: these leases are gone. ids NULL: as above. May be NULL. */
+    void (*leases_gone)(void *data, const uint64_t *ids, size_t n);
     /* On the raft loop: all that this member holds and waits for is lost, since its session could not be kept alive. What is submitted
      * from now on is of its next life. Must return at once. May be NULL. */
     void (*lapsed)(void *data);
@@ -138,6 +141,7 @@ int replica_export(struct replica *r, int fd, bool (*go_on)(void *data), void *d
  * acknowledged was sent, until the loss is in the store; `lapsed` is called within a tick. Looks at the clock, so a member that was stopped
  * knows at once. Any thread, cheap. */
 bool replica_session_holds(struct replica *r);
+uint64_t replica_session(struct replica *r); /* ours; 0: there is none yet. Any thread, cheap */
 /* Renews a lease once: 0 when the leader has. NOENT: there is no such lease, or its end has been proposed. TIMEDOUT. Any thread. */
 void replica_lease_renew(struct replica *r, struct replica_request *req, uint64_t lease);
 /* rev: the ns that are left, as the leader counts them. NOENT, TIMEDOUT. Any thread. */

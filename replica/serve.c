@@ -46,6 +46,7 @@ static void session_cb(struct replica_request *req, int err, int64_t rev, uint64
 
     (void)rev;
     if (err == 0) {
+        keepalive_session(r, ino, req->priv.submitted_ns);
         ino_want(r);
         return;
     }

@@ -122,9 +122,13 @@ static int open_store(struct replica *r, struct buf *why)
         return QE_CORRUPT;
     }
     r->guard.may_be_empty = pos->installed_at != 0; /* its log comes from the others */
+    atomic_store(&r->applier.applying, pos->applied);
     atomic_store(&r->applier.applied, pos->applied);
     atomic_store(&r->applier.pushed, pos->applied);
-    return 0;
+    err = tenure_open(r);
+    if (err)
+        buf_printf(why, "the leases cannot be read: %s", qfs_strerror(err));
+    return err;
 }
 
 /* "1s", "100ms": settings are stored canonically, so anything else is damage. */
@@ -266,6 +270,8 @@ static struct replica *member_new(const struct replica_options *options)
     ino_init(r);
     serve_init(r);
     transfer_init(r);
+    pthread_mutex_init(&r->tenure.feed.lock, NULL);
+    pthread_mutex_init(&r->keepalive.lock, NULL);
     member_table_init(&r->members);
     change_init(r);
     standing_init(r);
@@ -301,6 +307,8 @@ static void member_close(struct replica *r, bool loop_made)
     ino_fini(r);
     serve_fini(r);
     transfer_fini(r);
+    keepalive_fini(r);
+    tenure_fini(r);
     member_table_fini(&r->members);
     standing_fini(r);
     install_fini(r);
@@ -328,6 +336,7 @@ int replica_start(const struct replica_options *options, int lock_wait_ms, struc
     if (!err) {
         submit_number(r, r->starts.incarnation, r->starts.run);
         barrier_init(r);
+        err = keepalive_open(r);
     }
     if (!err)
         err = segment_examine(r->dir.raft, r->id.cluster_id, why);

@@ -356,14 +356,19 @@ void submit_refuse(struct replica *r, int refuse, int err_waiting, int err_propo
     end_refused(r, waiting.head, err_waiting);
 }
 
-bool submit_in_session(struct replica *r)
+uint64_t replica_session(struct replica *r)
 {
-    bool open;
+    uint64_t session;
 
     pthread_mutex_lock(&r->submit.lock);
-    open = r->submit.session != 0;
+    session = r->submit.session;
     pthread_mutex_unlock(&r->submit.lock);
-    return open;
+    return session;
+}
+
+bool submit_in_session(struct replica *r)
+{
+    return replica_session(r) != 0;
 }
 
 uint64_t submit_count(struct replica *r)

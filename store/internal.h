@@ -36,6 +36,7 @@ struct state {
     int64_t last_time, last_time_rev;    /* newest row of table time */
     int64_t quota, max_value;            /* settings that decide results */
     int64_t n_leases, n_locks, n_held;   /* rows of lease and lock; those of lock that are held */
+    int64_t session_ttl_ns;              /* a setting that others want to know */
 };
 
 struct kept_result {
@@ -80,7 +81,7 @@ struct events { /* of locks, leases and sessions */
 };
 
 struct store_glance_atomics {
-    _Atomic int64_t rev, compacted, live_bytes, quota, max_value, hist_bytes, n_files, n_dirs, n_symlinks, n_leases, n_locks;
+    _Atomic int64_t rev, compacted, live_bytes, quota, max_value, session_ttl_ns, hist_bytes, n_files, n_dirs, n_symlinks, n_leases, n_locks;
 };
 
 struct store {

@@ -137,6 +137,7 @@ void glance_publish(struct store *s)
     atomic_store_explicit(&g->live_bytes, st->live_bytes, memory_order_relaxed);
     atomic_store_explicit(&g->quota, st->quota, memory_order_relaxed);
     atomic_store_explicit(&g->max_value, st->max_value, memory_order_relaxed);
+    atomic_store_explicit(&g->session_ttl_ns, st->session_ttl_ns, memory_order_relaxed);
     atomic_store_explicit(&g->hist_bytes, st->hist_total - st->hist_base, memory_order_relaxed);
     atomic_store_explicit(&g->n_files, st->n_files, memory_order_relaxed);
     atomic_store_explicit(&g->n_dirs, st->n_dirs, memory_order_relaxed);
@@ -156,6 +157,7 @@ void store_glance(const struct store *s, struct store_glance *out)
     out->live_bytes = atomic_load_explicit(&g->live_bytes, memory_order_relaxed);
     out->quota = atomic_load_explicit(&g->quota, memory_order_relaxed);
     out->max_value = atomic_load_explicit(&g->max_value, memory_order_relaxed);
+    out->session_ttl_ns = atomic_load_explicit(&g->session_ttl_ns, memory_order_relaxed);
     out->hist_bytes = atomic_load_explicit(&g->hist_bytes, memory_order_relaxed);
     out->n_files = atomic_load_explicit(&g->n_files, memory_order_relaxed);
     out->n_dirs = atomic_load_explicit(&g->n_dirs, memory_order_relaxed);

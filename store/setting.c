@@ -193,22 +193,24 @@ static int put(struct conn *c, const char *name, const char *value)
     return conn_run(c, q);
 }
 
-static int load_size(struct store *s, const char *name, int64_t *out)
+static int load_number(struct store *s, const char *name, const struct unit *units, int64_t *out)
 {
     struct buf text = {0};
     int err = setting_get(&s->conn, name, &text);
 
     if (!err)
-        *out = setting_size(buf_cstr(&text));
+        err = parse_number(buf_cstr(&text), text.len, units, out) ? 0 : QE_CORRUPT;
     buf_fini(&text);
     return err == QE_NOENT ? QE_CORRUPT : err;
 }
 
 int settings_load(struct store *s)
 {
-    int err = load_size(s, "quota", &s->st.quota);
+    int err = load_number(s, "quota", sizes, &s->st.quota);
 
-    return err ? err : load_size(s, "max-value", &s->st.max_value);
+    if (!err)
+        err = load_number(s, "max-value", sizes, &s->st.max_value);
+    return err ? err : load_number(s, "session-ttl", durations, &s->st.session_ttl_ns);
 }
 
 /* The canonical value that setting i begins with. */

@@ -447,6 +447,7 @@ struct store_glance {
     int64_t rev, compacted;
     int64_t live_bytes, quota, max_value, hist_bytes;
     int64_t n_files, n_dirs, n_symlinks; /* n_dirs: with the root */
+    int64_t session_ttl_ns;              /* the setting */
     int64_t n_leases, n_locks;           /* n_locks: held ones */
 };
 void store_glance(const struct store *s, struct store_glance *out);

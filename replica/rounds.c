@@ -1,0 +1,134 @@
+#include "replica/rounds.h"
+
+#include "replica/member.h"
+
+bool rounds_lead(struct replica *r)
+{
+    return raft_state(&r->raft) == RAFT_LEADER;
+}
+
+void rounds_renew(struct replica *r)
+{
+    struct rounds *s = &r->rounds;
+
+    if (rounds_lead(r) && s->term == guard_term(&r->guard))
+        return;
+    barrier_drop(r);
+    tenure_drop(r);
+    s->n_confirmed = 0;
+    s->term = guard_term(&r->guard);
+}
+
+static uint64_t confirmed_by(const struct rounds *s, raft_id id)
+{
+    for (unsigned i = 0; i < s->n_confirmed; i++)
+        if (s->confirmed[i].id == id)
+            return s->confirmed[i].round;
+    return 0;
+}
+
+bool rounds_confirmed(struct replica *r, const struct rounds_question *q)
+{
+    const struct rounds *s = &r->rounds;
+    unsigned yes = 0;
+
+    for (unsigned i = 0; i < s->n_voters; i++)
+        if (s->voters[i] == r->id.member_id || (s->voters[i] == q->from && q->vouched) ||
+            (q->round != 0 && confirmed_by(s, s->voters[i]) >= q->round))
+            yes++;
+    return yes > s->n_voters / 2;
+}
+
+void rounds_wait(struct replica *r, const struct rounds_question *q)
+{
+    struct rounds *s = &r->rounds;
+
+    if (q->round == 0)
+        s->without = true;
+    else if (s->oldest == 0 || q->round < s->oldest)
+        s->oldest = q->round;
+}
+
+static void check_terms(struct replica *r)
+{
+    struct rounds *s = &r->rounds;
+    Qfs__TermCheck check = QFS__TERM_CHECK__INIT;
+    Qfs__PeerMessage m = QFS__PEER_MESSAGE__INIT;
+
+    check.term = s->term;
+    check.round = ++s->round;
+    m.kind_case = QFS__PEER_MESSAGE__KIND_TERM_CHECK;
+    m.term_check = &check;
+    for (unsigned i = 0; i < s->n_voters; i++)
+        if (s->voters[i] != r->id.member_id)
+            member_send(r, (uint32_t)s->voters[i], &m, NULL, 0); /* lost: the next tick asks again */
+}
+
+void rounds_step(struct replica *r)
+{
+    struct rounds *s = &r->rounds;
+
+    rounds_renew(r);
+    if (!rounds_lead(r) || (!barrier_has_questions(r) && !tenure_has_questions(r)))
+        return;
+    s->n_voters = guard_voters(&r->guard, s->voters, GUARD_MEMBERS_MAX);
+    s->without = false;
+    s->oldest = 0;
+    barrier_confirm(r);
+    tenure_confirm(r);
+    if (!s->without || (s->oldest != 0 && s->round - s->oldest >= ROUNDS_OPEN))
+        return;
+    check_terms(r);
+    barrier_join(r, s->round);
+    tenure_join(r, s->round);
+}
+
+void rounds_tick(struct replica *r)
+{
+    rounds_renew(r);
+    if (!rounds_lead(r) || (!barrier_has_questions(r) && !tenure_has_questions(r)))
+        return;
+    r->rounds.n_voters = guard_voters(&r->guard, r->rounds.voters, GUARD_MEMBERS_MAX);
+    check_terms(r);
+}
+
+static void on_answer(struct replica *r, uint32_t from, uint64_t round)
+{
+    struct rounds *s = &r->rounds;
+
+    for (unsigned i = 0; i < s->n_confirmed; i++)
+        if (s->confirmed[i].id == from) {
+            if (s->confirmed[i].round < round)
+                s->confirmed[i].round = round;
+            return;
+        }
+    if (s->n_confirmed < GUARD_MEMBERS_MAX) {
+        s->confirmed[s->n_confirmed].id = from;
+        s->confirmed[s->n_confirmed++].round = round;
+    }
+}
+
+bool rounds_message(struct replica *r, uint32_t from, const Qfs__PeerMessage *m)
+{
+    const Qfs__TermCheck *check = m->term_check;
+    Qfs__PeerMessage back = QFS__PEER_MESSAGE__INIT;
+    Qfs__TermCheck answer;
+
+    if (m->kind_case != QFS__PEER_MESSAGE__KIND_TERM_CHECK)
+        return false;
+    rounds_renew(r);
+    if (check->term != guard_term(&r->guard))
+        return true; /* silence is no */
+    if (check->answer) {
+        if (rounds_lead(r) && check->round <= r->rounds.round)
+            on_answer(r, from, check->round);
+        barrier_step(r);
+        return true;
+    }
+    answer = *check;
+    answer.answer = true;
+    back.kind_case = QFS__PEER_MESSAGE__KIND_TERM_CHECK;
+    back.term_check = &answer;
+    member_send(r, from, &back, NULL, 0);
+    return true;
+}

@@ -1,0 +1,50 @@
+/* rounds: does this member still lead? A leader may have been deposed without knowing it, so before it answers what must be true now - a
+ * read barrier (barrier.c), a keepalive (tenure.c) - a majority of the voters says that the leader's term is still theirs, asked
+ * after the question came: TermCheck.
+ *
+ * Who confirms: the leader itself; the asker, if it is a voter, because it was in that term when it asked; and as many more as it takes, by
+ * rounds which all open questions share. So of three members a question of a follower takes one round trip, and one of the leader one, too.
+ *
+ * Why it is enough: a majority of the voters that had a later term when they voted for its leader finds no majority here, since terms never go
+ * back. So no later leader was elected before the question came. Raft loop only. */
+#ifndef QFS_REPLICA_ROUNDS_H
+#define QFS_REPLICA_ROUNDS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "replica/guard.h"
+#include "replica/peer.pb-c.h"
+
+struct replica;
+
+enum { ROUNDS_OPEN = 4 }; /* begun and not confirmed */
+
+struct rounds_question { /* part of what waits for its confirmation */
+    uint32_t from;       /* the asker; may be the leader itself */
+    bool vouched;        /* the asker, in asking, said that its term is still ours */
+    uint64_t round;      /* the first round that began after the question came; 0: none yet */
+};
+
+struct rounds {
+    uint64_t term;             /* of all below */
+    uint64_t round;            /* the newest that was begun */
+    struct { raft_id id; uint64_t round; } confirmed[GUARD_MEMBERS_MAX]; /* the newest that each voter has answered */
+    unsigned n_confirmed;
+    raft_id voters[GUARD_MEMBERS_MAX]; /* as of the last step */
+    unsigned n_voters;
+
+    /* What a step finds out from those who have questions. */
+    bool without;              /* one is in no round yet */
+    uint64_t oldest;           /* the oldest round that one waits for; 0: none */
+};
+
+bool rounds_lead(struct replica *r);                  /* this member leads, as far as it knows */
+void rounds_renew(struct replica *r);                 /* before a question is taken: those of another term are dropped, and asked again */
+bool rounds_confirmed(struct replica *r, const struct rounds_question *q);
+void rounds_wait(struct replica *r, const struct rounds_question *q); /* within a step: it waits */
+void rounds_step(struct replica *r);                  /* answers what is confirmed, begins a round for the rest */
+void rounds_tick(struct replica *r);                  /* what was lost is asked again */
+bool rounds_message(struct replica *r, uint32_t from, const Qfs__PeerMessage *m); /* false: not ours */
+
+#endif
