@@ -1,6 +1,7 @@
 #include "replica/keepalive.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -264,7 +265,7 @@ static void submit_lapse(struct replica *r)
 static void lapse(struct replica *r)
 {
     atomic_store(&r->keepalive.hold, HOLD_LOST);
-    log_info("replica", "this member's session %" PRIu64 " was not kept alive for session-ttl: the locks that it held are lost",
+    log_info("replica", "this member's session %" PRIu64 " was not kept alive for session-ttl: whatever it held is lost",
              atomic_load(&r->keepalive.session));
     submit_lapse(r);
     if (r->opt.lapsed)
@@ -283,6 +284,17 @@ static void come_back(struct replica *r, int64_t now_ns)
         atomic_store(&k->hold, HOLD_KEPT);
     }
     k->back_until_ns = 0;
+}
+
+/* As long as one follows the other in time the leader ends nothing: what the first one says must be applied here. */
+static void acknowledged_again(struct keepalive *k, int64_t until_ns, uint64_t index, int64_t now_ns)
+{
+    if (now_ns >= k->back_until_ns) {
+        k->back_index = index;
+        k->back_until_ns = until_ns;
+    } else if (until_ns > k->back_until_ns) {
+        k->back_until_ns = until_ns;
+    }
 }
 
 static void watch(struct replica *r, int64_t now_ns)
@@ -329,10 +341,8 @@ static void session_answered(struct replica *r, const Qfs__KeepAliveAnswer *a, i
         break;
     case HOLD_NONE:
     case HOLD_LAPSED:
-        if (a->id >= k->first_id) {
-            k->back_until_ns = until;
-            k->back_index = a->applied;
-        }
+        if (a->id >= k->first_id)
+            acknowledged_again(k, until, a->applied, now_ns);
         come_back(r, now_ns);
         break;
     }
@@ -378,6 +388,20 @@ static void gather(struct replica *r, Qfs__KeepAlive *m, int64_t now_ns, struct 
     }
 }
 
+/* Tests: of one of several members in this process. */
+static bool is_lost(struct replica *r)
+{
+#ifdef QFS_FAILPOINTS
+    char name[40];
+
+    snprintf(name, sizeof name, "replica.keepalive.lost.%" PRIu32, r->id.member_id);
+    return FAILPOINT(name);
+#else
+    (void)r;
+    return false;
+#endif
+}
+
 static void send_question(struct replica *r, Qfs__KeepAlive *m, int64_t now_ns)
 {
     struct keepalive *k = &r->keepalive;
@@ -398,7 +422,7 @@ static void send_question(struct replica *r, Qfs__KeepAlive *m, int64_t now_ns)
     }
     out.kind_case = QFS__PEER_MESSAGE__KIND_KEEP_ALIVE;
     out.keep_alive = m;
-    if (FAILPOINT("replica.keepalive.lost") || member_send(r, r->submit.leader, &out, NULL, 0))
+    if (is_lost(r) || member_send(r, r->submit.leader, &out, NULL, 0))
         k->hurry_ns = now_ns + AGAIN_NS;
 }
 

@@ -2,10 +2,13 @@
  * nobody. Other threads reach it through the mailbox: they leave something under the lock and wake it. */
 #include <inttypes.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "replica/member.h"
 #include "store/base/clock.h"
+#include "store/base/failpoint.h"
 #include "store/base/log.h"
 
 enum { BEAT_MS = 100 }; /* how often leases and keepalives are looked at: a tenth of the shortest TTL */
@@ -123,6 +126,21 @@ static bool is_leaderless(struct replica *r, int64_t now_ns)
     return raft_state(&r->raft) != RAFT_LEADER && now_ns - r->guard.heard_ns > 2 * r->election_ns;
 }
 
+/* Tests: as if the process of one of several members in this one had been stopped. */
+static void maybe_stand_still(struct replica *r)
+{
+#ifdef QFS_FAILPOINTS
+    struct timespec t = {0, 5000000};
+    char name[40];
+
+    snprintf(name, sizeof name, "replica.stopped.%" PRIu32, r->id.member_id);
+    while (FAILPOINT(name))
+        nanosleep(&t, NULL);
+#else
+    (void)r;
+#endif
+}
+
 /* What the lessor knows comes first: a lease that somebody asks for may be new. */
 static void step_lives(struct replica *r)
 {
@@ -148,8 +166,10 @@ void loop_step(struct replica *r)
 
 void loop_beat(struct replica *r)
 {
-    int64_t now = clock_boottime_ns();
+    int64_t now;
 
+    maybe_stand_still(r);
+    now = clock_boottime_ns();
     if (r->loop.stop_deadline_ns || r->loop.closing || member_failed(r))
         return;
     tenure_beat(r, now);
@@ -160,9 +180,12 @@ void loop_beat(struct replica *r)
 
 void loop_tick(struct replica *r)
 {
-    int64_t now = clock_boottime_ns();
-    bool leaderless = is_leaderless(r, now);
+    int64_t now;
+    bool leaderless;
 
+    maybe_stand_still(r);
+    now = clock_boottime_ns();
+    leaderless = is_leaderless(r, now);
     loop_publish(r);
     if (r->loop.stop_deadline_ns) {
         try_close(r);

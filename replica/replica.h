@@ -166,6 +166,7 @@ struct replica_status {
     uint64_t log_bytes;      /* kept in libraft's memory since the last marker snapshot */
     uint64_t n_waiting;      /* submitted and not answered */
     int64_t free_bytes;      /* on the disk of DIR */
+    uint64_t leases_renewed, leases_expired, sessions_lapsed; /* by this member while it led, since its start */
     char alarm[160];         /* "" or one sentence: what is wrong */
     struct replica_hist commit_time, apply_time, fsync_time, checkpoint_time, barrier_time; /* submit..answer, entry..applied, log write,
                                                                   * checkpoint, read barrier */

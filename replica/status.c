@@ -41,6 +41,9 @@ void replica_status(struct replica *r, struct replica_status *out)
     out->log_bytes = atomic_load(&r->log_bytes);
     out->n_waiting = submit_count(r);
     out->free_bytes = atomic_load(&r->free_bytes);
+    out->leases_renewed = atomic_load(&r->tenure.n_renewed);
+    out->leases_expired = atomic_load(&r->tenure.n_expired);
+    out->sessions_lapsed = atomic_load(&r->tenure.n_lapsed);
     pthread_mutex_lock(&r->lock);
     if (r->failed)
         snprintf(out->alarm, sizeof out->alarm, "the member has stopped: %.130s", r->failure);

@@ -256,6 +256,8 @@ static void answer(struct replica *r, const struct tenure_ask *ask)
     }
     m.kind_case = QFS__PEER_MESSAGE__KIND_KEEP_ALIVE_ANSWER;
     m.keep_alive_answer = &a;
+    if (FAILPOINT("replica.keepalive.twice"))
+        member_send(r, ask->question.from, &m, NULL, 0);
     if (!FAILPOINT("replica.keepalive.unanswered"))
         member_send(r, ask->question.from, &m, NULL, 0); /* lost: it asks again */
 }
@@ -352,7 +354,7 @@ static void propose_ends(struct replica *r, int64_t now_ns)
         end->session = life->session;
         end->id = life->id;
         if (life->session)
-            log_info("replica", "member %" PRIu32 " was not heard of for longer than session-ttl: what its session %" PRIu64 " holds is lost",
+            log_info("replica", "member %" PRIu32 " was not heard of for longer than session-ttl: whatever its session %" PRIu64 " holds is lost",
                      life->member, life->id);
         lessor_proposed(&t->lessor, life);
         propose(r, end, &op);

@@ -46,9 +46,17 @@ static void fatal_cb(void *data, const char *why)
         snprintf(m->fatal, sizeof m->fatal, "%s", why);
 }
 
+static void lapsed_cb(void *data)
+{
+    struct member *m = data;
+
+    m->lapses++;
+}
+
 int member_start(struct member *m, struct buf *why)
 {
-    struct replica_options options = {.dir = m->dir, .timeout_ms = m->timeout_ms, .listen = m->listen, .data = m, .fatal = fatal_cb};
+    struct replica_options options = {.dir = m->dir, .timeout_ms = m->timeout_ms, .listen = m->listen, .data = m, .fatal = fatal_cb,
+                                      .lapsed = lapsed_cb, .leases_gone = m->leases_gone};
 
     return replica_start(&options, 1000, &m->r, why);
 }

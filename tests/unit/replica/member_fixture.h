@@ -21,6 +21,8 @@ struct member {
     const struct store_member *members; /* of its cluster, this one among them */
     size_t n_members;
     const char *listen;  /* NULL: no network */
+    _Atomic int lapses;  /* how often the lapsed hook ran */
+    void (*leases_gone)(void *data, const uint64_t *ids, size_t n); /* hook; NULL: none. `data` is this member */
     int fatals;          /* how often the fatal hook ran (read it when the member is stopped) */
     char fatal[256];     /* what it said first */
 };

@@ -1,0 +1,649 @@
+/* Leases and sessions in a cluster: none ends early, all end in time, whoever leads, stands still or is not heard. */
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "store/base/clock.h"
+#include "store/base/err.h"
+#include "tests/unit/replica/cluster_fixture.h"
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define MS INT64_C(1000000)
+#define SEC (1000 * MS)
+
+/* ---- Fixture ------------------------------------------------------------------------------------------------------------- */
+
+static struct cluster c;
+static char switches[64]; /* directory of the files that switch failpoints on */
+
+static int setup(void **state)
+{
+    (void)state;
+    cluster_make(&c, 3);
+    return 0;
+}
+
+static void switch_on(const char *what, uint32_t id)
+{
+    char path[128];
+    FILE *f;
+
+    snprintf(path, sizeof path, "%s/%s.%" PRIu32, switches, what, id);
+    f = fopen(path, "w");
+    assert_non_null(f);
+    fclose(f);
+}
+
+static void switch_off(const char *what, uint32_t id)
+{
+    char path[128];
+
+    snprintf(path, sizeof path, "%s/%s.%" PRIu32, switches, what, id);
+    unlink(path);
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    for (uint32_t id = 1; id <= 3; id++) {
+        switch_off("stopped", id);
+        switch_off("lost", id);
+    }
+    cluster_remove(&c);
+    return 0;
+}
+
+/* ---- Helpers ------------------------------------------------------------------------------------------------------------- */
+
+static int64_t now(void)
+{
+    return clock_boottime_ns();
+}
+
+static uint64_t grant(uint32_t at, const char *name, int64_t ttl)
+{
+    struct store_op op = {.kind = STORE_OP_LEASE, .flags = STORE_LEASE_GRANT, .name = {name, strlen(name)}, .rev = ttl};
+    uint64_t id = 0;
+
+    assert_int_equal(member_do(&c.m[at], &op, NULL, &id), 0);
+    assert_true(id != 0);
+    return id;
+}
+
+static bool exists(uint32_t at, uint64_t id)
+{
+    struct store_reader *reader;
+    struct store_lease lease;
+    int err;
+
+    assert_int_equal(replica_reader(c.m[at].r, &reader), 0);
+    err = store_lease_by_id(reader, id, &lease);
+    store_reader_close(reader);
+    assert_true(err == 0 || err == QE_NOENT);
+    return err == 0;
+}
+
+struct answer {
+    _Atomic bool done;
+    int err;
+    int64_t rev;
+};
+
+static void answer_cb(struct replica_request *req, int err, int64_t rev, uint64_t ino)
+{
+    struct answer *a = req->data;
+
+    (void)ino;
+    a->err = err;
+    a->rev = rev;
+    atomic_store(&a->done, true);
+}
+
+static int renew(uint32_t at, uint64_t id)
+{
+    struct answer a = {.err = 0};
+    struct replica_request req = {.data = &a, .cb = answer_cb};
+
+    replica_lease_renew(c.m[at].r, &req, id);
+    wait_until(atomic_load(&a.done));
+    return a.err;
+}
+
+/* Below 0: an error. */
+static int64_t remaining(uint32_t at, uint64_t id)
+{
+    struct answer a = {.err = 0};
+    struct replica_request req = {.data = &a, .cb = answer_cb};
+
+    replica_lease_remaining(c.m[at].r, &req, id);
+    wait_until(atomic_load(&a.done));
+    return a.err ? a.err : a.rev;
+}
+
+static void set_session_ttl(uint32_t at, const char *value)
+{
+    struct store_op op = {.kind = STORE_OP_SETTING, .name = {"session-ttl", 11}, .bytes = {value, strlen(value)}};
+
+    assert_int_equal(member_do(&c.m[at], &op, NULL, NULL), 0);
+}
+
+static void hand_over(uint32_t to)
+{
+    struct answer a = {.err = 0};
+    struct replica_request req = {.data = &a, .cb = answer_cb};
+
+    replica_change(c.m[to].r, &req, REPLICA_CHANGE_LEADER, to, STORE_MEMBER_VOTER);
+    wait_until(atomic_load(&a.done));
+}
+
+static uint32_t a_follower(void)
+{
+    return cluster_leader(&c) % 3 + 1;
+}
+
+static void begin(void)
+{
+    cluster_up(&c);
+    cluster_leader(&c);
+}
+
+/* 0: held; or the error. */
+static int lock(uint32_t at, const char *name, uint64_t request, bool wait)
+{
+    struct store_op op = {.kind = STORE_OP_LOCK, .name = {name, strlen(name)}, .owner = 1, .request = request,
+                          .flags = STORE_LOCK_NAMED | STORE_LOCK_EXCLUSIVE | (wait ? 0 : STORE_LOCK_NOWAIT)};
+
+    return member_do(&c.m[at], &op, NULL, NULL);
+}
+
+/* ---- Leases -------------------------------------------------------------------------------------------------------------- */
+
+static void a_lease_ends_everywhere_when_its_ttl_has_passed(void **state)
+{
+    int64_t start;
+    uint64_t id;
+
+    (void)state;
+    begin();
+    start = now();
+    id = grant(a_follower(), "short", SEC);
+    for (uint32_t at = 1; at <= 3; at++)
+        wait_until(exists(at, id) || now() > start + SEC);
+    for (uint32_t at = 1; at <= 3; at++)
+        wait_until(!exists(at, id));
+    assert_true(now() >= start + SEC);
+    assert_true(now() < start + 3 * SEC);
+}
+
+/* On the leader and on a follower. */
+static void a_lease_is_renewed_and_asked_after_on_every_member(void **state)
+{
+    uint64_t id;
+
+    (void)state;
+    begin();
+    id = grant(1, "l", 20 * SEC);
+    for (uint32_t at = 1; at <= 3; at++) {
+        int64_t left;
+
+        assert_int_equal(renew(at, id), 0);
+        left = remaining(at, id);
+        assert_true(left > 18 * SEC && left <= 20 * SEC);
+        assert_int_equal(renew(at, id + 1000), QE_NOENT);
+        assert_int_equal(remaining(at, id + 1000), QE_NOENT);
+    }
+}
+
+/* Three times its TTL, without an entry in the log; afterwards it runs out. */
+static void what_is_kept_lives_on_without_a_log_entry(void **state)
+{
+    uint64_t commit, id;
+    uint32_t at;
+    int64_t start;
+
+    (void)state;
+    begin();
+    at = a_follower();
+    id = grant(at, "kept", SEC);
+    assert_int_equal(replica_lease_keep(c.m[at].r, id, true), 0);
+    commit = cluster_status(&c, at).commit;
+    start = now();
+    wait_until(now() > start + 3 * SEC);
+    assert_true(exists(at, id));
+    assert_int_equal(cluster_status(&c, at).commit, commit);
+    assert_int_equal(replica_lease_keep(c.m[at].r, id, false), 0);
+    wait_until(!exists(at, id));
+    assert_true(now() > start + 3 * SEC + SEC / 2);
+    assert_int_equal(replica_lease_keep(c.m[at].r, id, false), 0); /* nothing to do */
+}
+
+static void a_new_ttl_counts_from_then_on(void **state)
+{
+    struct store_op op = {.kind = STORE_OP_LEASE, .flags = STORE_LEASE_TTL, .rev = SEC};
+    int64_t start;
+
+    (void)state;
+    begin();
+    op.ino = grant(1, "l", 60 * SEC);
+    start = now();
+    assert_int_equal(member_do(&c.m[2], &op, NULL, NULL), 0);
+    wait_until(!exists(2, op.ino));
+    assert_true(now() >= start + SEC);
+    assert_true(now() < start + 4 * SEC);
+}
+
+/* A member that is alone counts for itself. */
+static void one_member_is_its_own_lessor(void **state)
+{
+    struct member m;
+    struct store_op op = {.kind = STORE_OP_LEASE, .flags = STORE_LEASE_GRANT, .name = {"l", 1}, .rev = SEC};
+    uint64_t id = 0;
+
+    (void)state;
+    member_make(&m);
+    member_up(&m);
+    c.m[4] = m;
+    assert_true(replica_session_holds(m.r));
+    assert_int_equal(member_do(&m, &op, NULL, &id), 0);
+    assert_int_equal(renew(4, id), 0);
+    wait_until(!exists(4, id));
+    member_remove(&m);
+}
+
+static void a_change_of_leader_does_not_shorten_a_lease(void **state)
+{
+    int64_t renewed;
+    uint64_t id;
+
+    (void)state;
+    begin();
+    id = grant(1, "l", 3 * SEC);
+    renewed = now();
+    assert_int_equal(renew(1, id), 0);
+    wait_until(now() > renewed + 2 * SEC);
+    hand_over(a_follower());
+    wait_until(!exists(1, id));
+    assert_true(now() >= renewed + 5 * SEC); /* the new one gives it all */
+    assert_true(now() < renewed + 8 * SEC);
+}
+
+/* ---- Sessions ------------------------------------------------------------------------------------------------------------ */
+
+/* Not heard by the leader, it gives up what it holds by itself, before the leader gives it to the next one. */
+static void a_member_that_is_not_heard_loses_its_locks(void **state)
+{
+    int64_t start;
+    uint32_t lost, other;
+
+    (void)state;
+    begin();
+    set_session_ttl(1, "1s");
+    lost = a_follower();
+    other = lost % 3 + 1;
+    wait_until(replica_session_holds(c.m[lost].r));
+    assert_int_equal(lock(lost, "l", 1, false), 0);
+    assert_int_equal(lock(other, "l", 1, true), QE_QUEUED);
+    start = now();
+    switch_on("lost", lost);
+    wait_until(!replica_session_holds(c.m[lost].r));
+    assert_true(now() < start + 2 * SEC);
+    wait_until(c.m[lost].lapses == 1);
+    wait_until(lock(lost, "l", 2, false) == QE_WOULDBLOCK);
+    assert_false(replica_session_holds(c.m[lost].r));
+    switch_off("lost", lost);
+    wait_until(replica_session_holds(c.m[lost].r));
+    assert_int_equal(lock(lost, "m", 3, false), 0);
+    assert_int_equal(c.m[lost].lapses, 1);
+}
+
+/* The process was stopped for longer than session-ttl: it knows at the first look, and the leader has given its lock away. */
+static void a_member_that_was_stopped_knows_at_once(void **state)
+{
+    uint32_t lost, other;
+    int64_t start;
+
+    (void)state;
+    begin();
+    set_session_ttl(1, "1s");
+    lost = a_follower();
+    other = cluster_leader(&c);
+    wait_until(replica_session_holds(c.m[lost].r));
+    assert_int_equal(lock(lost, "l", 1, false), 0);
+    start = now();
+    switch_on("stopped", lost);
+    wait_until(lock(other, "l", 1, false) == 0);
+    assert_true(now() > start + SEC);
+    assert_false(replica_session_holds(c.m[lost].r));
+    switch_off("stopped", lost);
+    wait_until(c.m[lost].lapses == 1);
+    wait_until(replica_session_holds(c.m[lost].r));
+    assert_int_equal(lock(lost, "l", 2, false), QE_WOULDBLOCK);
+}
+
+/* A leader that was stopped: another one leads, and nobody else loses anything. */
+static void only_who_was_stopped_loses_what_it_held(void **state)
+{
+    uint32_t first, second;
+    uint64_t id;
+    int64_t start;
+
+    (void)state;
+    begin();
+    set_session_ttl(1, "2s");
+    first = cluster_leader(&c);
+    for (uint32_t at = 1; at <= 3; at++)
+        wait_until(replica_session_holds(c.m[at].r));
+    id = grant(a_follower(), "l", 5 * SEC);
+    assert_int_equal(replica_lease_keep(c.m[a_follower()].r, id, true), 0);
+    start = now();
+    switch_on("stopped", first);
+    wait_until(now() > start + 6 * SEC);
+    switch_off("stopped", first);
+    wait_until(c.m[first].lapses == 1);
+    for (uint32_t at = 1; at <= 3; at++)
+        wait_until(replica_session_holds(c.m[at].r));
+    second = cluster_leader(&c);
+    assert_int_not_equal(first, second);
+    assert_true(exists(second, id));
+    for (uint32_t at = 1; at <= 3; at++)
+        assert_int_equal(c.m[at].lapses, at == first ? 1 : 0);
+}
+
+/* An idle cluster writes nothing: sessions and leases are kept by messages. */
+static void an_idle_cluster_writes_nothing(void **state)
+{
+    uint64_t commit;
+    int64_t start;
+
+    (void)state;
+    begin();
+    set_session_ttl(1, "1s");
+    grant(1, "long", 3600 * SEC);
+    for (uint32_t at = 1; at <= 3; at++)
+        wait_until(replica_session_holds(c.m[at].r) && cluster_status(&c, at).commit == cluster_status(&c, 1).commit);
+    commit = cluster_status(&c, 1).commit;
+    start = now();
+    wait_until(now() > start + 5 * SEC);
+    for (uint32_t at = 1; at <= 3; at++) {
+        assert_int_equal(cluster_status(&c, at).commit, commit);
+        assert_true(replica_session_holds(c.m[at].r));
+        assert_int_equal(c.m[at].lapses, 0);
+    }
+}
+
+/* Raised and lowered, with a leader's change between: nobody lapses. */
+static void session_ttl_changes_while_all_run(void **state)
+{
+    const char *values[] = {"1s", "30s", "1s", "5s", "1s"};
+
+    (void)state;
+    begin();
+    for (int i = 0; i < 5; i++) {
+        int64_t start;
+
+        set_session_ttl(1 + (uint32_t)i % 3, values[i]);
+        hand_over(a_follower());
+        start = now();
+        wait_until(now() > start + SEC + SEC / 2);
+        for (uint32_t at = 1; at <= 3; at++) {
+            assert_true(replica_session_holds(c.m[at].r));
+            assert_int_equal(c.m[at].lapses, 0);
+        }
+    }
+}
+
+/* One that joins again, by a start, has a session that holds and knows all leases when it leads. */
+static void a_member_that_starts_again_counts_what_is_there(void **state)
+{
+    uint64_t id;
+    uint32_t at;
+
+    (void)state;
+    begin();
+    id = grant(1, "l", 2 * SEC);
+    assert_int_equal(replica_lease_keep(c.m[1].r, id, true), 0);
+    at = cluster_leader(&c) == 1 ? 2 : cluster_leader(&c);
+    member_down(&c.m[at]);
+    member_up(&c.m[at]);
+    assert_true(replica_session_holds(c.m[at].r));
+    hand_over(at);
+    wait_until(cluster_leader(&c) == at);
+    assert_int_equal(renew(1, id), 0);
+    assert_int_equal(replica_lease_keep(c.m[1].r, id, false), 0);
+    wait_until(!exists(at, id));
+}
+
+/* ---- The wall clock ------------------------------------------------------------------------------------------------------ */
+
+static _Atomic int64_t jump_ns;
+
+static int64_t read_clock(clockid_t id)
+{
+    struct timespec t;
+
+    clock_gettime(id, &t);
+    return t.tv_sec * SEC + t.tv_nsec;
+}
+
+static int64_t jumping_realtime(void *data)
+{
+    (void)data;
+    return read_clock(CLOCK_REALTIME) + atomic_load(&jump_ns);
+}
+
+static int64_t true_boottime(void *data)
+{
+    (void)data;
+    return read_clock(CLOCK_BOOTTIME);
+}
+
+static void a_wall_clock_that_jumps_changes_nothing(void **state)
+{
+    static const struct clock_source source = {jumping_realtime, true_boottime, NULL};
+    int64_t start;
+    uint64_t id;
+
+    (void)state;
+    clock_set(&source);
+    begin();
+    set_session_ttl(1, "2s");
+    id = grant(1, "l", 3 * SEC);
+    start = now();
+    for (int hours = -48; hours <= 48; hours += 12) {
+        atomic_store(&jump_ns, hours * 3600 * SEC);
+        assert_int_equal(member_put(&c.m[2], "f", "x"), 0);
+        assert_true(exists(1, id) || now() >= start + 3 * SEC);
+    }
+    wait_until(!exists(1, id));
+    assert_true(now() >= start + 3 * SEC - 100 * MS);
+    assert_true(now() < start + 6 * SEC);
+    for (uint32_t at = 1; at <= 3; at++)
+        assert_int_equal(c.m[at].lapses, 0);
+}
+
+/* ---- Many leases, many leaders ------------------------------------------------------------------------------------------- */
+
+enum { MANY = 5000, CHANGES = 10, RENEWERS = 3 };
+static struct many {
+    uint64_t id;
+    int64_t ttl;
+    _Atomic int64_t renewed_ns; /* when the last acknowledged renewal was asked for */
+    _Atomic int64_t gone_ns;    /* when a member first told that it is gone; 0: it is there */
+    struct replica_request req;
+    _Atomic int64_t asked_ns;   /* 0: no renewal is under way */
+    _Atomic bool settled;
+} many[MANY];
+static _Atomic int n_granted;
+
+static void granted_cb(struct replica_request *req, int err, int64_t rev, uint64_t ino)
+{
+    struct many *m = req->data;
+
+    (void)rev;
+    m->id = err ? 0 : ino;
+    atomic_store(&m->asked_ns, 0);
+    atomic_store(&m->settled, true);
+    atomic_fetch_add(&n_granted, 1);
+}
+
+static void many_gone(void *data, const uint64_t *ids, size_t n)
+{
+    int64_t at = now();
+
+    (void)data;
+    for (size_t i = 0; i < n; i++)
+        for (int k = 0; k < MANY; k++)
+            if (many[k].id == ids[i] && atomic_load(&many[k].gone_ns) == 0)
+                atomic_store(&many[k].gone_ns, at);
+}
+
+static void grant_many(void)
+{
+    for (int k = 0; k < MANY; k++) {
+        struct many *m = &many[k];
+        char name[16];
+        struct store_op op = {.kind = STORE_OP_LEASE, .flags = STORE_LEASE_GRANT, .rev = (3000 + rand() % 9000) * MS};
+        struct store_command cmd = {.comm = "test", .ops = &op, .n_ops = 1};
+
+        op.name = (struct store_bytes){name, (size_t)snprintf(name, sizeof name, "l%d", k)};
+        m->ttl = op.rev;
+        m->req = (struct replica_request){.data = m, .cb = granted_cb};
+        atomic_store(&m->renewed_ns, now());
+        replica_submit(c.m[1 + k % 3].r, &m->req, &cmd);
+    }
+    wait_until(atomic_load(&n_granted) == MANY);
+    for (int k = 0; k < MANY; k++)
+        assert_true(many[k].id != 0);
+}
+
+static void renewed_cb(struct replica_request *req, int err, int64_t rev, uint64_t ino)
+{
+    struct many *m = req->data;
+
+    (void)rev;
+    (void)ino;
+    if (!err)
+        atomic_store(&m->renewed_ns, atomic_load(&m->asked_ns));
+    atomic_store(&m->asked_ns, 0);
+}
+
+static _Atomic bool enough;
+
+/* Each thread has a third of them, and a member. */
+static void *renew_main(void *arg)
+{
+    unsigned seed = (unsigned)(uintptr_t)arg, first = seed;
+
+    while (!atomic_load(&enough)) {
+        for (int i = 0; i < 20; i++) {
+            struct many *m = &many[(unsigned)rand_r(&seed) % (MANY / RENEWERS) * RENEWERS + first];
+
+            if (atomic_load(&m->asked_ns) || atomic_load(&m->gone_ns))
+                continue;
+            atomic_store(&m->asked_ns, now());
+            m->req = (struct replica_request){.data = m, .cb = renewed_cb};
+            replica_lease_renew(c.m[1 + (unsigned)rand_r(&seed) % 3].r, &m->req, m->id);
+        }
+        usleep(10000);
+    }
+    return NULL;
+}
+
+/* Handed over, or stopped for longer than an election. */
+static void change_leader(int k)
+{
+    uint32_t leader = cluster_leader(&c);
+    int64_t start = now();
+
+    if (k % 3 == 2) {
+        switch_on("stopped", leader);
+        wait_until(now() > start + 3 * SEC);
+        switch_off("stopped", leader);
+    } else {
+        hand_over(leader % 3 + 1);
+        wait_until(now() > start + 300 * MS);
+    }
+    cluster_leader(&c);
+}
+
+static bool all_gone(void)
+{
+    for (int k = 0; k < MANY; k++)
+        if (atomic_load(&many[k].gone_ns) == 0)
+            return false;
+    return true;
+}
+
+/* None ends before its TTL since its last acknowledged renewal was asked for, and in the end all go in time. */
+static void none_of_many_ends_early_over_many_leaders(void **state)
+{
+    pthread_t thread[RENEWERS];
+    int64_t last;
+
+    (void)state;
+    srand(7);
+    for (uint32_t at = 1; at <= 3; at++)
+        c.m[at].leases_gone = many_gone;
+    begin();
+    grant_many();
+    for (uintptr_t i = 0; i < RENEWERS; i++)
+        assert_int_equal(pthread_create(&thread[i], NULL, renew_main, (void *)i), 0);
+    for (int k = 0; k < CHANGES; k++)
+        change_leader(k);
+    atomic_store(&enough, true);
+    for (int i = 0; i < RENEWERS; i++)
+        pthread_join(thread[i], NULL);
+    last = now();
+    wait_until(all_gone());
+    assert_true(now() < last + 12 * SEC + 4 * SEC); /* the longest TTL, an election, and what is under way */
+    for (int k = 0; k < MANY; k++)
+        if (many[k].gone_ns - many[k].renewed_ns < many[k].ttl)
+            fail_msg("lease %d ended %" PRId64 " ms after its renewal; its TTL is %" PRId64 " ms", k,
+                     (many[k].gone_ns - many[k].renewed_ns) / MS, many[k].ttl / MS);
+}
+
+static void make_switches(void)
+{
+    char points[1024];
+
+    snprintf(switches, sizeof switches, "%s/lives.XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
+    if (!mkdtemp(switches))
+        abort();
+    snprintf(points, sizeof points,
+             "replica.stopped.1=while:%1$s/stopped.1,replica.stopped.2=while:%1$s/stopped.2,replica.stopped.3=while:%1$s/stopped.3,"
+             "replica.keepalive.lost.1=while:%1$s/lost.1,replica.keepalive.lost.2=while:%1$s/lost.2,"
+             "replica.keepalive.lost.3=while:%1$s/lost.3,replica.keepalive.twice=error", switches);
+    setenv("QUORUMFS_FAILPOINTS", points, 1);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(a_lease_ends_everywhere_when_its_ttl_has_passed),
+        TEST(a_lease_is_renewed_and_asked_after_on_every_member),
+        TEST(what_is_kept_lives_on_without_a_log_entry),
+        TEST(a_new_ttl_counts_from_then_on),
+        TEST(one_member_is_its_own_lessor),
+        TEST(a_change_of_leader_does_not_shorten_a_lease),
+        TEST(a_member_that_is_not_heard_loses_its_locks),
+        TEST(a_member_that_was_stopped_knows_at_once),
+        TEST(only_who_was_stopped_loses_what_it_held),
+        TEST(an_idle_cluster_writes_nothing),
+        TEST(session_ttl_changes_while_all_run),
+        TEST(a_member_that_starts_again_counts_what_is_there),
+        TEST(a_wall_clock_that_jumps_changes_nothing),
+        TEST(none_of_many_ends_early_over_many_leaders),
+    };
+    int failed;
+
+    make_switches();
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
+    failed = cmocka_run_group_tests_name("lives", tests, NULL, NULL);
+    rmdir(switches);
+    return failed;
+}
