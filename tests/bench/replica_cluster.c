@@ -1,14 +1,17 @@
-/* How long a put and a read barrier take on the leader and on a follower of three members in this process, connected over loopback,
- * without a mount; one request at a time; and how many puts 64 writers make.
+/* How long a put, a read barrier, the grant of a lease and its renewal take on the leader and on a follower of three members in this process,
+ * connected over loopback, without a mount; one request at a time; how many puts 64 writers make; what leases cost that are kept, and
+ * how fast they end.
  *
  *   replica_cluster DIR [REQUESTS] [BYTES]      DIR must not exist; it is left behind */
 #include <arpa/inet.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "replica/replica.h"
@@ -139,6 +142,130 @@ static void one_put(struct replica *r, int k)
     answer_wait(&a);
 }
 
+static uint64_t last_lease;
+
+static void grant_cb(struct replica_request *req, int err, int64_t rev, uint64_t ino)
+{
+    last_lease = ino;
+    answer_cb(req, err, rev, ino);
+}
+
+static uint64_t grant(struct replica *r, int k, int64_t ttl_ns)
+{
+    struct answer a = {.lock = PTHREAD_MUTEX_INITIALIZER, .come = PTHREAD_COND_INITIALIZER};
+    struct replica_request req = {.data = &a, .cb = grant_cb};
+    char name[32];
+    struct store_op op = {.kind = STORE_OP_LEASE, .flags = STORE_LEASE_GRANT, .rev = ttl_ns};
+    struct store_command cmd = {.comm = "bench", .ops = &op, .n_ops = 1};
+
+    op.name = (struct store_bytes){name, (size_t)snprintf(name, sizeof name, "%p-%d", (void *)r, k)};
+    replica_submit(r, &req, &cmd);
+    answer_wait(&a);
+    return last_lease;
+}
+
+static void one_grant(struct replica *r, int k)
+{
+    grant(r, k, INT64_C(3600000000000));
+}
+
+static void one_renewal(struct replica *r, int k)
+{
+    struct answer a = {.lock = PTHREAD_MUTEX_INITIALIZER, .come = PTHREAD_COND_INITIALIZER};
+    struct replica_request req = {.data = &a, .cb = answer_cb};
+
+    (void)k;
+    replica_lease_renew(r, &req, last_lease);
+    answer_wait(&a);
+}
+
+/* Many leases from one request to the next, kept by a follower for ten seconds: the processor time of all three members; then given up. */
+struct many { struct replica_request req; uint64_t id; };
+
+static struct answer all_granted = {.lock = PTHREAD_MUTEX_INITIALIZER, .come = PTHREAD_COND_INITIALIZER};
+static int n_granted; /* under its lock */
+
+static void many_cb(struct replica_request *req, int err, int64_t rev, uint64_t ino)
+{
+    struct many *m = req->data;
+
+    (void)rev;
+    m->id = ino;
+    pthread_mutex_lock(&all_granted.lock);
+    n_granted++;
+    all_granted.err = err ? err : all_granted.err;
+    pthread_cond_signal(&all_granted.come);
+    pthread_mutex_unlock(&all_granted.lock);
+}
+
+static double processor_seconds(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static void grant_many(struct replica *r, struct many *all, int n, int64_t ttl_ns)
+{
+    for (int k = 0; k < n; k++) {
+        char name[32];
+        struct store_op op = {.kind = STORE_OP_LEASE, .flags = STORE_LEASE_GRANT, .rev = ttl_ns};
+        struct store_command cmd = {.comm = "bench", .ops = &op, .n_ops = 1};
+
+        op.name = (struct store_bytes){name, (size_t)snprintf(name, sizeof name, "many-%d", k)};
+        all[k].req = (struct replica_request){.data = &all[k], .cb = many_cb};
+        replica_submit(r, &all[k].req, &cmd);
+    }
+    pthread_mutex_lock(&all_granted.lock);
+    while (n_granted < n)
+        pthread_cond_wait(&all_granted.come, &all_granted.lock);
+    pthread_mutex_unlock(&all_granted.lock);
+    if (all_granted.err)
+        die("grant", qfs_strerror(all_granted.err));
+}
+
+static int64_t n_leases(struct replica *r)
+{
+    struct store_glance g;
+
+    replica_glance(r, &g);
+    return g.n_leases;
+}
+
+static void keep_many(struct replica *leader, struct replica *r, int n, int ttl_s)
+{
+    struct many *all = calloc((size_t)n, sizeof *all);
+    int64_t before = n_leases(leader), start;
+    double idle, kept;
+
+    if (!all)
+        die("memory", "out of it");
+    idle = processor_seconds();
+    sleep(5);
+    idle = (processor_seconds() - idle) / 5;
+    grant_many(r, all, n, INT64_C(1000000000) * ttl_s);
+    for (int k = 0; k < n; k++)
+        if (replica_lease_keep(r, all[k].id, true))
+            die("keep", "out of memory");
+    sleep(2);
+    kept = processor_seconds();
+    sleep(10);
+    kept = (processor_seconds() - kept) / 10;
+    printf("%d leases of %d s kept: %.2f %% of a core for three members (%.2f %% idle), %" PRId64 " lost\n", n, ttl_s, kept * 100, idle * 100,
+           n - (n_leases(leader) - before));
+    for (int k = 0; k < n; k++)
+        replica_lease_keep(r, all[k].id, false);
+    while (n_leases(leader) - before > n * 9 / 10)
+        usleep(1000);
+    start = clock_boottime_ns();
+    while (n_leases(leader) > before)
+        usleep(1000);
+    printf("%-32s %8.0f leases end a second\n", "when nobody keeps them", n * 0.9 / ((double)(clock_boottime_ns() - start) / 1e9));
+    fflush(stdout);
+    free(all);
+}
+
 static int by_value(const void *a, const void *b)
 {
     int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
@@ -219,9 +346,15 @@ int main(int argc, char **argv)
     measure("put on a follower", follower, one_put, n);
     measure("barrier on the leader", leader, one_barrier, n);
     measure("barrier on a follower", follower, one_barrier, n);
+    measure("grant on the leader", leader, one_grant, n);
+    measure("grant on a follower", follower, one_grant, n);
+    measure("renew on the leader", leader, one_renewal, n);
+    measure("renew on a follower", follower, one_renewal, n);
     throughput("64 writers on the leader", &leader, 1, n / 10 + 1);
     throughput("64 writers on a follower", &follower, 1, n / 10 + 1);
     throughput("64 writers on all members", (struct replica *[]){members[0].r, members[1].r, members[2].r}, MEMBERS, n / 10 + 1);
+    keep_many(leader, follower, 10000, 6);
+    keep_many(leader, follower, 40000, 60);
     for (int i = MEMBERS - 1; i >= 0; i--)
         replica_stop(members[i].r);
     return 0;
