@@ -255,11 +255,13 @@ enum lessor_verdict lessor_renew(struct lessor *l, uint64_t lease, int64_t now_n
 bool lessor_session(struct lessor *l, uint64_t session, int64_t ttl_ns, int64_t now_ns)
 {
     struct life *life = find(l, true, session);
+    int64_t at = now_ns + patience(l, ttl_ns);
 
     assert(l->counts);
     if (!life || life->ending)
         return false;
-    set_deadline(l, life, now_ns + patience(l, ttl_ns));
+    if (life->node.place == 0 || at > life->deadline_ns) /* with a shorter TTL the member still counts by the keepalive before */
+        set_deadline(l, life, at);
     return true;
 }
 

@@ -33,7 +33,8 @@ void member_remove(struct member *m)
 int member_init(struct member *m, struct buf *why)
 {
     struct replica_init init = {.dir = m->dir, .member_id = m->id ? m->id : 1, .root_uid = getuid(), .root_gid = getgid(),
-                                .members = m->members, .n_members = m->n_members, .listen = m->listen};
+                                .members = m->members, .n_members = m->n_members, .listen = m->listen,
+                                .settings = m->settings, .n_settings = m->n_settings};
 
     return replica_init(&init, why);
 }

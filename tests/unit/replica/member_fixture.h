@@ -20,6 +20,8 @@ struct member {
     uint32_t id;         /* 0: a cluster of one */
     const struct store_member *members; /* of its cluster, this one among them */
     size_t n_members;
+    const char *const (*settings)[2]; /* of its cluster, at its beginning */
+    size_t n_settings;
     const char *listen;  /* NULL: no network */
     _Atomic int lapses;  /* how often the lapsed hook ran */
     void (*leases_gone)(void *data, const uint64_t *ids, size_t n); /* hook; NULL: none. `data` is this member */

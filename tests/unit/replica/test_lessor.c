@@ -235,6 +235,21 @@ static void a_new_leader_waits_for_those_that_count_a_former_session_ttl(void **
     ends_at(3, now + 5 * SEC + SEC / 2);
 }
 
+/* The answer to the first keepalive with the new one may be lost: the one before still counts. */
+static void a_shorter_session_ttl_does_not_shorten_what_was_promised(void **state)
+{
+    int64_t start = now;
+
+    (void)state;
+    lessor_begin(&l, now);
+    session(3);
+    assert_true(lessor_session(&l, 3, 60 * SEC, now));
+    lessor_set_session_ttl(&l, SEC, now);
+    now += SEC;
+    assert_true(lessor_session(&l, 3, SEC, now));
+    ends_at(3, start + 66 * SEC);
+}
+
 /* ---- Ends that fail ------------------------------------------------------------------------------------------------------ */
 
 static void a_lease_whose_end_is_proposed_is_not_renewed(void **state)
@@ -497,7 +512,8 @@ int main(int argc, char **argv)
         TEST(each_of_many_ends_in_its_second), TEST(a_session_lives_a_tenth_longer_than_its_member_counts),
         TEST(a_session_that_lapsed_is_counted_again_when_it_is_heard_of), TEST(leases_and_sessions_are_told_apart),
         TEST(a_new_leader_gives_all_their_whole_ttl), TEST(a_new_leader_gives_what_a_checkpoint_left), TEST(a_new_tenure_begins_anew),
-        TEST(a_new_leader_waits_for_those_that_count_a_former_session_ttl), TEST(a_lease_whose_end_is_proposed_is_not_renewed),
+        TEST(a_new_leader_waits_for_those_that_count_a_former_session_ttl), TEST(a_shorter_session_ttl_does_not_shorten_what_was_promised),
+        TEST(a_lease_whose_end_is_proposed_is_not_renewed),
         TEST(an_end_that_fails_is_proposed_again_and_not_taken_back), TEST(a_lease_of_many_files_is_ended_in_parts),
         TEST(a_new_ttl_wins_against_an_end_under_way), TEST(what_is_not_there_is_gone), TEST(short_leases_have_no_checkpoints),
         TEST(leases_that_are_kept_have_no_checkpoints), TEST(a_long_lease_is_checkpointed_now_and_then), TEST(checkpoints_are_one_for_many),

@@ -151,6 +151,19 @@ static void begin(void)
     cluster_leader(&c);
 }
 
+/* With a session-ttl from the beginning: one that is changed counts from the next keepalive on. */
+static void begin_with(const char *session_ttl)
+{
+    static const char *setting[1][2] = {{"session-ttl", NULL}};
+
+    setting[0][1] = session_ttl;
+    for (uint32_t id = 1; id <= 3; id++) {
+        c.m[id].settings = (const char *const (*)[2])setting;
+        c.m[id].n_settings = 1;
+    }
+    begin();
+}
+
 /* 0: held; or the error. */
 static int lock(uint32_t at, const char *name, uint64_t request, bool wait)
 {
@@ -280,8 +293,7 @@ static void a_member_that_is_not_heard_loses_its_locks(void **state)
     uint32_t lost, other;
 
     (void)state;
-    begin();
-    set_session_ttl(1, "1s");
+    begin_with("1s");
     lost = a_follower();
     other = lost % 3 + 1;
     wait_until(replica_session_holds(c.m[lost].r));
@@ -307,8 +319,7 @@ static void a_member_that_was_stopped_knows_at_once(void **state)
     int64_t start;
 
     (void)state;
-    begin();
-    set_session_ttl(1, "1s");
+    begin_with("1s");
     lost = a_follower();
     other = cluster_leader(&c);
     wait_until(replica_session_holds(c.m[lost].r));
@@ -332,8 +343,7 @@ static void only_who_was_stopped_loses_what_it_held(void **state)
     int64_t start;
 
     (void)state;
-    begin();
-    set_session_ttl(1, "2s");
+    begin_with("2s");
     first = cluster_leader(&c);
     for (uint32_t at = 1; at <= 3; at++)
         wait_until(replica_session_holds(c.m[at].r));
@@ -360,8 +370,7 @@ static void an_idle_cluster_writes_nothing(void **state)
     int64_t start;
 
     (void)state;
-    begin();
-    set_session_ttl(1, "1s");
+    begin_with("1s");
     grant(1, "long", 3600 * SEC);
     for (uint32_t at = 1; at <= 3; at++)
         wait_until(replica_session_holds(c.m[at].r) && cluster_status(&c, at).commit == cluster_status(&c, 1).commit);
@@ -449,8 +458,7 @@ static void a_wall_clock_that_jumps_changes_nothing(void **state)
 
     (void)state;
     clock_set(&source);
-    begin();
-    set_session_ttl(1, "2s");
+    begin_with("2s");
     id = grant(1, "l", 3 * SEC);
     start = now();
     for (int hours = -48; hours <= 48; hours += 12) {
