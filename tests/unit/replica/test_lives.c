@@ -426,6 +426,37 @@ static void a_member_that_starts_again_counts_what_is_there(void **state)
     wait_until(!exists(at, id));
 }
 
+/* It gets the database of another one, in which leases have come and gone. */
+static void a_member_that_got_the_database_counts_what_is_there(void **state)
+{
+    uint64_t commit, old, kept;
+    char name[16];
+
+    (void)state;
+    begin();
+    old = grant(1, "old", 2 * SEC);
+    wait_until(exists(3, old));
+    member_down(&c.m[3]);
+    wait_until(!exists(1, old));
+    kept = grant(1, "kept", 2 * SEC);
+    assert_int_equal(replica_lease_keep(c.m[1].r, kept, true), 0);
+    commit = cluster_status(&c, 1).commit;
+    for (int i = 0; i < 150; i++) {
+        snprintf(name, sizeof name, "f%d", i);
+        assert_int_equal(member_put(&c.m[1], name, "x"), 0);
+    }
+    wait_until(cluster_status(&c, cluster_leader(&c)).snapshot_index > commit + 20);
+    member_up(&c.m[3]);
+    wait_until(exists(3, kept) && replica_session_holds(c.m[3].r));
+    assert_false(exists(3, old));
+    wait_until((hand_over(3), cluster_leader(&c) == 3));
+    assert_int_equal(renew(3, kept), 0);
+    assert_int_equal(renew(3, old), QE_NOENT);
+    assert_int_equal(replica_lease_keep(c.m[1].r, kept, false), 0);
+    wait_until(!exists(3, kept));
+    assert_int_equal(c.m[3].lapses, 0);
+}
+
 /* ---- The wall clock ------------------------------------------------------------------------------------------------------ */
 
 static _Atomic int64_t jump_ns;
@@ -475,7 +506,9 @@ static void a_wall_clock_that_jumps_changes_nothing(void **state)
 
 /* ---- Many leases, many leaders ------------------------------------------------------------------------------------------- */
 
-enum { MANY = 5000, CHANGES = 10, RENEWERS = 3 };
+/* QFS_LEADERS=10 in the environment: more changes of the leader, and longer TTLs. */
+enum { MANY = 5000, CHANGES = 5, RENEWERS = 3 };
+static int n_changes;
 static struct many {
     uint64_t id;
     int64_t ttl;
@@ -514,7 +547,7 @@ static void grant_many(void)
     for (int k = 0; k < MANY; k++) {
         struct many *m = &many[k];
         char name[16];
-        struct store_op op = {.kind = STORE_OP_LEASE, .flags = STORE_LEASE_GRANT, .rev = (3000 + rand() % 9000) * MS};
+        struct store_op op = {.kind = STORE_OP_LEASE, .flags = STORE_LEASE_GRANT, .rev = (2000 + rand() % (n_changes * 1000)) * MS};
         struct store_command cmd = {.comm = "test", .ops = &op, .n_ops = 1};
 
         op.name = (struct store_bytes){name, (size_t)snprintf(name, sizeof name, "l%d", k)};
@@ -593,6 +626,7 @@ static void none_of_many_ends_early_over_many_leaders(void **state)
     int64_t last;
 
     (void)state;
+    n_changes = getenv("QFS_LEADERS") ? atoi(getenv("QFS_LEADERS")) : CHANGES;
     srand(7);
     for (uint32_t at = 1; at <= 3; at++)
         c.m[at].leases_gone = many_gone;
@@ -600,14 +634,14 @@ static void none_of_many_ends_early_over_many_leaders(void **state)
     grant_many();
     for (uintptr_t i = 0; i < RENEWERS; i++)
         assert_int_equal(pthread_create(&thread[i], NULL, renew_main, (void *)i), 0);
-    for (int k = 0; k < CHANGES; k++)
+    for (int k = 0; k < n_changes; k++)
         change_leader(k);
     atomic_store(&enough, true);
     for (int i = 0; i < RENEWERS; i++)
         pthread_join(thread[i], NULL);
     last = now();
     wait_until(all_gone());
-    assert_true(now() < last + 12 * SEC + 4 * SEC); /* the longest TTL, an election, and what is under way */
+    assert_true(now() < last + (2 + n_changes) * SEC + 4 * SEC); /* the longest TTL, an election, and what is under way */
     for (int k = 0; k < MANY; k++)
         if (many[k].gone_ns - many[k].renewed_ns < many[k].ttl)
             fail_msg("lease %d ended %" PRId64 " ms after its renewal; its TTL is %" PRId64 " ms", k,
@@ -643,12 +677,14 @@ int main(int argc, char **argv)
         TEST(an_idle_cluster_writes_nothing),
         TEST(session_ttl_changes_while_all_run),
         TEST(a_member_that_starts_again_counts_what_is_there),
+        TEST(a_member_that_got_the_database_counts_what_is_there),
         TEST(a_wall_clock_that_jumps_changes_nothing),
         TEST(none_of_many_ends_early_over_many_leaders),
     };
     int failed;
 
     make_switches();
+    setenv("QUORUMFS_TEST_MARKER_BYTES", "10000", 1);
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);
     failed = cmocka_run_group_tests_name("lives", tests, NULL, NULL);
