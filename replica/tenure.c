@@ -455,7 +455,7 @@ static void look_at_term(struct replica *r, int64_t now_ns)
  * machine may be as slow as that for long. */
 static bool stood_still(const struct tenure *t, int64_t now_ns)
 {
-    return now_ns - t->beat_ns > STILL_NS && now_ns - t->listens_ns > LISTEN_AGAIN_NS;
+    return t->beat_ns != 0 && now_ns - t->beat_ns > STILL_NS && now_ns - t->listens_ns > LISTEN_AGAIN_NS;
 }
 
 static bool is_listening(const struct tenure *t, int64_t now_ns)
