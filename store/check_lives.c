@@ -3,6 +3,7 @@
 #include "store/check.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "store/lock.h"
@@ -48,7 +49,7 @@ static bool thing_ok(const struct lock_thing *th)
     return (th->class == STORE_LOCK_WHOLE || th->class == STORE_LOCK_RANGE) && th->ino && th->name.len == 0;
 }
 
-static void check_lock(struct check *k, const struct lock_thing *th, size_t i)
+static void check_lock(struct check *k, struct lock_thing *th, size_t i)
 {
     const struct lock_row *r = &th->rows[i];
     const struct session *ss = session_find(&k->s->sessions, r->session);
@@ -58,16 +59,66 @@ static void check_lock(struct check *k, const struct lock_thing *th, size_t i)
     if (r->token < 0 || r->token > k->s->st.rev || r->request == 0 || r->first < 0 || r->last < r->first || r->id <= 0 ||
         (th->class != STORE_LOCK_RANGE && (r->first || r->last != INT64_MAX)) || (r->vhash && (th->class != STORE_LOCK_NAMED || !r->token)))
         check_damage(k, "lock %" PRId64 " cannot be", r->id);
-    for (size_t o = 0; r->token && o < i; o++) {
-        const struct lock_row *other = &th->rows[o];
-        bool twice = lock_same_owner(r, other) && r->first <= other->last && other->first <= r->last;
-
-        if (other->token && (twice || lock_conflicts(r, other)))
-            check_damage(k, "locks %" PRId64 " and %" PRId64 " cannot be held together", other->id, r->id);
-    }
     if (!r->token && !lock_blocked(th, i))
         check_damage(k, "lock %" PRId64 " waits, and nothing is in its way", r->id);
     k->found.hash += hash_lock(th, r);
+}
+
+static int by_first(const void *a, const void *b)
+{
+    const struct lock_row *x = *(const struct lock_row *const *)a, *y = *(const struct lock_row *const *)b;
+
+    return x->first != y->first ? (x->first > y->first) - (x->first < y->first) : (x->id > y->id) - (x->id < y->id);
+}
+
+static int by_owner(const void *a, const void *b)
+{
+    const struct lock_row *x = *(const struct lock_row *const *)a, *y = *(const struct lock_row *const *)b;
+
+    if (!lock_same_owner(x, y))
+        return x->session != y->session ? (x->session > y->session) - (x->session < y->session) : (x->owner > y->owner) - (x->owner < y->owner);
+    return by_first(a, b);
+}
+
+static void together(struct check *k, const struct lock_row *a, const struct lock_row *b)
+{
+    check_damage(k, "locks %" PRId64 " and %" PRId64 " cannot be held together", a->id, b->id);
+}
+
+/* From the lowest byte on: whoever reaches furthest, of all and of those that exclude others, tells of each one that begins. */
+static void check_held(struct check *k, const struct lock_row **list, size_t n)
+{
+    const struct lock_row *any = NULL, *exclusive = NULL;
+
+    qsort(list, n, sizeof *list, by_first);
+    for (size_t i = 0; i < n; i++) {
+        const struct lock_row *r = list[i], *before = r->exclusive ? any : exclusive;
+
+        if (before && before->last >= r->first)
+            together(k, before, r);
+        any = !any || r->last > any->last ? r : any;
+        if (r->exclusive && (!exclusive || r->last > exclusive->last))
+            exclusive = r;
+    }
+    qsort(list, n, sizeof *list, by_owner);
+    for (size_t i = 1; i < n; i++)
+        if (!list[i]->exclusive && !list[i - 1]->exclusive && lock_same_owner(list[i], list[i - 1]) && list[i - 1]->last >= list[i]->first)
+            together(k, list[i - 1], list[i]);
+}
+
+static int check_holders(struct check *k, const struct lock_thing *th)
+{
+    const struct lock_row **list = malloc((th->n + 1) * sizeof *list);
+    size_t n = 0;
+
+    if (!list)
+        return QE_NOMEM;
+    for (size_t i = 0; i < th->n; i++)
+        if (th->rows[i].token)
+            list[n++] = &th->rows[i];
+    check_held(k, list, n);
+    free(list);
+    return 0;
 }
 
 static int check_thing(struct check *k, struct lock_thing *th)
@@ -78,6 +129,8 @@ static int check_thing(struct check *k, struct lock_thing *th)
         check_damage(k, "a lock is of class %d on inode %" PRIu64, (int)th->class, th->ino);
     for (size_t i = 0; !err && i < th->n; i++)
         check_lock(k, th, i);
+    if (!err)
+        err = check_holders(k, th);
     lock_thing_fini(th);
     return err;
 }

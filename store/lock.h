@@ -18,6 +18,7 @@ struct lock_row { /* the columns of table lock */
     char comm[16];
     uint64_t vhash;
     bool changed, gone;               /* against the table */
+    size_t next_held;                 /* see lock_thing */
     bool was_held;                    /* what the table says, */
     uint64_t was;                     /* and the hash of its row; 0: there is none */
 };
@@ -28,6 +29,8 @@ struct lock_thing {
     struct store_bytes name; /* borrowed */
     struct lock_row *rows;   /* owned; in order of arrival; those that are gone stay until lock_thing_save */
     size_t n, cap;
+    size_t first_held;       /* a chain of those that are held, by their place in `rows`; SIZE_MAX ends it */
+    bool chained;            /* it is right */
     bool moved;              /* who holds it is not who held it */
 };
 
@@ -40,7 +43,7 @@ void lock_thing_fini(struct lock_thing *th);
 bool lock_conflicts(const struct lock_row *a, const struct lock_row *b); /* they exclude each other */
 bool lock_same_owner(const struct lock_row *a, const struct lock_row *b);
 /* Must row `i`, which waits, go on waiting? */
-bool lock_blocked(const struct lock_thing *th, size_t i);
+bool lock_blocked(struct lock_thing *th, size_t i);
 /* Row `i` is held from now on, in the place of what its owner has there. */
 int lock_grant(struct txn *t, struct lock_thing *th, size_t i);
 /* The owner of `of` gives back what it holds of `of`'s bytes. */

@@ -32,6 +32,7 @@ int lock_thing_add(struct lock_thing *th, const struct lock_row *r)
         th->cap = cap;
     }
     th->rows[th->n++] = *r;
+    th->chained = false;
     return 0;
 }
 
@@ -189,34 +190,43 @@ static bool waits(const struct lock_row *r)
     return !r->token && !r->gone;
 }
 
-static bool holds_something(const struct lock_thing *th, const struct lock_row *of)
+/* Those who hold it are few where those who wait are many. */
+static void chain(struct lock_thing *th)
 {
+    size_t *at = &th->first_held;
+
     for (size_t i = 0; i < th->n; i++)
-        if (held(&th->rows[i]) && lock_same_owner(&th->rows[i], of))
-            return true;
-    return false;
+        if (held(&th->rows[i])) {
+            *at = i;
+            at = &th->rows[i].next_held;
+        }
+    *at = SIZE_MAX;
+    th->chained = true;
 }
 
-bool lock_blocked(const struct lock_thing *th, size_t i)
+bool lock_blocked(struct lock_thing *th, size_t i)
 {
     const struct lock_row *r = &th->rows[i];
-    bool behind = false;
+    bool holds = false;
 
-    for (size_t k = 0; k < th->n; k++) {
-        const struct lock_row *o = &th->rows[k];
-
-        if (held(o) && lock_conflicts(o, r))
+    if (!th->chained)
+        chain(th);
+    for (size_t k = th->first_held; k != SIZE_MAX; k = th->rows[k].next_held) {
+        if (lock_conflicts(&th->rows[k], r))
             return true;
-        if (k < i && !behind && waits(o))
-            behind = lock_conflicts(o, r);
+        holds = holds || lock_same_owner(&th->rows[k], r);
     }
-    return behind && !holds_something(th, r);
+    for (size_t k = 0; !holds && k < i; k++)
+        if (waits(&th->rows[k]) && lock_conflicts(&th->rows[k], r))
+            return true;
+    return false;
 }
 
 void lock_drop(struct lock_thing *th, struct lock_row *r)
 {
     if (r->token)
         th->moved = true;
+    th->chained = false;
     r->gone = true;
 }
 
@@ -232,6 +242,7 @@ int lock_carve(struct lock_thing *th, const struct lock_row *of)
         if (!held(r) || !lock_same_owner(r, &hole) || !overlap(r, &hole))
             continue;
         th->moved = r->changed = true;
+        th->chained = false;
         if (r->first >= hole.first && r->last <= hole.last) {
             r->gone = true;
         } else if (r->first >= hole.first) {
@@ -268,6 +279,7 @@ int lock_grant(struct txn *t, struct lock_thing *th, size_t i)
         lock_drop(th, had);
     th->rows[i].token = t->rev;
     th->rows[i].changed = th->moved = true;
+    th->chained = false;
     t->takes_rev = true;
     return err;
 }

@@ -1,0 +1,232 @@
+/* Many locks, many leases, many files of a lease: limits, and the time that the store thread takes. */
+#include <inttypes.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "store/base/clock.h"
+#include "store/base/err.h"
+#include "tests/unit/store/kit.h"
+
+#define ROOT STORE_ROOT_INO
+#define S INT64_C(1000000000)
+enum { BATCH = 1000 };
+
+/* ---- Helpers ------------------------------------------------------------------------------------------------------------- */
+
+typedef struct store_op (*make_op)(struct kit *k, int i, char name[32]);
+
+static void reserve(struct kit *k)
+{
+    assert_int_equal(kit_op(k, &(struct store_op){.kind = STORE_OP_RESERVE}), 0);
+    k->next_n = k->res.ino;
+    k->end_n = k->next_n + STORE_INO_BLOCK;
+}
+
+/* Commands 0..n-1 of one kind, in entries of BATCH; `err`: the answer to the last one. */
+static int many(struct kit *k, int n, make_op make)
+{
+    struct store_op *ops = calloc(BATCH, sizeof *ops);
+    struct store_command *cmds = calloc(BATCH, sizeof *cmds);
+    char(*names)[32] = calloc(BATCH, sizeof *names);
+    int err = 0;
+
+    for (int done = 0; done < n;) {
+        int part = n - done < BATCH ? n - done : BATCH;
+
+        while (k->end_n - k->next_n < BATCH) /* a command between those of the batch would overtake them */
+            reserve(k);
+        for (int i = 0; i < part; i++) {
+            ops[i] = make(k, done + i, names[i]);
+            k->acked = k->seq;
+            cmds[i] = kit_command(k, &ops[i], 1);
+        }
+        assert_int_equal(kit_apply(k, cmds, (size_t)part), 0);
+        err = k->res.err;
+        done += part;
+    }
+    free(ops);
+    free(cmds);
+    free(names);
+    return err;
+}
+
+static int64_t started;
+
+static void begin(void)
+{
+    started = clock_boottime_ns();
+}
+
+static void done(const char *what)
+{
+    print_message("%s: %" PRId64 " ms\n", what, (clock_boottime_ns() - started) / 1000000);
+}
+
+/* ---- Locks --------------------------------------------------------------------------------------------------------------- */
+
+static struct store_op lock_op(struct kit *k, int i, char name[32])
+{
+    (void)k;
+    snprintf(name, 32, "n%d", i / 2); /* one holds it, one waits */
+    return (struct store_op){.kind = STORE_OP_LOCK, .flags = STORE_LOCK_NAMED | STORE_LOCK_EXCLUSIVE, .name = kit_str(name), .owner = (uint64_t)i,
+                             .request = 1 + (uint64_t)i};
+}
+
+static void there_is_a_limit_of_locks(void **state)
+{
+    struct kit *k = *state;
+    struct store_op more = {.kind = STORE_OP_LOCK, .flags = STORE_LOCK_WHOLE, .ino = 44, .owner = 1, .request = 1000000};
+    struct store_op again = {.kind = STORE_OP_LOCK, .flags = STORE_LOCK_NAMED, .name = B("n7"), .owner = 14, .request = 1000001};
+
+    begin();
+    assert_int_equal(many(k, STORE_LOCKS_MAX, lock_op), QE_QUEUED);
+    done("200,000 locks");
+    assert_int_equal(kit_op(k, &more), QE_NOLOCK);
+    assert_int_equal(kit_op(k, &again), QE_QUEUED); /* in the place of what it has, which the next one gets */
+    begin();
+    for (int i = 0; i < 1000; i++) {
+        char name[32];
+        struct store_op unlock = lock_op(k, i * 2, name);
+
+        unlock.kind = STORE_OP_UNLOCK;
+        unlock.flags = STORE_LOCK_NAMED;
+        unlock.request = 0;
+        k->acked = k->seq;
+        assert_int_equal(kit_op(k, &unlock), 0);
+    }
+    done("1,000 handed over among them");
+    assert_int_equal(kit_op(k, &more), 0);
+    begin();
+    assert_int_equal(kit_op(k, &(struct store_op){.kind = STORE_OP_LAPSE}), 0);
+    done("all given up by their session");
+    assert_int_equal(kit_glance(k).n_locks, 0);
+}
+
+static struct store_op crowd_op(struct kit *k, int i, char name[32])
+{
+    (void)k, (void)name;
+    return (struct store_op){.kind = STORE_OP_LOCK, .flags = STORE_LOCK_WHOLE | (i % 4 ? 0 : STORE_LOCK_EXCLUSIVE), .ino = 44, .owner = (uint64_t)i,
+                             .request = 1 + (uint64_t)i};
+}
+
+/* A crowd before one lock: each comes and goes in its turn. */
+static void a_crowd_gets_it_one_after_the_other(void **state)
+{
+    enum { CROWD = 1000 };
+    struct kit *k = *state;
+
+    begin();
+    assert_int_equal(many(k, CROWD, crowd_op), QE_QUEUED);
+    done("1,000 in line");
+    begin();
+    for (int i = 0; i < CROWD; i++) {
+        struct store_op unlock = {.kind = STORE_OP_UNLOCK, .flags = STORE_LOCK_WHOLE, .ino = 44, .owner = (uint64_t)i};
+
+        k->acked = k->seq;
+        assert_int_equal(kit_op(k, &unlock), 0);
+        assert_true(i == CROWD - 1 ? kit_glance(k).n_locks == 0 : kit_glance(k).n_locks > 0);
+    }
+    done("1,000 in turn");
+}
+
+static struct store_op range_op(struct kit *k, int i, char name[32])
+{
+    (void)k, (void)name;
+    return (struct store_op){.kind = STORE_OP_LOCK, .flags = STORE_LOCK_RANGE | STORE_LOCK_EXCLUSIVE, .ino = 44, .owner = (uint64_t)i, .request = 1 + (uint64_t)i,
+                             .first = i * 2, .last = i * 2};
+}
+
+static void many_ranges_of_one_file(void **state)
+{
+    struct kit *k = *state;
+
+    begin();
+    assert_int_equal(many(k, 1000, range_op), 0);
+    done("1,000 ranges");
+    begin();
+    assert_int_equal(kit_op(k, &(struct store_op){.kind = STORE_OP_LOCK, .flags = STORE_LOCK_RANGE | STORE_LOCK_EXCLUSIVE, .ino = 44, .owner = 5000,
+                                                  .request = 5000, .last = INT64_MAX}), QE_QUEUED);
+    done("one who wants all");
+    assert_int_equal(kit_op(k, &(struct store_op){.kind = STORE_OP_LAPSE}), 0);
+}
+
+/* ---- Leases -------------------------------------------------------------------------------------------------------------- */
+
+static struct store_op grant_op(struct kit *k, int i, char name[32])
+{
+    (void)k;
+    snprintf(name, 32, "l%d", i);
+    return (struct store_op){.kind = STORE_OP_LEASE, .flags = STORE_LEASE_GRANT, .name = kit_str(name), .rev = S};
+}
+
+static void there_is_a_limit_of_leases(void **state)
+{
+    struct kit *k = *state;
+
+    begin();
+    assert_int_equal(many(k, STORE_LEASES_MAX, grant_op), 0);
+    done("200,000 leases");
+    assert_int_equal(kit_op(k, &(struct store_op){.kind = STORE_OP_LEASE, .flags = STORE_LEASE_GRANT, .name = B("one"), .rev = S}), QE_NOSPC);
+    assert_int_equal(kit_glance(k).n_leases, STORE_LEASES_MAX);
+}
+
+static uint64_t lease, dirs[2];
+
+static struct store_op put_op(struct kit *k, int i, char name[32])
+{
+    snprintf(name, 32, "f%d", i);
+    return (struct store_op){.kind = STORE_OP_COMMIT, .parent = dirs[i % 2], .name = kit_str(name), .new_ino = kit_ino(k, STORE_FILE), .mode = 0644,
+                             .valid = STORE_ATTR_LEASE, .lease = lease};
+}
+
+static int end(struct kit *k, uint32_t how)
+{
+    return kit_op(k, &(struct store_op){.kind = STORE_OP_LEASE, .flags = how, .ino = lease, .rev = 1, .first = (int64_t)k->index});
+}
+
+static void a_lease_with_many_files_ends_in_parts(void **state)
+{
+    struct kit *k = *state;
+    struct store_lease l;
+    int64_t rev;
+
+    assert_int_equal(kit_set(k, "quota", "2G"), 0);
+    assert_int_equal(kit_op(k, &(struct store_op){.kind = STORE_OP_LEASE, .flags = STORE_LEASE_GRANT, .name = B("l"), .rev = S}), 0);
+    lease = k->res.ino;
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(kit_mkdir(k, ROOT, i ? "e" : "d"), 0);
+        dirs[i] = k->res.ino;
+    }
+    assert_int_equal(many(k, STORE_LEASE_FILES_MAX + 3, put_op), 0);
+    rev = kit_glance(k).rev;
+    begin();
+    assert_int_equal(end(k, STORE_LEASE_EXPIRE), 0);
+    done("100,000 files deleted");
+    assert_true(k->res.ino == 3 && k->res.rev == rev + 1 && kit_glance(k).n_files == 3 && kit_glance(k).n_leases == 1);
+    assert_int_equal(store_lease(k->r, "l", &l), 0);
+    assert_true(l.left_ns == 1 && l.n_files == 3);
+    assert_non_null(strstr(buf_cstr(&k->lives), "left 1; "));
+    assert_int_equal(kit_op(k, &(struct store_op){.kind = STORE_OP_LEASE, .flags = STORE_LEASE_TTL, .ino = lease, .rev = S}), QE_STALE);
+    assert_int_equal(kit_op(k, &(struct store_op){.kind = STORE_OP_COMMIT, .parent = ROOT, .name = B("late"), .new_ino = kit_ino(k, STORE_FILE),
+                                                  .valid = STORE_ATTR_LEASE, .lease = lease}), QE_STALE);
+    assert_int_equal(end(k, STORE_LEASE_REVOKE), 0); /* or whoever comes next */
+    assert_true(k->res.ino == 0 && k->res.rev == rev + 2 && kit_glance(k).n_files == 0 && kit_glance(k).n_leases == 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        KIT_TEST(there_is_a_limit_of_locks),
+        KIT_TEST(a_crowd_gets_it_one_after_the_other),
+        KIT_TEST(many_ranges_of_one_file),
+        KIT_TEST(there_is_a_limit_of_leases),
+        KIT_TEST(a_lease_with_many_files_ends_in_parts),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
