@@ -1,10 +1,11 @@
-/* treeload CASE [-n CLIENTS] [-d SECONDS] [-k FILES] [-l DEPTH] [-N NAME] DIR: closed-loop load on a directory.
+/* treeload CASE [-n CLIENTS] [-d SECONDS] [-k FILES] [-l DEPTH] [-t FILES] [-N NAME] DIR: closed-loop load on a directory.
  *
  *   own     each client overwrites a file of its own: open(O_TRUNC), write 256 bytes, close
  *   kept    the same on a descriptor that stays open: pwrite, fdatasync
  *   get     open, read, close of a file DEPTH directories down, drawn from FILES
  *   floor   append 256 bytes and fdatasync to a file (on the disk itself: what a commit cannot beat)
  *   create  each client creates files, all in one directory      unlink  ... and removes them
+ *   txn     a transaction that overwrites -t FILES files of the directory k; DIR is the mount point
  *   fill    writes FILES files once
  *
  * Clients are processes. One line on standard output: a table row for people, or with BENCH_SYS set the tab-separated line
@@ -42,6 +43,7 @@ struct load { /* what one client does */
     const char *dir;
     int me, clients, depth; /* which client, of how many; directories above a file */
     uint64_t files;         /* how many files are drawn from */
+    int per_txn;            /* files of one transaction */
     uint64_t random;        /* state of the generator */
     uint64_t seq;           /* operations so far */
     int fd;                 /* kept open, or -1 */
@@ -182,10 +184,35 @@ static int op_unlink(struct load *l)
     return unlink(l->path);
 }
 
+/* Begins a transaction, puts its files, commits it and forgets it: no client writes a file that another one writes, so none is refused. */
+static int op_txn(struct load *l)
+{
+    char txn[2048], commit[2100];
+    int fd, rc = 0;
+
+    snprintf(txn, sizeof txn, "%s/.quorum/txn/treeload-%d-%d-%" PRIu64, l->dir, (int)getppid(), l->me, l->seq);
+    snprintf(commit, sizeof commit, "%s/commit", txn);
+    if (mkdir(txn, 0700))
+        return -1;
+    for (uint64_t i = 0; i < (uint64_t)l->per_txn && !rc; i++) {
+        uint64_t file = ((l->seq * (uint64_t)l->per_txn + i) * (uint64_t)l->clients + (uint64_t)l->me) % l->files;
+
+        snprintf(l->path, sizeof l->path, "%s/tree/k/%032" PRIu64, txn, file);
+        rc = put(l, O_TRUNC);
+    }
+    fd = open(commit, O_WRONLY);
+    if (fd < 0 || write(fd, "\n", 1) != 1)
+        rc = -1;
+    if (fd >= 0 && close(fd))
+        rc = -1;
+    return rmdir(txn) ? -1 : rc;
+}
+
 static const struct {
     const char *name;
     int (*op)(struct load *l);
-} cases[] = {{"own", op_own}, {"kept", op_kept}, {"get", op_get}, {"floor", op_floor}, {"create", op_create}, {"unlink", op_unlink}};
+} cases[] = {{"own", op_own},       {"kept", op_kept},     {"get", op_get}, {"floor", op_floor},
+             {"create", op_create}, {"unlink", op_unlink}, {"txn", op_txn}};
 enum { N_CASES = sizeof cases / sizeof *cases };
 
 /* Files 0 to FILES - 1, each written once, by all clients together. */
@@ -354,18 +381,19 @@ static void run(const char *name, struct load *plan, int (*op)(struct load *l), 
 
 int main(int argc, char **argv)
 {
-    struct load plan = {.clients = 1, .depth = 1, .files = 10000, .fd = -1};
+    struct load plan = {.clients = 1, .depth = 1, .files = 10000, .per_txn = 100, .fd = -1};
     const char *which = argc > 1 ? argv[1] : "", *name = which;
     double secs = 2;
     int opt, i = 0;
 
     optind = 2;
-    while (argc > 1 && (opt = getopt(argc, argv, "n:d:k:l:N:")) != -1) {
+    while (argc > 1 && (opt = getopt(argc, argv, "n:d:k:l:t:N:")) != -1) {
         switch (opt) {
         case 'n': plan.clients = atoi(optarg); break;
         case 'd': secs = atof(optarg); break;
         case 'k': plan.files = strtoull(optarg, NULL, 10); break;
         case 'l': plan.depth = atoi(optarg); break;
+        case 't': plan.per_txn = atoi(optarg); break;
         case 'N': name = optarg; break;
         default: return 2;
         }
@@ -373,7 +401,8 @@ int main(int argc, char **argv)
     while (i < N_CASES && strcmp(cases[i].name, which))
         i++;
     if (optind + 1 != argc || (i == N_CASES && strcmp(which, "fill")) || plan.clients < 1 || plan.clients >= CLIENTS_MAX || plan.files < 1) {
-        fprintf(stderr, "usage: treeload own|kept|get|floor|create|unlink|fill [-n CLIENTS] [-d SECONDS] [-k FILES] [-l DEPTH] [-N NAME] DIR\n");
+        fprintf(stderr, "usage: treeload own|kept|get|floor|create|unlink|txn|fill [-n CLIENTS] [-d SECONDS] [-k FILES] [-l DEPTH] [-t FILES] "
+                        "[-N NAME] DIR\n");
         return 2;
     }
     plan.dir = argv[optind];
