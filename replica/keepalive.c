@@ -612,13 +612,13 @@ void keepalive_fini(struct replica *r)
 {
     struct keepalive *k = &r->keepalive;
 
+    heap_fini(&k->heap); /* its nodes are part of the entries */
     for (size_t i = 0; i < k->n_buckets; i++) {
         for (struct kept *e = k->buckets[i], *next; e; e = next) {
             next = e->next;
             free(e);
         }
     }
-    heap_fini(&k->heap);
     free(k->buckets);
     free(k->renew);
     free(k->ask);

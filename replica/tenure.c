@@ -310,12 +310,13 @@ void tenure_drop(struct replica *r)
 static void end_cb(struct replica_request *req, int err, int64_t rev, uint64_t ino)
 {
     struct tenure_end *end = req->data;
+    struct replica *r = end->r;
 
     (void)rev;
     end->err = err;
     end->more = ino != 0;
-    atomic_store(&end->done, true);
-    loop_wake(end->r);
+    atomic_store(&end->done, true); /* from here on it is the loop's */
+    loop_wake(r);
 }
 
 static void propose(struct replica *r, struct tenure_end *end, struct store_op *op)

@@ -518,13 +518,16 @@ static struct many {
     _Atomic bool settled;
 } many[MANY];
 static _Atomic int n_granted;
+enum { IDS = 1 << 17 };
+static _Atomic int which[IDS]; /* by id: 1 + index in `many` */
 
 static void granted_cb(struct replica_request *req, int err, int64_t rev, uint64_t ino)
 {
     struct many *m = req->data;
 
     (void)rev;
-    m->id = err ? 0 : ino;
+    m->id = err || ino >= IDS ? 0 : ino;
+    atomic_store(&which[m->id], 1 + (int)(m - many));
     atomic_store(&m->asked_ns, 0);
     atomic_store(&m->settled, true);
     atomic_fetch_add(&n_granted, 1);
@@ -535,10 +538,12 @@ static void many_gone(void *data, const uint64_t *ids, size_t n)
     int64_t at = now();
 
     (void)data;
-    for (size_t i = 0; i < n; i++)
-        for (int k = 0; k < MANY; k++)
-            if (many[k].id == ids[i] && atomic_load(&many[k].gone_ns) == 0)
-                atomic_store(&many[k].gone_ns, at);
+    for (size_t i = 0; i < n; i++) {
+        int k = ids[i] < IDS ? atomic_load(&which[ids[i]]) : 0;
+
+        if (k && atomic_load(&many[k - 1].gone_ns) == 0)
+            atomic_store(&many[k - 1].gone_ns, at);
+    }
 }
 
 static void grant_many(void)
