@@ -186,6 +186,10 @@ static void one_grows_to_three_and_shrinks_while_somebody_writes(void **state)
     wait_until(is(1, 3, "voter", "ok"));
     assert_int_equal(member_put(&c.m[3], "third", "3"), 0);
     wait_until(has(1, "third", "3") && has(2, "third", "3"));
+    for (uint32_t id = 1; id <= 3; id++) { /* also of the one that was alone */
+        wait_until(replica_session_holds(c.m[id].r));
+        assert_int_equal(c.m[id].lapses, 0);
+    }
     end_writing();
     assert_int_equal(cluster_status(&c, 1).n_voters, 3);
     begin_writing();

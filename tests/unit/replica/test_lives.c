@@ -284,6 +284,28 @@ static void a_change_of_leader_does_not_shorten_a_lease(void **state)
     assert_true(now() < renewed + 8 * SEC);
 }
 
+/* What another term decided on does nothing, and what did not know of a new TTL neither; whoever commits it. */
+static void an_end_of_another_term_does_nothing(void **state)
+{
+    struct store_op op = {.kind = STORE_OP_LEASE, .flags = STORE_LEASE_EXPIRE, .first = INT64_MAX};
+    struct store_op ttl = {.kind = STORE_OP_LEASE, .flags = STORE_LEASE_TTL, .rev = 60 * SEC};
+    uint64_t seen;
+
+    (void)state;
+    begin();
+    op.ino = ttl.ino = grant(1, "l", 60 * SEC);
+    op.rev = (int64_t)cluster_status(&c, 1).term - 1;
+    assert_int_equal(member_do(&c.m[1], &op, NULL, NULL), QE_STALE);
+    op.rev += 2;
+    assert_int_equal(member_do(&c.m[1], &op, NULL, NULL), QE_STALE);
+    seen = cluster_status(&c, 1).commit;
+    assert_int_equal(member_do(&c.m[1], &ttl, NULL, NULL), 0);
+    op.rev = (int64_t)cluster_status(&c, 1).term;
+    op.first = (int64_t)seen;
+    assert_int_equal(member_do(&c.m[1], &op, NULL, NULL), QE_STALE);
+    assert_true(exists(1, op.ino));
+}
+
 /* ---- Sessions ------------------------------------------------------------------------------------------------------------ */
 
 /* Not heard by the leader, it gives up what it holds by itself, before the leader gives it to the next one. */
@@ -675,6 +697,7 @@ int main(int argc, char **argv)
         TEST(a_new_ttl_counts_from_then_on),
         TEST(one_member_is_its_own_lessor),
         TEST(a_change_of_leader_does_not_shorten_a_lease),
+        TEST(an_end_of_another_term_does_nothing),
         TEST(a_member_that_is_not_heard_loses_its_locks),
         TEST(a_member_that_was_stopped_knows_at_once),
         TEST(only_who_was_stopped_loses_what_it_held),
