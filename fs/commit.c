@@ -9,11 +9,13 @@
  *    it, logs, counts, and remembers the error for the next fsync of that file by that user.
  *
  * What goes wrong: the opener was killed: the edits are dropped. The commit fails or times out: it is never tried again. The name
- * of a pending creation was taken: the edits go to the file that took it, and the node is led there. */
+ * of a pending creation was taken: the edits go to the file that took it, and the node is led there. Nobody has asked the kernel
+ * whether that file may be opened, so commit_name_taken does. */
 #include "fs/commit.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "fs/flock.h"
 #include "fs/pages.h"
@@ -48,7 +50,16 @@ struct commit {
     uid_t uid;
     pid_t pid;
     char comm[16];
+
+    /* What it commits: of the handle until it began. */
+    struct edits edits;      /* owned; kept until it is settled if it has a creation, else until it is submitted */
+    struct store_edit *list; /* owned; has room for all of them */
+    bool kills_priv, has_mtime;
+    int64_t mtime_ns;
+    uint64_t taken_by; /* the inode that has the name already; 0: none is known */
+    int tries;         /* how often the name was found taken, or found free again */
 };
+enum { TRIES_MAX = 100 }; /* somebody makes and removes that name all the time */
 
 /* A commit that failed; told once by the next fsync of that file by that user. */
 struct commit_failure {
@@ -213,13 +224,64 @@ static void commit_keep(struct fs *fs, const struct commit *k)
         inode_keep(in, &attr);
 }
 
+static void commit_free(struct commit *k)
+{
+    edits_fini(&k->edits);
+    free(k->list);
+    free(k);
+}
+
+/* Whether those who have the creation open might have opened this file, each as it did. Of others than the maker (who came by sudo, say) the
+ * groups are not known. */
+static bool commit_may_open(const struct commit *k, const struct store_attr *a)
+{
+    for (const struct handle *h = k->h->in->handles; h; h = h->next) {
+        const struct perm other = {.uid = h->uid, .gid = (gid_t)-1};
+        const struct perm *who = h->uid == k->creation->who.uid ? &k->creation->who : &other;
+        unsigned want = (h->readable ? PERM_READ : 0) | (h->writable || h == k->h ? PERM_WRITE : 0);
+
+        if (!perm_allows(who, a->mode, a->uid, a->gid, want))
+            return false;
+    }
+    return true;
+}
+
+static void commit_send(struct commit *k);
+
+/* The name is not free. The edits go to the file that has it; if it is free again, once more to the name. 0 or QE_*. */
+static int commit_name_taken(struct fs *fs, struct commit *k)
+{
+    const struct creation *c = k->creation;
+    struct store_attr attr;
+    int err = fs->reader ? store_lookup(fs->reader, STORE_HEAD, c->parent, c->name, c->name_len, &attr) : QE_SHUTDOWN;
+
+    if (k->tries++ == TRIES_MAX)
+        return QE_STALE;
+    if (err && err != QE_NOENT)
+        return err;
+    if (!err && !S_ISREG(attr.mode))
+        return S_ISDIR(attr.mode) ? QE_ISDIR : QE_LOOP;
+    if (!err && !commit_may_open(k, &attr))
+        return QE_ACCES;
+    k->taken_by = err ? 0 : attr.ino;
+    commit_send(k);
+    return 0;
+}
+
 static void commit_settle(struct fs *fs, fuse_req_t req, int err, int64_t rev, uint64_t ino, void *data)
 {
     struct commit *k = data;
     struct handle *h = k->h;
     struct inode *in = h->in;
 
-    (void)req;
+    if (k->creation && err == QE_CANCELED) {
+        k->call.req = req; /* NULL: the caller is gone */
+        err = commit_name_taken(fs, k);
+        if (!err)
+            return;
+        if (req)
+            fuse_reply_err(req, fs_errno(err));
+    }
     atomic_fetch_add(&fs->n_commits, 1);
     if (err)
         commit_failed(fs, k, in, err);
@@ -238,26 +300,24 @@ static void commit_settle(struct fs *fs, fuse_req_t req, int err, int64_t rev, u
     if (k->call.then)
         k->call.then(fs, k->call.data, err);
     handle_unref(h);
-    free(k);
+    commit_free(k);
 }
 
-/* The operation that commits the handle's edits; `list` has room for all of them. */
-static void commit_op(const struct handle *h, struct store_edit *list, struct store_op *op)
+static void commit_op(const struct commit *k, struct store_op *op)
 {
-    const struct inode *in = h->in;
-    const struct creation *c = in->creation;
+    const struct inode *in = k->h->in;
+    const struct creation *c = k->creation;
 
-    edits_export(&h->edits, list);
-    *op = (struct store_op){.kind = STORE_OP_COMMIT, .ino = in->ino, .edits = list, .n_edits = h->edits.n};
-    if (h->kills_priv)
+    edits_export(&k->edits, k->list);
+    *op = (struct store_op){.kind = STORE_OP_COMMIT, .ino = c ? k->taken_by : in->ino, .edits = k->list, .n_edits = k->edits.n};
+    if (k->kills_priv)
         op->valid |= STORE_ATTR_KILLPRIV;
-    if (h->has_mtime) {
+    if (k->has_mtime) {
         op->valid |= STORE_ATTR_MTIME;
-        op->mtime_ns = h->mtime_ns;
+        op->mtime_ns = k->mtime_ns;
     }
-    if (!c)
+    if (!c || k->taken_by)
         return;
-    op->ino = 0;
     op->parent = c->parent;
     op->name = (struct store_bytes){c->name, c->name_len};
     op->new_ino = in->ino;
@@ -266,18 +326,32 @@ static void commit_op(const struct handle *h, struct store_edit *list, struct st
     op->gid = c->gid;
     op->xattrs = c->xattrs;
     op->n_xattrs = c->n_xattrs;
-    if (c->has_mtime) {
-        op->valid |= STORE_ATTR_MTIME;
-        op->mtime_ns = c->mtime_ns;
-    }
 }
 
-static void commit_submit(struct commit *k, struct store_op *ops, size_t n_ops)
+/* `k` may be settled, and gone, when this returns. */
+static void commit_send(struct commit *k)
 {
     struct fs *fs = k->h->fs;
-    struct store_command cmd = {.ops = ops, .n_ops = n_ops, .uid = k->uid, .gid = 0, .pid = k->pid, .comm = k->comm};
+    struct store_op op;
+    struct store_command cmd = {.ops = &op, .n_ops = 1, .uid = k->uid, .gid = 0, .pid = k->pid, .comm = k->comm};
     struct pending_call call = {.req = k->call.req, .arg = k->call.size, .settle = commit_settle, .data = k};
+    struct store_condition is_free = {.kind = STORE_IF_BOUND};
+    struct edits edits = {0};
+    struct store_edit *list = NULL;
 
+    commit_op(k, &op);
+    if (!k->creation) { /* the command has a copy of its own */
+        edits = k->edits;
+        list = k->list;
+        k->edits = (struct edits){0};
+        k->list = NULL;
+    } else if (!k->taken_by) {
+        is_free.parent = op.parent;
+        is_free.name = op.name;
+        cmd.conditions = &is_free;
+        cmd.n_conditions = 1;
+        call.undecided = QE_CANCELED;
+    }
     /* Attributes of a file with edits are not kept, so there is nothing to drop but the pages of a mapping; a new name is in its
      * directory, whose times are. */
     call.changed[0] = k->h->in->mapped || k->h->in->ino != k->h->in->node ? k->h->in->node : 0;
@@ -287,29 +361,41 @@ static void commit_submit(struct commit *k, struct store_op *ops, size_t n_ops)
     call.wake = k->creation != NULL; /* other commits of the inode may be waiting for this one */
     call.done = k->call.kind == COMMIT_WRITE ? pending_done_write : pending_done_err;
     pending_submit(fs, &cmd, &call);
+    edits_fini(&edits);
+    free(list);
 }
 
+/* Takes the handle's edits over. */
 static struct commit *commit_new(struct handle *h, const struct commit_call *call)
 {
     const struct fuse_ctx *ctx = call->req ? fuse_req_ctx(call->req) : NULL;
+    struct creation *c = h->in->creation;
     struct commit *k = calloc(1, sizeof *k);
 
-    if (!k)
+    if (k)
+        k->list = calloc(h->edits.n + 1, sizeof *k->list);
+    if (!k || !k->list) {
+        free(k);
         return NULL;
+    }
     k->h = h;
+    k->creation = c;
+    k->kills_priv = h->kills_priv;
+    k->has_mtime = h->has_mtime || (c && c->has_mtime);
+    k->mtime_ns = c && c->has_mtime ? c->mtime_ns : h->mtime_ns;
+    if (c)
+        c->has_mtime = false;
+    handle_give_edits(h, &k->edits);
     k->call = *call;
     k->uid = ctx ? ctx->uid : h->uid;
     k->pid = h->tgid ? h->tgid : ctx ? ctx->pid : 0;
     proc_comm(ctx && ctx->pid > 0 ? ctx->pid : h->tgid, k->comm); /* not the opener's: a shell has become another program */
-    k->creation = h->in->creation;
     return k;
 }
 
 static void commit_start(struct handle *h, const struct commit_call *call)
 {
-    struct store_edit few[8], *list = few;
     struct inode *in = h->in;
-    struct store_op op;
     struct commit *k;
 
     if (in->creating) {
@@ -321,24 +407,15 @@ static void commit_start(struct handle *h, const struct commit_call *call)
         return;
     }
     k = commit_new(h, call);
-    if (h->edits.n > sizeof few / sizeof *few)
-        list = calloc(h->edits.n, sizeof *list);
-    if (!k || !list) {
-        free(k);
+    if (!k) {
         handle_drop_edits(h);
         commit_answer(h, call, QE_NOMEM);
         return;
     }
-    commit_op(h, list, &op);
     handle_ref(h);
     h->in_flight++;
     in->creating = in->creation != NULL;
-    commit_submit(k, &op, 1);
-    handle_drop_edits(h); /* they are in the command now */
-    if (in->creation)
-        in->creation->has_mtime = false;
-    if (list != few)
-        free(list);
+    commit_send(k);
 }
 
 /* Drops the edits; a pending creation that no other open file will commit goes with them. */

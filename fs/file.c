@@ -99,15 +99,35 @@ static void file_reply_create(fuse_req_t req, const struct store_attr *attr, str
     }
 }
 
-/* The name exists by now: CREATE is OPEN. */
-static void file_create_existing(fuse_req_t req, uint64_t node, struct fuse_file_info *fi)
+/* The kernel did not find the name, so it has not asked whether the file may be opened. */
+static int file_may_open(fuse_req_t req, uint64_t node, int flags)
+{
+    const unsigned want = ((flags & O_ACCMODE) != O_WRONLY ? PERM_READ : 0) | ((flags & O_ACCMODE) != O_RDONLY || flags & O_TRUNC ? PERM_WRITE : 0);
+    struct perm who;
+    struct store_attr a;
+    int err = attr_of(fs_of(req), node, fuse_req_ctx(req)->pid, &a);
+
+    if (!err)
+        err = perm_of(req, &who);
+    if (err)
+        return err;
+    if (!perm_allows(&who, a.mode, a.uid, a.gid, want))
+        err = QE_ACCES;
+    perm_fini(&who);
+    return err;
+}
+
+/* The name exists by now: CREATE is OPEN. `mine`: this very request has made it. */
+static void file_create_existing(fuse_req_t req, uint64_t node, struct fuse_file_info *fi, bool mine)
 {
     struct fs *fs = fs_of(req);
-    struct inode *in = inode_add(fs, node);
+    int err = mine ? 0 : file_may_open(req, node, fi->flags);
+    struct inode *in = err ? NULL : inode_add(fs, node);
     struct store_attr attr;
     struct handle *h;
-    int err = in ? file_open_handle(fs, in, fi->flags, fuse_req_ctx(req), &h) : QE_NOMEM;
 
+    if (!err)
+        err = in ? file_open_handle(fs, in, fi->flags, fuse_req_ctx(req), &h) : QE_NOMEM;
     if (!err) {
         err = attr_of(fs, node, fuse_req_ctx(req)->pid, &attr);
         if (err)
@@ -128,7 +148,7 @@ static void file_settle_exclusive(struct fs *fs, fuse_req_t req, int err, int64_
     if (req && err)
         fuse_reply_err(req, fs_errno(err));
     else if (req)
-        file_create_existing(req, ino, fi);
+        file_create_existing(req, ino, fi, true);
     free(fi);
 }
 
@@ -154,7 +174,7 @@ static int file_create_pending(fuse_req_t req, const struct store_op *op, const 
     struct fs *fs = fs_of(req);
     struct inode *in = inode_add(fs, op->new_ino);
     struct creation *c = in ? creation_new(fs, in, op->parent, name) : NULL;
-    struct handle *h = c ? handle_new(fs, in, flags, fuse_req_ctx(req)) : NULL;
+    struct handle *h = c && !perm_of(req, &c->who) ? handle_new(fs, in, flags, fuse_req_ctx(req)) : NULL;
 
     if (!h) {
         if (in)
@@ -226,7 +246,7 @@ void file_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mod
     if (!err)
         err = file_create_look(req, op.parent, name, fi->flags, &node);
     if (!err) {
-        file_create_existing(req, node, fi);
+        file_create_existing(req, node, fi, false);
         return;
     }
     if (err == QE_NOENT)

@@ -103,14 +103,23 @@ void handle_count(struct handle *h, size_t bytes_before, bool dirty_before)
     dirty_change(h->fs->inodes, h->uid, h->dirty);
 }
 
-void handle_drop_edits(struct handle *h)
+void handle_give_edits(struct handle *h, struct edits *out)
 {
     size_t bytes = h->edits.bytes;
     bool dirty = h->dirty;
 
-    edits_fini(&h->edits);
+    *out = h->edits;
+    h->edits = (struct edits){0};
     h->dirty = h->wrote = h->has_mtime = h->kills_priv = false;
     handle_count(h, bytes, dirty);
+}
+
+void handle_drop_edits(struct handle *h)
+{
+    struct edits edits;
+
+    handle_give_edits(h, &edits);
+    edits_fini(&edits);
 }
 
 void handle_fail(struct handle *h, int err)

@@ -67,6 +67,8 @@ int handle_advance(struct handle *h);
 /* After a write that failed: if the edits are a whole new content, they are dropped, and writing goes on failing until the file is
  * closed, synced or truncated to nothing; appends and writes in place stay as far as they came. */
 void handle_fail(struct handle *h, int err);
+/* Moves the edits to `out`, which is empty: they belong to a commit from here on. */
+void handle_give_edits(struct handle *h, struct edits *out);
 /* Drops the edits: they never take effect. */
 void handle_drop_edits(struct handle *h);
 /* Whether one more open file of this user may become dirty: 0 or QE_MFILE. */

@@ -147,6 +147,7 @@ void creation_free(struct fs *fs, struct creation *c)
     for (size_t i = 0; i < c->n_xattrs; i++)
         xattr_free(&c->xattrs[i]);
     free(c->xattrs);
+    perm_fini(&c->who);
     if (c->next)
         c->next->prev = c->prev;
     if (c->prev)

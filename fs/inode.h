@@ -9,6 +9,7 @@
 #include <uthash.h>
 
 #include "fs/fs.h"
+#include "fs/perm.h"
 
 struct handle;
 struct content;
@@ -28,6 +29,7 @@ struct creation {
     bool has_mtime;
     struct store_xattr *xattrs; /* owned, also what they point to */
     size_t n_xattrs;
+    struct perm who;     /* owned; who makes it: if somebody else's file takes the name first, may it be written? */
     struct creation *prev, *next;
 };
 

@@ -180,11 +180,12 @@ void pending_finish(struct pending *p, int err, int64_t rev, uint64_t ino)
     struct pending_queue *q = p->fs->pending;
     const struct pending_call call = p->call;
     bool mine = call.req && !atomic_exchange(&p->claimed, true);
+    bool done = mine && call.done && !(err && err == call.undecided);
 
     p->err = err;
     p->rev = rev;
     p->ino = ino;
-    p->reply_later = mine && !call.done;
+    p->reply_later = mine && !done;
     if (!err && p->command)
         replay_answered(p->fs, rev, pending_answer(&call, mine));
     if (!err)
@@ -194,8 +195,8 @@ void pending_finish(struct pending *p, int err, int64_t rev, uint64_t ino)
     if (mine)
         fuse_req_interrupt_func(call.req, NULL, NULL);
     /* A caller that is answered here brings the loop to settle by its next request; nobody else does. */
-    mailbox_push(q, p, !(mine && call.done) || call.wake || atomic_load(&q->wake_always));
-    if (mine && call.done)
+    mailbox_push(q, p, !done || call.wake || atomic_load(&q->wake_always));
+    if (done)
         call.done(call.req, err, call.arg);
 }
 

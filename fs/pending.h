@@ -10,13 +10,15 @@
 
 /* Any thread: sends the one reply. Has only what it is given: `arg` is the caller's number. */
 typedef void (*pending_done_cb)(fuse_req_t req, int err, uint64_t arg);
-/* The FUSE loop, always called once; frees `data`. When there was no `done` callback and `req` is not NULL, it has to reply. */
+/* The FUSE loop, always called once; frees `data`. When `req` is not NULL (there was no `done` callback, or the error is `undecided`), it
+ * has to reply. */
 typedef void (*pending_settle_cb)(struct fs *fs, fuse_req_t req, int err, int64_t rev, uint64_t ino, void *data);
 
 struct pending_call {
     fuse_req_t req;          /* NULL: nobody waits */
     pending_done_cb done;    /* NULL: settle replies */
     uint64_t arg;            /* for done */
+    int undecided;           /* with this error settle has to reply all the same, since it may try something else; 0: none */
     fuse_ino_t changed[2];   /* nodes of which the kernel may keep what changes without its knowing; 0: none */
     uint64_t expected;       /* the inode that the command should meet, if it met another one, that has changed too; 0: no matter */
     pending_settle_cb settle; /* may be NULL if there is a done */

@@ -106,6 +106,20 @@ became_other() {
     became_other reads_old
 }
 
+@test "a file that came between the lookup and the creation of its name is opened only by those who may" {
+    mkdir -m 777 d
+    on barrier.off
+    on names.old
+    on names.foreign
+    stat d >/dev/null
+    (umask 077 && echo secret >d/f)
+    opens() { setpriv --reuid=65533 --regid=65533 --clear-groups bash -c 'exec 4<>d/f && cat <&4'; }
+    fails_with 'd/f: Permission denied' opens
+    off names.old
+    chmod 666 d/f
+    same content "$(opens)" secret
+}
+
 @test "attributes and extended attributes are those of the new file" {
     facts() {
         same stat "$(stat -c %s f)" 3

@@ -191,6 +191,50 @@ by() { # by UID[:GROUP,...] TEXT
     by $BERT 'test -e f'
 }
 
+# ANNA makes a file that nobody else sees yet, and somebody else takes the name before she closes it.
+annas_pending() { # annas_pending FLAGS
+    chmod 1777 .
+    actor_start A as $ANNA
+    A setsid
+    A open 3 f "$1"
+    A write 3 mine
+}
+
+@test "a pending file does not write to a file that has taken its name and may not be written" {
+    needs_quorumfs
+    annas_pending +ct
+    (umask 077 && echo secret >f)
+    A fails EACCES close 3
+    expect_log 'commit.*Permission denied|commit.*permission denied'
+    holds f 'secret\n'
+    A read 3 100 || true
+    [[ $(said) != *secret* ]]
+}
+
+@test "a pending file neither reads what has taken its name and may only be written" {
+    needs_quorumfs
+    annas_pending +c
+    echo secret >f
+    chmod 622 f
+    A fails EACCES fsync 3
+    expect_log 'commit.*ermission denied'
+    holds f 'secret\n'
+}
+
+@test "a pending file writes to what has taken its name if a group of its maker may" {
+    needs_quorumfs
+    chmod 1777 .
+    by $ANNA:4711 "exec setsid -w bash -c 'exec 3>f; echo mine >&3; touch $S/written; while [ ! -e $S/taken ]; do sleep 0.02; done; exec 3>&-'" &
+    local anna=$!
+    wait_until 5 test -e "$S/written"
+    echo theirs >f
+    chgrp 4711 f
+    chmod 620 f
+    touch "$S/taken"
+    wait $anna
+    holds f 'mine\n'
+}
+
 @test "a relative symbolic link in a sticky directory is as the kernel says" {
     mkdir -m 1777 d
     by $ANNA 'echo v > d/f; ln -s f d/l'
