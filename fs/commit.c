@@ -54,6 +54,7 @@ struct commit {
     /* What it commits: of the handle until it began. */
     struct edits edits;      /* owned; kept until it is settled if it has a creation, else until it is submitted */
     struct store_edit *list; /* owned; has room for all of them */
+    bool whole;              /* it is a whole new content */
     bool kills_priv, has_mtime;
     int64_t mtime_ns;
     uint64_t taken_by; /* the inode that has the name already; 0: none is known */
@@ -268,6 +269,20 @@ static int commit_name_taken(struct fs *fs, struct commit *k)
     return 0;
 }
 
+/* Of a new content that failed nothing is published, neither what was written behind it meanwhile nor what its writer still has to say. */
+static void commit_broken(const struct commit *k, int err)
+{
+    struct handle *h = k->h;
+
+    h->has_view = false;
+    if (!k->whole || edits_are_whole(&h->edits))
+        return;
+    if (h->dirty)
+        h->failed = err;
+    handle_drop_edits(h);
+    h->broken = err;
+}
+
 static void commit_settle(struct fs *fs, fuse_req_t req, int err, int64_t rev, uint64_t ino, void *data)
 {
     struct commit *k = data;
@@ -288,7 +303,7 @@ static void commit_settle(struct fs *fs, fuse_req_t req, int err, int64_t rev, u
     if (k->creation)
         commit_settle_creation(fs, in, err, ino);
     if (err)
-        h->has_view = false;
+        commit_broken(k, err);
     h->base_old = true;
     h->in_flight--;
     if (!err)
@@ -380,6 +395,7 @@ static struct commit *commit_new(struct handle *h, const struct commit_call *cal
     }
     k->h = h;
     k->creation = c;
+    k->whole = edits_are_whole(&h->edits);
     k->kills_priv = h->kills_priv;
     k->has_mtime = h->has_mtime || (c && c->has_mtime);
     k->mtime_ns = c && c->has_mtime ? c->mtime_ns : h->mtime_ns;
@@ -605,6 +621,8 @@ void commit_fsync(fuse_req_t req, struct handle *h)
         commit_start(h, &call);
     } else {
         fuse_reply_err(req, fs_errno(h->failed ? h->failed : failure_take(h->fs, h->in->ino, fuse_req_ctx(req)->uid)));
+        if (h->failed)
+            h->broken = h->failed; /* told, but not mended */
         h->failed = 0;
     }
 }

@@ -154,6 +154,11 @@ int edits_append(struct edits *e, const void *data, size_t len)
     return err;
 }
 
+bool edits_are_whole(const struct edits *e)
+{
+    return e->n && e->list[0].kind == STORE_EDIT_TRUNCATE && e->list[0].off == 0;
+}
+
 void edits_fini(struct edits *e)
 {
     for (size_t i = 0; i < e->n; i++)

@@ -27,6 +27,8 @@ struct edits { /* {0} is empty */
 int edits_truncate(struct edits *e, uint64_t size);                                    /* 0 or QE_NOMEM, then unchanged */
 int edits_write(struct edits *e, uint64_t off, const void *data, size_t len);
 int edits_append(struct edits *e, const void *data, size_t len);
+/* Whether they make a content that does not depend on what was there. */
+bool edits_are_whole(const struct edits *e);
 void edits_fini(struct edits *e);
 /* Applies them to `content`, which is undefined after QE_NOMEM. */
 int edits_apply(const struct edits *e, struct buf *content);

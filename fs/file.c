@@ -55,6 +55,8 @@ static int file_open_handle(struct fs *fs, struct inode *in, int flags, const st
     if (!err && (flags & O_TRUNC) && h->size > 0) {
         file_make_writer(h, ctx); /* O_RDONLY | O_TRUNC truncates too */
         err = handle_truncate(h, 0);
+    } else if (!err) {
+        h->truncates = flags & O_TRUNC;
     }
     if (err && h) {
         h->released = true;
@@ -290,7 +292,7 @@ void file_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, struct f
 void file_write(fuse_req_t req, fuse_ino_t node, const char *data, size_t size, off_t off, struct fuse_file_info *fi)
 {
     struct handle *h = file_handle(fi);
-    int err = h->failed ? h->failed : replica_writable(h->fs->replica);
+    int err = h->failed ? h->failed : h->broken ? h->broken : replica_writable(h->fs->replica);
 
     (void)node;
     if (fi->writepage && !h->in->mapped)

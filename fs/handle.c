@@ -124,9 +124,7 @@ void handle_drop_edits(struct handle *h)
 
 void handle_fail(struct handle *h, int err)
 {
-    bool whole = h->in->creation || (h->edits.n && h->edits.list[0].kind == STORE_EDIT_TRUNCATE && h->edits.list[0].off == 0);
-
-    if (!whole)
+    if (!h->in->creation && !edits_are_whole(&h->edits))
         return;
     handle_drop_edits(h);
     h->has_view = false;
@@ -217,14 +215,18 @@ static int handle_check_size(struct handle *h, int64_t size)
 
 int handle_write(struct handle *h, const void *data, size_t size, off_t off, bool paged)
 {
-    bool append = h->append && !paged;
-    size_t bytes = h->edits.bytes;
-    bool dirty = h->dirty;
+    bool append = h->append && !paged, dirty;
+    size_t bytes;
     int64_t end;
     int err;
 
     if (size == 0)
         return 0;
+    err = h->truncates ? handle_truncate(h, 0) : 0;
+    if (err)
+        return err;
+    bytes = h->edits.bytes;
+    dirty = h->dirty;
     err = h->dirty ? 0 : handle_first_edit(h);
     end = append ? h->size + (int64_t)size : (int64_t)off + (int64_t)size;
     if (end < h->size)
@@ -256,10 +258,12 @@ int handle_write(struct handle *h, const void *data, size_t size, off_t off, boo
 
 int handle_truncate(struct handle *h, int64_t size)
 {
+    int err = h->truncates && size > 0 ? handle_truncate(h, 0) : 0; /* what was left to do by open comes first */
     size_t bytes = h->edits.bytes;
     bool dirty = h->dirty;
-    int err = h->dirty ? 0 : handle_first_edit(h);
 
+    if (!err && !h->dirty)
+        err = handle_first_edit(h);
     if (!err)
         err = handle_check_size(h, size);
     if (!err && h->readable && size > 0)
@@ -276,9 +280,10 @@ int handle_truncate(struct handle *h, int64_t size)
     }
     h->size = size;
     h->dirty = true;
+    h->truncates = false;
     h->kills_priv = h->uid != 0;
     if (size == 0)
-        h->failed = 0;
+        h->failed = h->broken = 0;
     h->written_ns = clock_boottime_ns();
     handle_count(h, bytes, dirty);
     return 0;

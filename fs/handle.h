@@ -22,6 +22,7 @@ struct handle {
 
     /* The open call. */
     bool readable, writable, append;
+    bool truncates; /* O_TRUNC of what was empty: nothing to commit, but part of the first commit */
     bool sync;      /* O_SYNC or O_DSYNC: each write commits */
     pid_t tid, tgid; /* the opener; 0: of another pid namespace */
     pid_t session;  /* may see the buffered size */
@@ -42,6 +43,7 @@ struct handle {
     size_t in_flight;   /* commits on their way: until they are settled, the session goes on seeing `size` */
     bool wrote;         /* a WRITE since the last FLUSH */
     int failed;         /* QE_* of a write that failed in the middle of a new content: no part of it is ever published */
+    int broken;         /* QE_* of a new content whose commit failed: writes of its rest fail until it is begun anew */
     int64_t written_ns; /* when it was last made dirty */
     bool kills_priv;    /* a write since the last chmod: suid and sgid fall with the commit, unless root writes */
     bool has_mtime;     /* utimens while dirty: kept over the coming commit */
@@ -65,7 +67,7 @@ int handle_read_page(struct handle *h, size_t size, off_t off, const void **data
 /* Moves a clean handle to the newest content. */
 int handle_advance(struct handle *h);
 /* After a write that failed: if the edits are a whole new content, they are dropped, and writing goes on failing until the file is
- * closed, synced or truncated to nothing; appends and writes in place stay as far as they came. */
+ * closed or truncated to nothing; appends and writes in place stay as far as they came. */
 void handle_fail(struct handle *h, int err);
 /* Moves the edits to `out`, which is empty: they belong to a commit from here on. */
 void handle_give_edits(struct handle *h, struct edits *out);

@@ -136,6 +136,30 @@ teardown() { leave_test; }
     holds f put
 }
 
+@test "O_TRUNC of an empty file is part of the put, too" {
+    needs_quorumfs
+    put f ''
+    actor_start A setsid
+    A open 3 f wt
+    A open 4 f +t
+    put f '12345\n'
+    A write 3 ab
+    A close 3
+    holds f ab
+    A ftruncate 4 1
+    A close 4
+    holds f '\0'
+    A open 3 f wt
+    expect_revisions 0 true
+    A close 3
+    put g ''
+    A open 3 g wt
+    put g 'kept\n'
+    expect_revisions 0 true
+    A close 3
+    holds g 'kept\n'
+}
+
 @test "edits follow the file when it is renamed" {
     put f 'old\n'
     actor_start A

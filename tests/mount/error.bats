@@ -131,6 +131,25 @@ leave_room() { # leave_room SIZE: the quota is that much above what is used; it 
     holds f 'old\nlater\n'
 }
 
+@test "the rest of a new content whose beginning failed is refused" {
+    needs_quorumfs
+    allow_log 'commit'
+    put f 'old old\n'
+    actor_start A
+    A open 3 f wt
+    A fill 3 x 600000
+    configure max-value 512K
+    A fails EFBIG fsync 3
+    configure max-value 1M
+    A fails EFBIG write 3 later
+    holds f 'old old\n'
+    A ftruncate 3 0
+    A seek 3 0
+    A write 3 $'new\n'
+    A close 3
+    holds f 'new\n'
+}
+
 @test "only whoever made the failed commit is told by sync" {
     needs_quorumfs
     allow_log 'commit'
