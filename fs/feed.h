@@ -28,7 +28,6 @@
 
 struct feed_dir { /* a directory as it was when an event of the block happened */
     uint32_t up;      /* the one above it; the root's is its own */
-    uint32_t depth;   /* names in its path; the root has none */
     uint32_t mode, uid, gid;
     size_t path, path_len; /* in `text` */
 };
@@ -71,7 +70,6 @@ size_t feed_block_bytes(const struct feed_block *b);
 struct feed_filter {
     char *path;      /* owned; without slashes at its ends; "": everything */
     size_t len;
-    uint32_t depth;  /* names in it */
     struct perm who; /* owned */
 };
 

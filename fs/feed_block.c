@@ -124,7 +124,6 @@ static int add_dir(struct page *p, struct feed_cached *d, uint32_t up)
     to = &b->dirs[b->n_dirs];
     *to = (struct feed_dir){.up = up, .mode = d->dir.mode, .uid = d->dir.uid, .gid = d->dir.gid};
     if (d->dir.parent) {
-        to->depth = b->dirs[up].depth + 1;
         err = join_path(b, &b->dirs[up], d->dir.name, d->dir.name_len, &to->path, &to->path_len);
         if (err)
             return err;
@@ -271,18 +270,23 @@ static bool about(const struct feed_filter *f, const char *path, size_t len, boo
     return within(path, len, f->path, f->len) || (moved && within(f->path, f->len, path, len));
 }
 
-static bool visible(const struct feed_filter *f, const struct feed_block *b, uint32_t dir)
+/* Whether who reads the stream could have found the path of an event, whose name is in `dir`. */
+static bool visible(const struct feed_filter *f, const struct feed_block *b, uint32_t dir, size_t path, size_t len)
 {
+    const char *text = (const char *)b->text.data;
+
     if (f->who.uid == 0)
         return true;
     for (;;) {
         const struct feed_dir *d = &b->dirs[dir];
-        unsigned want = d->depth < f->depth ? PERM_SEARCH : PERM_SEARCH | PERM_READ;
+        unsigned want = within(f->path, f->len, text + path, len) ? PERM_SEARCH : PERM_SEARCH | PERM_READ;
 
         if (!perm_allows(&f->who, d->mode, d->uid, d->gid, want))
             return false;
         if (d->up == dir)
             return true;
+        path = d->path;
+        len = d->path_len;
         dir = d->up;
     }
 }
@@ -296,9 +300,9 @@ enum feed_seen feed_sees(const struct feed_filter *f, const struct feed_block *b
 
     if (!about(f, text + e->path, e->path_len, moved) && !(moved && about(f, text + e->old_path, e->old_path_len, true)))
         return FEED_HIDDEN;
-    if (visible(f, b, e->dir))
+    if (visible(f, b, e->dir, e->path, e->path_len))
         seen = FEED_NEW;
-    if (moved && visible(f, b, e->old_dir))
+    if (moved && visible(f, b, e->old_dir, e->old_path, e->old_path_len))
         seen |= FEED_OLD;
     return (enum feed_seen)seen;
 }

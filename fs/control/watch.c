@@ -350,7 +350,6 @@ static int stream_path(const struct watch_node *file, struct feed_filter *f, int
         memcpy(at, name, len);
         if (at > f->path)
             *--at = '/';
-        f->depth++;
     }
     return 0;
 }

@@ -427,6 +427,22 @@ P
     same "by its name" "$(as_nobody head -1 "$Q/since/$R0/$t/open/f/.events" 2>/dev/null | cut -f2)" put
 }
 
+@test "a name outside of a stream's path is told only to those who may list it" {
+    chmod 755 .
+    mkdir -p far/off/place open
+    chmod 711 open
+    echo 1 >open/f
+    mv open/f far/off/place/g
+    mv far/off/place/g open/h
+    mkdir open/d
+    chmod 711 open/d
+    echo 1 >open/d/f
+    same seen "$(as_nobody head -2 "$Q/since/$R0/$t/far/off/place/.events" 2>/dev/null | cut -f2- | tr '\t\n' ' ,')" \
+        "mkdir $t/far/off/place,put $t/far/off/place/g,"
+    same "then it goes" "$(as_nobody head -3 "$Q/since/$R0/$t/far/off/place/.events" 2>/dev/null | tail -1 | cut -f2-)" "$(printf "delete\t$t/far/off/place/g")"
+    same "who names it may see it" "$(as_nobody head -1 "$Q/since/$R0/$t/open/d/f/.events" 2>/dev/null | cut -f2)" put
+}
+
 # ---- The end -------------------------------------------------------------------------------------------------------------------------
 
 @test "when the member stops, readers get the end of the file after a whole revision" {
