@@ -2,11 +2,34 @@
 
 #include <stdlib.h>
 
+/* A whole content can be told in one piece. */
+static int edits_fold(struct edits *e)
+{
+    struct buf content = {0};
+    int err = edits_apply(e, &content);
+
+    if (err) {
+        buf_fini(&content);
+        return err;
+    }
+    for (size_t i = 1; i < e->n; i++)
+        buf_fini(&e->list[i].bytes);
+    e->bytes = content.len;
+    e->list[1] = (struct edit){.kind = STORE_EDIT_WRITE};
+    buf_move(&e->list[1].bytes, &content);
+    e->n = 2;
+    e->run = 1;
+    e->run_end = e->bytes;
+    return 0;
+}
+
 static struct edit *edits_add(struct edits *e, enum store_edit_kind kind, uint64_t off)
 {
     struct edit *list;
     size_t cap;
 
+    if (e->n == EDITS_MAX && (!edits_are_whole(e) || edits_fold(e)))
+        return NULL;
     if (e->n == e->cap) {
         cap = e->cap ? e->cap * 2 : 4;
         list = realloc(e->list, cap * sizeof *list);
@@ -31,8 +54,10 @@ int edits_truncate(struct edits *e, uint64_t size)
 {
     size_t keep = size == 0 ? 0 : e->n; /* whatever came before a truncation to 0 does not matter */
 
-    if (e->n && keep && e->list[e->n - 1].kind == STORE_EDIT_TRUNCATE && e->list[e->n - 1].off >= size)
-        keep = e->n - 1; /* a second truncation, further down */
+    while (keep && e->list[keep - 1].kind == STORE_EDIT_TRUNCATE && e->list[keep - 1].off >= size)
+        keep--; /* a further truncation, further down */
+    if (keep > 1 && e->list[keep - 1].kind == STORE_EDIT_TRUNCATE && e->list[keep - 2].kind == STORE_EDIT_TRUNCATE)
+        keep--; /* up from the first one, in steps or at once */
     while (e->n > keep) {
         e->bytes -= e->list[e->n - 1].bytes.len;
         edits_remove(e, e->n - 1);
@@ -108,22 +133,27 @@ static int edits_join(struct edits *e, size_t first, size_t grown)
 
 int edits_write(struct edits *e, uint64_t off, const void *data, size_t len)
 {
-    size_t first = e->n;
     struct edit *w;
     int err;
 
     if (len == 0)
         return 0;
-    while (first > 0 && e->list[first - 1].kind == STORE_EDIT_WRITE)
-        first--;
-    for (size_t i = first; i < e->n; i++) {
+    if (e->n == 0 || e->list[e->n - 1].kind != STORE_EDIT_WRITE) {
+        e->run = e->n;
+        e->run_end = 0;
+    }
+    for (size_t i = off > e->run_end ? e->n : e->run; i < e->n; i++) {
         w = &e->list[i];
         if (edit_touches(w, off, len)) {
             err = edit_merge(e, w, off, data, len);
-            return err ? err : edits_join(e, first, i);
+            if (off + len > e->run_end)
+                e->run_end = off + len;
+            return err ? err : edits_join(e, e->run, i);
         }
     }
     w = edits_add(e, STORE_EDIT_WRITE, off);
+    if (w && off + len > e->run_end)
+        e->run_end = off + len;
     if (!w)
         return QE_NOMEM;
     err = buf_append(&w->bytes, data, len);

@@ -1,7 +1,8 @@
 /* What was done through an open file and is not committed yet: truncations, writes and appends, in order.
  *
- * Neighbouring and overlapping writes are merged, and a truncation to 0 drops all before it, so that the memory is bounded by the
- * size of the file and not by the number of calls. */
+ * Neighbouring and overlapping writes are merged, a truncation to 0 drops all before it, and of truncations in a row two are left. What
+ * cannot be merged is counted: there are at most EDITS_MAX, so that whoever writes in small pieces costs neither much time nor
+ * memory, and no command that a store would not understand (store/internal.h has its limit). */
 #ifndef QFS_FS_EDITS_H
 #define QFS_FS_EDITS_H
 
@@ -18,13 +19,20 @@ struct edit {
     struct buf bytes; /* WRITE, APPEND */
 };
 
+enum { EDITS_MAX = 1 << 16 };
+
 struct edits { /* {0} is empty */
     struct edit *list;
     size_t n, cap;
-    size_t bytes; /* of all edits: what they cost in memory */
+    size_t bytes; /* of all edits */
+    size_t run;   /* where the last row of writes begins, and the furthest byte after them: writes in order need no search */
+    uint64_t run_end;
 };
+/* What they cost in memory, about. */
+static inline size_t edits_cost(const struct edits *e) { return e->bytes + e->n * 2 * sizeof *e->list; }
 
-int edits_truncate(struct edits *e, uint64_t size);                                    /* 0 or QE_NOMEM, then unchanged */
+/* 0; QE_NOMEM, also when there are too many edits that do not touch each other, over a content that is not known here. */
+int edits_truncate(struct edits *e, uint64_t size); /* after an error unchanged */
 int edits_write(struct edits *e, uint64_t off, const void *data, size_t len);
 int edits_append(struct edits *e, const void *data, size_t len);
 /* Whether they make a content that does not depend on what was there. */

@@ -96,7 +96,7 @@ static void dirty_change(struct inode_table *t, uid_t uid, bool more)
 
 void handle_count(struct handle *h, size_t bytes_before, bool dirty_before)
 {
-    atomic_fetch_add(&h->fs->dirty_bytes, (int64_t)h->edits.bytes - (int64_t)bytes_before);
+    atomic_fetch_add(&h->fs->dirty_bytes, (int64_t)edits_cost(&h->edits) - (int64_t)bytes_before);
     if (h->dirty == dirty_before)
         return;
     atomic_fetch_add(&h->fs->n_dirty, h->dirty ? 1 : (uint64_t)-1);
@@ -105,7 +105,7 @@ void handle_count(struct handle *h, size_t bytes_before, bool dirty_before)
 
 void handle_give_edits(struct handle *h, struct edits *out)
 {
-    size_t bytes = h->edits.bytes;
+    size_t bytes = edits_cost(&h->edits);
     bool dirty = h->dirty;
 
     *out = h->edits;
@@ -225,7 +225,7 @@ int handle_write(struct handle *h, const void *data, size_t size, off_t off, boo
     err = h->truncates ? handle_truncate(h, 0) : 0;
     if (err)
         return err;
-    bytes = h->edits.bytes;
+    bytes = edits_cost(&h->edits);
     dirty = h->dirty;
     err = h->dirty ? 0 : handle_first_edit(h);
     end = append ? h->size + (int64_t)size : (int64_t)off + (int64_t)size;
@@ -259,7 +259,7 @@ int handle_write(struct handle *h, const void *data, size_t size, off_t off, boo
 int handle_truncate(struct handle *h, int64_t size)
 {
     int err = h->truncates && size > 0 ? handle_truncate(h, 0) : 0; /* what was left to do by open comes first */
-    size_t bytes = h->edits.bytes;
+    size_t bytes = edits_cost(&h->edits);
     bool dirty = h->dirty;
 
     if (!err && !h->dirty)

@@ -126,6 +126,44 @@ static void test_truncate_to_zero_drops_all(void **state)
     fixture_fini(&f);
 }
 
+/* Truncations up and down leave two edits, however many there were. */
+static void test_truncations_do_not_grow(void **state)
+{
+    struct fixture f = {0};
+
+    (void)state;
+    assert_int_equal(buf_append(&f.initial, "0123456789", 10), 0);
+    assert_int_equal(buf_append(&f.plain, "0123456789", 10), 0);
+    for (size_t i = 0; i < 1000; i++)
+        do_truncate(&f, 5 + i * 7 % 13);
+    assert_int_equal(f.edits.n, 2);
+    assert_same(&f, 0);
+    fixture_fini(&f);
+}
+
+/* Writes that do not touch each other are told as one when they make a whole content, else refused beyond EDITS_MAX; what was done stays. */
+static void test_many_small_writes(void **state)
+{
+    for (int whole = 0; whole < 2; whole++) {
+        struct fixture f = {0};
+        int err = 0;
+
+        (void)state;
+        if (whole)
+            do_truncate(&f, 0);
+        for (size_t i = 0; i < 2 * EDITS_MAX && !err; i++) {
+            err = edits_write(&f.edits, 2 * i, "x", 1);
+            if (!err)
+                assert_int_equal(buf_write_at(&f.plain, 2 * i, "x", 1), 0);
+        }
+        assert_true(f.edits.n <= EDITS_MAX);
+        assert_int_equal(err, whole ? 0 : QE_NOMEM);
+        assert_true(edits_cost(&f.edits) > f.edits.bytes);
+        assert_same(&f, 0);
+        fixture_fini(&f);
+    }
+}
+
 /* Random calls, compared with a plain buffer after each. */
 static void test_random_calls_give_the_plain_result(void **state)
 {
@@ -151,6 +189,8 @@ int main(void)
         cmocka_unit_test(test_sequential_writes_merge),
         cmocka_unit_test(test_rewrites_do_not_grow),
         cmocka_unit_test(test_truncate_to_zero_drops_all),
+        cmocka_unit_test(test_truncations_do_not_grow),
+        cmocka_unit_test(test_many_small_writes),
         cmocka_unit_test(test_random_calls_give_the_plain_result),
     };
 
