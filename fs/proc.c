@@ -135,6 +135,9 @@ void proc_comm(pid_t pid, char out[16])
     if (n > 0 && text[n - 1] == '\n')
         text[n - 1] = 0;
     snprintf(out, 16, "%.15s", n > 0 ? text : "?");
+    for (char *p = out; *p; p++) /* a process may call itself anything, but `writer` is a line */
+        if ((unsigned char)*p < ' ' || *p == 0x7f)
+            *p = '?';
 }
 
 bool proc_is_dying(pid_t tid)

@@ -49,10 +49,18 @@ void log_close(void)
     log_fd = STDERR_FILENO;
 }
 
+/* Names of files and commands are anybody's: none may end the line and begin one of its own, or talk to a terminal. */
+static void make_printable(char *text, const char *end)
+{
+    for (; text < end; text++)
+        if ((unsigned char)*text < ' ' || *text == 0x7f)
+            *text = '?';
+}
+
 void log_line(enum log_level level, const char *area, const char *fmt, ...)
 {
     char line[LINE_MAX_BYTES];
-    size_t n = 0;
+    size_t n = 0, begin;
     va_list ap;
     int k;
 
@@ -73,11 +81,13 @@ void log_line(enum log_level level, const char *area, const char *fmt, ...)
         n += (size_t)snprintf(line + n, sizeof line - n, "%s: ", level_names[level]);
     if (area && *area)
         n += (size_t)snprintf(line + n, sizeof line - n, "%.32s: ", area);
+    begin = n;
     va_start(ap, fmt);
     k = vsnprintf(line + n, sizeof line - n - 1, fmt, ap);
     va_end(ap);
     if (k > 0)
         n += (size_t)k < sizeof line - n - 1 ? (size_t)k : sizeof line - n - 2;
+    make_printable(line + begin, line + n);
     if (log_sink == LOG_SINK_SYSLOG) {
         syslog(level_syslog[level], "%.*s", (int)n, line);
         return;

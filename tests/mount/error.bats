@@ -131,6 +131,20 @@ leave_room() { # leave_room SIZE: the quota is that much above what is used; it 
     holds f 'old\nlater\n'
 }
 
+@test "a file's name cannot forge a line of the log" {
+    needs_quorumfs
+    local name=$'f\nquorumfs: info: forged\e[2J'
+    put "$name" 'old\n'
+    actor_start A
+    A open 3 "$name" wt
+    A fill 3 x 600000
+    configure max-value 512K
+    A fails EFBIG close 3
+    configure max-value 1M
+    expect_log 'commit of ".*/f\?quorumfs: info: forged\?\[2J" by uid'
+    ! grep -q '^quorumfs: info: forged' "$MNT.log"
+}
+
 @test "the rest of a new content whose beginning failed is refused" {
     needs_quorumfs
     allow_log 'commit'

@@ -179,6 +179,13 @@ by() { # by UID[:GROUP,...] TEXT
     [[ $(fact f writer) == "member 1 uid $ANNA pid "*" bash" ]] || fail "writer: $(fact f writer)"
 }
 
+@test "a program cannot forge facts by its name" {
+    needs_quorumfs
+    QFS_SHELL=dash x "printf 'a\\nversion: 9' > /proc/\$\$/comm; echo v > f"
+    same version "$(getfattr --only-values -n user.quorum f | grep -c ^version)" 1
+    [[ $(fact f writer) == *" a?version: 9" ]] || fail "writer: $(fact f writer)"
+}
+
 @test "a pending file of one user is hidden from another" {
     needs_quorumfs
     chmod 777 .
