@@ -96,7 +96,7 @@ static void attr_settle(struct fs *fs, fuse_req_t req, int err, int64_t rev, uin
     (void)rev;
     (void)ino;
     /* An inode that went meanwhile: as on any disk, what was set went with it. */
-    if (err == QE_STALE && attr_is_gone(fs, inode_ino(fs, *node)))
+    if (req && err == QE_STALE && attr_is_gone(fs, inode_ino(fs, *node)))
         err = 0;
     if (req && err)
         fuse_reply_err(req, fs_errno(err));

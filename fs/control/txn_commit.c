@@ -384,7 +384,9 @@ static void commit_end(struct txn_commit *c, int err, int64_t rev, uint64_t numb
     bool staged = staging == c;
 
     buf_clear(&t->reason);
-    if (err == QE_CANCELED)
+    if (!t->fs->reader)
+        ; /* the member has stopped: nobody will read it */
+    else if (err == QE_CANCELED)
         tell_condition(t, number, &t->reason);
     else if (number && is_conflict(err))
         tell_op(t, &c->part, number, &t->reason);
@@ -462,8 +464,8 @@ static void forget(struct txn_commit *c, int64_t rev)
 
 static void on_result(struct fs *fs, fuse_req_t req, int err, int64_t rev, uint64_t ino, void *data)
 {
-    (void)fs, (void)req;
-    if (err)
+    (void)req;
+    if (err || !fs->reader) /* a member that has stopped has nobody to tell */
         commit_end(data, err, rev, ino);
     else
         forget(data, rev);
