@@ -114,15 +114,16 @@ committed() { # committed NAME: in one revision, and all agree which
     same "version of a new file" "$(fact g version)" 1
 }
 
-@test "appends and writes in place merge with what was committed meanwhile, if nothing was read" {
+@test "of two who append to one file only the first succeeds" {
     echo 1 >f
     begin a
-    dd if=/dev/zero of="$X/g" bs=1 count=1 status=none
     begin b
-    echo b >>"$X/new"
+    echo a >>"$X/f"
+    local y=$Q/txn/a/tree/$t
+    echo b >>"$y/f"
     commit b
-    commit a
-    holds new 'b\n'
+    conflicts a "$t/f"
+    holds f '1\na\n'
 }
 
 @test "events have the cause txn, and one revision" {
