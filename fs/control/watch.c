@@ -18,9 +18,13 @@
 #include "fs/control/listing.h"
 #include "fs/control/tree.h"
 #include "fs/feed.h"
+#include "fs/work.h"
+#include "store/base/failpoint.h"
 
 enum {
     NODES_MAX = 200000,      /* names in watch/ and since/ that the kernel may know at a time; more: ENFILE */
+    NODES_FEW = 200,         /* the same for a failpoint */
+    SWEEP_NODES = 10000,     /* when half of them are known, so many are asked to be forgotten */
     PATH_BYTES_MAX = 4096,   /* of a path in watch/ */
     STREAMS_PER_UID = 1000,  /* open at a time; more: EMFILE */
     REV_DIGITS_MAX = 18,
@@ -82,6 +86,11 @@ static void node_unused(struct watch_node *n)
     }
 }
 
+static size_t nodes_max(void)
+{
+    return FAILPOINT("fs.watch.few") ? NODES_FEW : NODES_MAX;
+}
+
 /* Finds or makes the node of a name. `up` NULL: in the root of the view. 0, QE_NOMEM or QE_MFILE. */
 static int node_for(enum fs_view view, struct watch_node *up, const char *name, struct watch_node **out)
 {
@@ -94,7 +103,7 @@ static int node_for(enum fs_view view, struct watch_node *up, const char *name, 
     *out = n;
     if (n)
         return 0;
-    if (HASH_COUNT(nodes) >= NODES_MAX)
+    if (HASH_COUNT(nodes) >= nodes_max())
         return QE_MFILE;
     n = calloc(1, sizeof *n + KEY_HEAD + len);
     if (!n)
@@ -112,6 +121,82 @@ static int node_for(enum fs_view view, struct watch_node *up, const char *name, 
         up->n_below++;
     *out = n;
     return 0;
+}
+
+/* ---- Names that nobody needs any more ----
+ *
+ * The kernel knows a name until it is short of memory, and any name can be looked up. So it is asked to forget those that have been known for
+ * longest; what is open or has open names below it stays. */
+
+struct sweep_name {
+    fuse_ino_t parent;
+    size_t at, len; /* in `text` */
+};
+
+struct sweep {
+    struct buf names; /* of struct sweep_name */
+    struct buf text;
+};
+
+static bool sweeping; /* FUSE loop only */
+
+/* A worker: the kernel locks the directory, in which somebody may wait for the loop. */
+static int sweep_run(struct fs *fs, struct store_reader *reader, void *data)
+{
+    const struct sweep *s = data;
+
+    (void)reader;
+    for (size_t i = 0; i < s->names.len / sizeof(struct sweep_name) && !work_stopping(fs); i++) {
+        const struct sweep_name *n = (const struct sweep_name *)(const void *)s->names.data + i;
+
+        fuse_lowlevel_notify_inval_entry(fs->se, n->parent, (const char *)s->text.data + n->at, n->len);
+    }
+    return 0;
+}
+
+static void sweep_end(struct fs *fs, fuse_req_t req, int err, int64_t rev, uint64_t ino, void *data)
+{
+    struct sweep *s = data;
+
+    (void)fs, (void)req, (void)err, (void)rev, (void)ino;
+    buf_fini(&s->names);
+    buf_fini(&s->text);
+    free(s);
+    sweeping = false;
+}
+
+static int sweep_add(struct sweep *s, const struct watch_node *n)
+{
+    struct sweep_name to = {.parent = fs_node(n->view, n->parent ? n->parent->number : VIEW_ROOT), .at = s->text.len};
+    const char *name = node_name(n, &to.len);
+    int err = buf_append(&s->text, name, to.len);
+
+    if (!err)
+        err = buf_append(&s->text, "", 1);
+    return err ? err : buf_append(&s->names, &to, sizeof to);
+}
+
+/* Nodes are in the order in which they were made, or looked at here. */
+static void sweep_begin(struct fs *fs)
+{
+    struct sweep *s = sweeping || HASH_COUNT(nodes) < nodes_max() / 2 ? NULL : calloc(1, sizeof *s);
+    struct watch_node *n, *tmp;
+    int count = 0, err = 0;
+
+    if (!s)
+        return;
+    sweeping = true;
+    HASH_ITER(hh, nodes, n, tmp) {
+        if (err || count == SWEEP_NODES)
+            break;
+        if (n->n_below == 0) {
+            err = sweep_add(s, n);
+            count++;
+            HASH_DEL(nodes, n); /* to the end of the order: it may be in use */
+            HASH_ADD(hh, nodes, number, sizeof n->number, n);
+        }
+    }
+    work_start(fs, sweep_run, &(struct pending_call){.settle = sweep_end, .data = s});
 }
 
 static void watch_forget(struct fs *fs, fuse_ino_t node, uint64_t nlookup)
@@ -172,12 +257,14 @@ static void watch_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
         err = node_for(fs_view_of(parent), up, name, &n);
     if (err) {
         fuse_reply_err(req, err == QE_MFILE ? ENFILE : fs_errno(err));
+        sweep_begin(fs);
         return;
     }
     fill(fs, fs_node(n->view, n->number), n->file, &e);
     n->nlookup++;
     if (fuse_reply_entry(req, &e) == -ENOENT) /* the caller is gone: no FORGET will come */
         watch_forget(fs, e.ino, 1);
+    sweep_begin(fs);
 }
 
 static void watch_getattr(fuse_req_t req, fuse_ino_t node)

@@ -1,6 +1,10 @@
 # Event streams: .quorum/watch/PATH/.events and .quorum/since/REV/PATH/.events.
 load ../lib/harness
-setup_file() { mount_file; }
+setup_file() {
+    root_file || return 1
+    [ "${QFS_FAILPOINTS:-1}" != 1 ] || export QUORUMFS_FAILPOINTS=${QUORUMFS_FAILPOINTS:+$QUORUMFS_FAILPOINTS,}fs.watch.few=while:$QFS_ROOT/few
+    daemon_start
+}
 teardown_file() { unmount_file; }
 setup() {
     enter_test
@@ -441,6 +445,21 @@ P
         "mkdir $t/far/off/place,put $t/far/off/place/g,"
     same "then it goes" "$(as_nobody head -3 "$Q/since/$R0/$t/far/off/place/.events" 2>/dev/null | tail -1 | cut -f2-)" "$(printf "delete\t$t/far/off/place/g")"
     same "who names it may see it" "$(as_nobody head -1 "$Q/since/$R0/$t/open/d/f/.events" 2>/dev/null | cut -f2)" put
+}
+
+@test "names that were looked up once are forgotten, those in use are not" {
+    needs_failpoints
+    follow "$S/out" "$Q/watch/$t/.events"
+    wait_until 5 has_open $FOLLOWER
+    touch "$QFS_ROOT/few"
+    local i
+    for i in {1..500}; do
+        wait_until 5 test -d "$Q/watch/some$i" || return 1
+    done
+    rm "$QFS_ROOT/few"
+    echo 1 >f
+    wait_until 5 grep -q "put.$t/f" "$S/out"
+    same "opened anew" "$(head -1 "$Q/since/$R0/$t/f/.events" 2>/dev/null | cut -f2)" put
 }
 
 # ---- The end -------------------------------------------------------------------------------------------------------------------------
