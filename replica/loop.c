@@ -173,8 +173,8 @@ void loop_beat(struct replica *r)
     if (r->loop.stop_deadline_ns || r->loop.closing || member_failed(r))
         return;
     tenure_beat(r, now);
-    keepalive_beat(r, now);
     step_lives(r);
+    keepalive_beat(r, now);
     barrier_step(r);
 }
 

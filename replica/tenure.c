@@ -11,6 +11,8 @@
 #include "store/base/log.h"
 
 #define MS INT64_C(1000000)
+enum { TTL_MAX_S = 3600 }; /* of session-ttl */
+#define TTL_MAX_NS (TTL_MAX_S * 1000 * MS)
 static const int64_t STILL_NS = 1000 * MS;         /* a loop that did nothing for so long has messages to read first, */
 static const int64_t LISTEN_NS = 500 * MS;         /* which it gets so much time for, */
 static const int64_t LISTEN_AGAIN_NS = 10000 * MS; /* and not again before this has passed */
@@ -189,7 +191,7 @@ void tenure_ask(struct replica *r, uint32_t from, const Qfs__KeepAlive *m)
     if (m->n_ask)
         memcpy(leases + m->n_renew, m->ask, m->n_ask * sizeof *leases);
     *ask = (struct tenure_ask){.question = {.from = from, .vouched = m->term == guard_term(&r->guard)}, .id = m->id, .session = m->session,
-                               .applied = m->applied, .ttl_ns = (int64_t)(m->ttl_ns & INT64_MAX), .leases = leases, .n_renew = m->n_renew,
+                               .applied = m->applied, .ttl_ns = m->ttl_ns < TTL_MAX_NS ? (int64_t)m->ttl_ns : TTL_MAX_NS, .leases = leases, .n_renew = m->n_renew,
                                .n_ask = m->n_ask};
     t->n_asks++;
 }
@@ -258,8 +260,7 @@ static void answer(struct replica *r, const struct tenure_ask *ask)
     m.keep_alive_answer = &a;
     if (FAILPOINT("replica.keepalive.twice"))
         member_send(r, ask->question.from, &m, NULL, 0);
-    if (!FAILPOINT("replica.keepalive.unanswered"))
-        member_send(r, ask->question.from, &m, NULL, 0); /* lost: it asks again */
+    member_send(r, ask->question.from, &m, NULL, 0); /* lost: it asks again */
 }
 
 bool tenure_has_questions(const struct replica *r)
@@ -314,7 +315,7 @@ static void end_cb(struct replica_request *req, int err, int64_t rev, uint64_t i
 
     (void)rev;
     end->err = err;
-    end->more = ino != 0;
+    end->more = !end->session && ino != 0;
     atomic_store(&end->done, true); /* from here on it is the loop's */
     loop_wake(r);
 }
@@ -390,6 +391,14 @@ static void propose_points(struct replica *r, int64_t now_ns)
     free(bytes);
 }
 
+/* A session that the store does not know has nothing to lose. */
+static enum lessor_end how_it_ended(const struct tenure_end *end)
+{
+    if (end->err && !(end->session && end->err == QE_NOENT))
+        return LESSOR_FAILED;
+    return end->more ? LESSOR_MORE : LESSOR_ENDED;
+}
+
 /* What has been answered; the store has told what came of it before. */
 static void collect(struct replica *r, int64_t now_ns)
 {
@@ -405,7 +414,7 @@ static void collect(struct replica *r, int64_t now_ns)
         if (!end->err && !end->more)
             atomic_fetch_add(end->session ? &t->n_lapsed : &t->n_expired, 1);
         if (end->number == t->number)
-            lessor_over(&t->lessor, end->session, end->id, end->err ? LESSOR_FAILED : end->more && !end->session ? LESSOR_MORE : LESSOR_ENDED, now_ns);
+            lessor_over(&t->lessor, end->session, end->id, how_it_ended(end), now_ns);
     }
     if (!t->points.used || !atomic_load(&t->points.done))
         return;

@@ -190,6 +190,7 @@ static void a_lease_ends_everywhere_when_its_ttl_has_passed(void **state)
         wait_until(!exists(at, id));
     assert_true(now() >= start + SEC);
     assert_true(now() < start + 3 * SEC);
+    wait_until(cluster_status(&c, 1).leases_expired + cluster_status(&c, 2).leases_expired + cluster_status(&c, 3).leases_expired == 1);
 }
 
 /* On the leader and on a follower. */
@@ -354,6 +355,7 @@ static void a_member_that_was_stopped_knows_at_once(void **state)
     wait_until(c.m[lost].lapses > 0);
     wait_until(replica_session_holds(c.m[lost].r));
     assert_int_equal(lock(lost, "l", 2, false), QE_WOULDBLOCK);
+    assert_true(cluster_status(&c, other).sessions_lapsed > 0 || cluster_leader(&c) != other);
 }
 
 /* A leader that was stopped: another one leads, and nobody else loses anything. */
