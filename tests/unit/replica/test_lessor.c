@@ -431,15 +431,16 @@ static struct truth { /* a lease: what the store has, and what clients know */
     uint64_t changed;        /* index of the entry that last changed its TTL */
     int64_t renewed_ns;      /* its last acknowledged renewal */
 } truth[LEASES + 1];
+enum kind { EXPIRES, CHANGES, POINTS };
 static struct entry { /* in the log and not applied, in order */
-    enum { EXPIRES, CHANGES, POINTS } kind;
+    enum kind kind;
     uint64_t id, seen, tenure;
     int64_t value;
 } entries[LOG];
 static int n_entries;
 static uint64_t applied, tenure;
 
-static void append(int kind, uint64_t id, int64_t value)
+static void append(enum kind kind, uint64_t id, int64_t value)
 {
     if (n_entries < LOG)
         entries[n_entries++] = (struct entry){kind, id, applied, tenure, value};
