@@ -6,6 +6,7 @@
 #include <sys/statvfs.h>
 
 #include "fs/commit.h"
+#include "fs/flock.h"
 #include "fs/ops.h"
 #include "fs/pending.h"
 #include "fs/replay.h"
@@ -214,7 +215,9 @@ void attr_set(fuse_req_t req, fuse_ino_t node, struct stat *attr, int valid, str
     if (!h && in && in->handles)
         h = handle_dirty_of(in, fuse_req_ctx(req)->pid);
     if (valid & FUSE_SET_ATTR_SIZE) {
-        if (fi || (in && (in->creation || in->gone)))
+        if (fi && flock_lost(h))
+            err = QE_STALE;
+        else if (fi || (in && (in->creation || in->gone)))
             err = h ? handle_truncate(h, attr->st_size) : QE_NOENT;
         else
             truncate_to = attr->st_size;

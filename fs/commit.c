@@ -13,6 +13,7 @@
  * whether that file may be opened, so commit_name_taken does. */
 #include "fs/commit.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -418,6 +419,10 @@ static void commit_start(struct handle *h, const struct commit_call *call)
         waiter_add(in, h, call);
         return;
     }
+    if (h->dirty && flock_lost(h)) { /* somebody else may have the lock under which it was written */
+        commit_answer(h, call, QE_STALE);
+        return;
+    }
     if (in->gone || !h->dirty) { /* unlinked, failed, dropped, or committed with an earlier one meanwhile */
         commit_answer(h, call, in->gone ? in->gone_err : 0);
         return;
@@ -530,17 +535,28 @@ struct commit_unlock {
     fuse_req_t req;
     struct handle *h; /* a reference */
     uint64_t owner;
+    int err;
 };
+
+/* That the cluster does not know yet that they went (ETIMEDOUT) is no failure of close: nothing was to be committed, or it is. */
+static void commit_unlocked(struct fs *fs, void *data, int err)
+{
+    struct commit_unlock *u = data;
+
+    (void)fs;
+    (void)err;
+    fuse_reply_err(u->req, fs_errno(u->err ? u->err : u->h->failed));
+    handle_unref(u->h);
+    free(u);
+}
 
 static void commit_unlock(struct fs *fs, void *data, int err)
 {
     struct commit_unlock *u = data;
 
     (void)fs;
-    flock_drop_ranges(u->h, u->owner);
-    fuse_reply_err(u->req, fs_errno(err ? err : u->h->failed));
-    handle_unref(u->h);
-    free(u);
+    u->err = err;
+    flock_drop_ranges(u->h, u->owner, commit_unlocked, u);
 }
 
 static void commit_flush_locked(fuse_req_t req, struct handle *h, uint64_t owner)
@@ -551,7 +567,7 @@ static void commit_flush_locked(fuse_req_t req, struct handle *h, uint64_t owner
         fuse_reply_err(req, fs_errno(QE_NOMEM));
         return;
     }
-    *u = (struct commit_unlock){req, h, owner};
+    *u = (struct commit_unlock){.req = req, .h = h, .owner = owner};
     handle_ref(h);
     commit_process(h, commit_unlock, u);
 }
@@ -617,7 +633,9 @@ void commit_fsync(fuse_req_t req, struct handle *h)
 {
     const struct commit_call call = {.req = req, .kind = COMMIT_FSYNC};
 
-    if (h->dirty) {
+    if (flock_lost(h)) {
+        fuse_reply_err(req, ESTALE);
+    } else if (h->dirty) {
         commit_start(h, &call);
     } else {
         fuse_reply_err(req, fs_errno(h->failed ? h->failed : failure_take(h->fs, h->in->ino, fuse_req_ctx(req)->uid)));

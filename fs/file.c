@@ -280,7 +280,7 @@ void file_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, struct f
 
     if (paged && !file_handle(fi)->in->mapped)
         pages_mapped(fs_of(req), file_handle(fi)->in);
-    err = (paged ? handle_read_page : handle_read)(file_handle(fi), size, off, &data, &len);
+    err = flock_lost(file_handle(fi)) ? QE_STALE : (paged ? handle_read_page : handle_read)(file_handle(fi), size, off, &data, &len);
 
     (void)node;
     if (err)
@@ -292,7 +292,7 @@ void file_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, struct f
 void file_write(fuse_req_t req, fuse_ino_t node, const char *data, size_t size, off_t off, struct fuse_file_info *fi)
 {
     struct handle *h = file_handle(fi);
-    int err = h->failed ? h->failed : h->broken ? h->broken : replica_writable(h->fs->replica);
+    int err = flock_lost(h) ? QE_STALE : h->failed ? h->failed : h->broken ? h->broken : replica_writable(h->fs->replica);
 
     (void)node;
     if (fi->writepage && !h->in->mapped)

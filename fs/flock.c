@@ -1,6 +1,15 @@
-/* A lock request that conflicts waits in the order of arrival; any signal ends the wait with EINTR. Releasing goes in two steps:
- * what the releaser has written is committed, and when that is settled the lock goes and the waiters are looked at again. */
-#include "fs/flock.h"
+/* A request for a lock, step by step:
+ *
+ * 1. If the creation of the file is pending, it is committed: two members that lock a new file must lock the same inode. If the owner
+ *    gives up an exclusive lock for a shared one, what it wrote is committed: others may read from there on.
+ * 2. The lock is asked for (locks.h). The request waits for as long as it takes; any signal ends the wait with EINTR.
+ * 3. When it is granted, this member has everything that was committed before: the owner's clean open files go on with the newest content.
+ *
+ * Releasing: what the owner wrote is committed, then the lock is given back, then the caller is told.
+ *
+ * What is held is kept here, too, as a list of each inode: by it a close knows whether it ends locks, and a lapse knows who has lost
+ * some. For ranges it may have more than the store for a moment (two threads that lock and unlock the same bytes), never less. */
+#include "fs/flock_parts.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -8,313 +17,321 @@
 #include <sys/file.h>
 
 #include "fs/commit.h"
+#include "fs/pending.h"
 #include "fs/proc.h"
 #include "store/base/clock.h"
 
-enum { IDLE_COMMIT_MS = 1000 };
-
-/* A lock that is held or waited for. */
-struct file_lock {
-    struct file_lock *next;
-    struct inode *in;
-    bool whole;        /* flock(2), else fcntl(2) */
-    bool exclusive;
-    uint64_t owner;    /* the kernel's lock owner; for flock the open file */
-    int64_t start, end; /* fcntl: first and last byte */
-    pid_t pid;         /* for F_GETLK */
-    struct handle *h;  /* through which it was asked for */
-    fuse_req_t req;    /* of a waiter */
-    bool interrupted;  /* of a waiter: a signal came */
-};
-
-struct lock_table {
-    struct file_lock *waiting; /* of all files, in order of arrival */
-    bool look;                 /* a waiter was interrupted */
-    size_t n_held;
-    int64_t ticked_ns;         /* when flock_tick last looked */
-    bool refused;              /* it was logged that locks are refused, since the cluster grew */
-    bool ranges_used;          /* somebody has taken an fcntl lock on this mount */
-};
+enum { IDLE_COMMIT_MS = 1000, SIGNAL_LOOK_MS = 100 };
 
 static struct lock_table *table_of(struct fs *fs)
 {
-    if (!fs->locks)
+    if (!fs->locks) {
         fs->locks = calloc(1, sizeof *fs->locks);
+        locks_set_lapse(fs, flock__lapsed);
+    }
     return fs->locks;
 }
 
-static bool overlaps(const struct file_lock *a, const struct file_lock *b)
+/* ---- Asking ---- */
+
+/* A range that an owner asked for while it held some of it, and gave up. */
+struct given_up {
+    struct handle *h; /* a reference */
+    uint64_t owner;
+    int64_t start, end;
+};
+
+/* It had been granted just then, and was given back with what was held before: that is lost. */
+static void given_up_settled(struct fs *fs, void *data, int err)
 {
-    return a->whole || (a->start <= b->end && b->start <= a->end);
+    struct given_up *g = data;
+    struct file_lock *l = err == QE_STALE ? flock__range(g->h, g->owner, g->start, g->end) : NULL;
+
+    (void)fs;
+    for (; l; l = flock__next_range(l->next, g->owner, g->start, g->end))
+        flock__lose(l->h);
+    handle_unref(g->h);
+    free(g);
 }
 
-/* Locks belong to the inode of the store: of a creation whose name was taken first, that is another node's. NULL: there is none. */
-static struct inode *locked_inode(const struct handle *h)
+/* Gives up what was asked for. */
+static void asking_withdraw(struct file_lock *l)
 {
-    return h->in->ino == h->in->node ? h->in : inode_find(h->fs, h->in->ino);
-}
+    struct lock *lock = l->lock;
+    struct given_up *g;
 
-/* A lock that is held by somebody else and excludes `want`; NULL: none. */
-static const struct file_lock *find_conflict(const struct file_lock *want)
-{
-    for (const struct file_lock *l = want->in->locks; l; l = l->next)
-        if (l->whole == want->whole && l->owner != want->owner && (l->exclusive || want->exclusive) && overlaps(l, want))
-            return l;
-    return NULL;
-}
-
-/* ---- Holding ---- */
-
-static void wake_waiters(struct fs *fs, const struct inode *in);
-
-static void hold(struct fs *fs, struct file_lock *l)
-{
-    l->next = l->in->locks;
-    l->in->locks = l;
-    fs->locks->n_held++;
-}
-
-static void unhold(struct fs *fs, struct file_lock **p)
-{
-    struct file_lock *l = *p;
-
-    *p = l->next;
-    fs->locks->n_held--;
-    free(l);
-}
-
-/* After locks went: the inode may have been kept for them only. */
-static void unheld(struct fs *fs, struct inode *in)
-{
-    wake_waiters(fs, in);
-    if (!in->locks)
-        inode_unused(fs, in);
-}
-
-/* Takes the range of `what` out of what its owner holds. The part behind it may need a lock of its own: QE_NOMEM. */
-static int cut(struct fs *fs, const struct file_lock *what)
-{
-    struct file_lock **p = &what->in->locks;
-
-    while (*p) {
-        struct file_lock *l = *p, *rest;
-
-        if (l->whole != what->whole || l->owner != what->owner || !overlaps(l, what)) {
-            p = &l->next;
-        } else if (l->whole || (what->start <= l->start && what->end >= l->end)) {
-            unhold(fs, p);
-        } else if (what->start > l->start && what->end < l->end) {
-            rest = malloc(sizeof *rest);
-            if (!rest)
-                return QE_NOMEM;
-            *rest = *l;
-            rest->start = what->end + 1;
-            l->end = what->start - 1;
-            hold(fs, rest);
-            return 0;
-        } else {
-            if (what->start <= l->start)
-                l->start = what->end + 1;
-            else
-                l->end = what->start - 1;
-            p = &l->next;
-        }
+    l->lock = NULL;
+    if (!lock)
+        return;
+    g = !l->whole && flock__range(l->h, l->owner, l->start, l->end) ? malloc(sizeof *g) : NULL;
+    if (g) {
+        *g = (struct given_up){l->h, l->owner, l->start, l->end};
+        handle_ref(l->h);
     }
-    return 0;
+    locks_drop(l->fs, lock, g ? given_up_settled : NULL, g);
 }
 
-/* The owner's clean open files of this inode go on with the newest content. */
-static void move_handles(struct file_lock *l)
+static void asking_free(struct file_lock *l)
 {
-    for (struct handle *h = l->in->handles; h; h = h->next)
-        if (!h->dirty && (h == l->h || h->tid == l->h->tid || (h->tgid && h->tgid == l->h->tgid)))
-            h->base_old = h->readable;
+    struct handle *h = l->h;
+
+    flock__list_remove(&l->fs->locks->asking, l);
+    free(l->spare);
+    free(l);
+    handle_unref(h);
 }
 
-/* Grants `want`, which becomes the table's. */
-static int grant(struct fs *fs, struct file_lock *want)
+/* Returns what the reply says: -ENOENT: the caller is gone. */
+static int asking_answer(struct file_lock *l, int error)
 {
-    int err = cut(fs, want);
+    fuse_req_t req = l->req;
 
-    if (err)
-        return err;
-    move_handles(want);
-    hold(fs, want);
-    return 0;
+    l->req = NULL;
+    if (l->signal_ns)
+        l->fs->locks->n_signals--;
+    l->signal_ns = 0;
+    if (!req)
+        return 0;
+    fuse_req_interrupt_func(req, NULL, NULL);
+    return fuse_reply_err(req, error);
 }
 
-/* ---- Waiting ---- */
+/* Ends it before it was decided. While commits are made for it, it is only answered. */
+void flock__asking_end(struct file_lock *l, int error)
+{
+    bool asked = l->lock != NULL;
 
-/* libfuse calls this with locks of its own held, on the FUSE loop. */
-static void wait_interrupted(fuse_req_t req, void *data)
+    asking_withdraw(l);
+    asking_answer(l, error);
+    if (asked)
+        asking_free(l);
+}
+
+/* It is held from here on. */
+static void asking_granted(struct file_lock *l, struct inode *in)
+{
+    struct handle *h = l->h;
+
+    if (!l->whole)
+        flock__cut(in, l->owner, l->start, l->end, &l->spare);
+    flock__list_remove(&l->fs->locks->asking, l);
+    free(l->spare);
+    l->spare = NULL;
+    l->asking = false;
+    flock__hold(l, in);
+    flock__move_handles(l);
+    if (asking_answer(l, 0) == -ENOENT) { /* the caller died before it was told */
+        if (l->whole)
+            locks_drop(l->fs, l->lock, NULL, NULL);
+        else
+            locks_unrange(l->fs, l->ino, l->owner, l->start, l->end, NULL, NULL);
+        flock__unhold(l);
+        flock__unheld(h->fs, in);
+    }
+    handle_unref(h); /* the open file is there: its RELEASE ends the lock */
+}
+
+static void asking_done(struct fs *fs, void *data, int err, int64_t token)
+{
+    struct file_lock *l = data;
+    struct inode *in = err ? NULL : inode_add(fs, l->ino);
+
+    (void)token;
+    if (!l->whole && err != QE_TIMEDOUT)
+        l->lock = NULL; /* was freed, or is */
+    if (in) {
+        asking_granted(l, in);
+        return;
+    }
+    if (!err && l->whole)
+        asking_withdraw(l);
+    else if (!err)
+        locks_unrange(fs, l->ino, l->owner, l->start, l->end, NULL, NULL);
+    else if (!l->whole && err == QE_TIMEDOUT)
+        asking_withdraw(l);
+    asking_answer(l, fs_errno(err ? err : QE_NOMEM));
+    asking_free(l);
+}
+
+static void ask_now(struct file_lock *l)
+{
+    static const struct lock_calls calls = {.done = asking_done, .lost = flock__whole_lost};
+    const struct lock_want want = {.class = l->whole ? STORE_LOCK_WHOLE : STORE_LOCK_RANGE, .ino = l->ino, .owner = l->owner, .exclusive = l->exclusive,
+                                   .wait = l->wait, .first = l->start, .last = l->end, .uid = l->uid, .gid = l->gid, .pid = l->pid};
+    struct file_lock *old = l->whole ? flock__whole(l->h) : NULL;
+
+    if (old) { /* as flock(2) says: the old one goes first */
+        locks_drop(l->fs, old->lock, NULL, NULL);
+        flock__unhold(old);
+    }
+    l->lock = locks_ask(l->fs, &want, &calls, l);
+}
+
+/* The file is there, and what had to be committed is. */
+static void asking_ready(struct fs *fs, void *data, int err)
 {
     struct file_lock *l = data;
 
-    l->interrupted = true;
-    fs_of(req)->locks->look = true;
+    (void)fs;
+    l->ino = l->h->in->ino;
+    if (!err && l->req)
+        ask_now(l);
+    if (l->lock)
+        return;
+    asking_answer(l, fs_errno(err ? err : QE_NOMEM));
+    asking_free(l);
 }
 
-static void wait_end(struct file_lock **p, int err, bool keep)
+static bool gives_up_exclusive(const struct file_lock *want)
 {
-    struct file_lock *l = *p;
-    fuse_req_t req = l->req;
+    struct file_lock *l;
 
-    *p = l->next;
-    l->req = NULL;
-    if (!keep)
-        free(l);
-    fuse_req_interrupt_func(req, NULL, NULL);
-    fuse_reply_err(req, err);
-}
-
-/* After something was released. */
-static void wake_waiters(struct fs *fs, const struct inode *in)
-{
-    struct file_lock **p = &fs->locks->waiting;
-
-    while (*p) {
-        struct file_lock *l = *p, *next = l->next;
-        fuse_req_t req = l->req;
-        int err;
-
-        if (l->in != in || find_conflict(l)) {
-            p = &l->next;
-            continue;
-        }
-        *p = next;
-        l->req = NULL;
-        err = grant(fs, l);
-        if (err)
-            free(l);
-        fuse_req_interrupt_func(req, NULL, NULL);
-        fuse_reply_err(req, fs_errno(err));
-        p = &fs->locks->waiting; /* what it held before may have been in the way of earlier ones */
+    if (want->exclusive)
+        return false;
+    if (want->whole) {
+        l = flock__whole(want->h);
+        return l && l->exclusive;
     }
+    for (l = flock__range(want->h, want->owner, want->start, want->end); l; l = flock__next_range(l->next, want->owner, want->start, want->end))
+        if (l->exclusive)
+            return true;
+    return false;
+}
+
+/* libfuse calls this with locks of its own held, on the FUSE loop. */
+static void asking_interrupted(fuse_req_t req, void *data)
+{
+    struct file_lock *l = data;
+
+    (void)req;
+    if (!l->signal_ns)
+        l->fs->locks->n_signals++;
+    l->signal_ns = clock_boottime_ns();
+    l->fs->locks->look = true;
+}
+
+/* Takes `l` over. */
+static void ask(fuse_req_t req, struct file_lock *l, bool wait)
+{
+    l->spare = l->whole ? NULL : calloc(1, sizeof *l->spare);
+    if (!l->whole && !l->spare) {
+        fuse_reply_err(req, ENOMEM);
+        free(l);
+        return;
+    }
+    l->asking = true;
+    l->wait = wait;
+    l->req = req;
+    l->uid = fuse_req_ctx(req)->uid;
+    l->gid = fuse_req_ctx(req)->gid;
+    handle_ref(l->h);
+    flock__list_add(&l->fs->locks->asking, l);
+    fuse_req_interrupt_func(req, asking_interrupted, l);
+    if (l->h->in->creation)
+        commit_create(l->h, asking_ready, l);
+    else if (gives_up_exclusive(l))
+        commit_process(l->h, asking_ready, l);
+    else
+        asking_ready(l->fs, l, 0);
+}
+
+/* Who waits behind others ends at any signal. Who may be about to get the lock has a moment, and who does not want to wait is only
+ * given up when it is being killed. */
+static bool signal_counts(const struct file_lock *l, int64_t now)
+{
+    if (l->wait && ((l->lock && locks_is_queued(l->lock)) || now - l->signal_ns >= SIGNAL_LOOK_MS * INT64_C(1000000)))
+        return true;
+    return proc_is_dying(fuse_req_ctx(l->req)->pid);
 }
 
 void flock_look(struct fs *fs)
 {
-    struct file_lock **p;
+    int64_t now;
 
     if (!fs->locks || !fs->locks->look)
         return;
     fs->locks->look = false;
-    for (p = &fs->locks->waiting; *p;) {
-        if ((*p)->interrupted)
-            wait_end(p, EINTR, false);
-        else
-            p = &(*p)->next;
+    now = clock_boottime_ns();
+    for (struct file_lock *l = fs->locks->asking, *next; l; l = next) {
+        next = l->next;
+        if (l->req && l->signal_ns && signal_counts(l, now))
+            flock__asking_end(l, EINTR);
     }
-}
-
-/* Whether `holder` waits, through however many others, for something that `owner` holds. */
-static bool waits_for(const struct fs *fs, uint64_t holder, uint64_t owner, int depth)
-{
-    if (holder == owner)
-        return true;
-    if (depth == 0)
-        return false;
-    for (const struct file_lock *w = fs->locks->waiting; w; w = w->next) {
-        if (w->whole || w->owner != holder)
-            continue;
-        for (const struct file_lock *l = w->in->locks; l; l = l->next)
-            if (!l->whole && l->owner != holder && (l->exclusive || w->exclusive) && overlaps(l, w) &&
-                waits_for(fs, l->owner, owner, depth - 1))
-                return true;
-    }
-    return false;
-}
-
-/* Refuses `want`, which is freed, if there are other members. */
-static bool refuse(struct fs *fs, fuse_req_t req, struct file_lock *want)
-{
-    if (!fs->shared)
-        return false;
-    if (!fs->locks->refused)
-        log_warn("lock", "flock and fcntl locks are refused (ENOLCK) while the cluster has other members: not built yet");
-    fs->locks->refused = true;
-    fuse_reply_err(req, ENOLCK);
-    free(want);
-    return true;
-}
-
-void flock_refuse(struct fs *fs)
-{
-    if (!fs->locks)
-        return;
-    fs->locks->refused = false;
-    while (fs->locks->waiting)
-        wait_end(&fs->locks->waiting, ENOLCK, false);
-}
-
-/* Grants or queues `want`, which is the table's from here on. */
-static void ask(struct fs *fs, fuse_req_t req, struct file_lock *want, bool wait)
-{
-    enum { CHAIN_MAX = 32 };
-    const struct file_lock *other = find_conflict(want);
-    struct file_lock **p = &fs->locks->waiting;
-    int err = 0;
-
-    if (refuse(fs, req, want))
-        return;
-    if (!other) {
-        struct inode *in = want->in;
-
-        err = grant(fs, want);
-        if (err)
-            free(want);
-        fuse_reply_err(req, fs_errno(err));
-        wake_waiters(fs, in); /* it may have given up more than it took */
-        return;
-    }
-    if (!wait || (!want->whole && waits_for(fs, other->owner, want->owner, CHAIN_MAX))) {
-        fuse_reply_err(req, wait ? EDEADLK : EAGAIN);
-        free(want);
-        return;
-    }
-    while (*p)
-        p = &(*p)->next;
-    want->next = NULL;
-    want->req = req;
-    *p = want;
-    fuse_req_interrupt_func(req, wait_interrupted, want);
 }
 
 /* ---- Releasing ---- */
 
 struct release {
-    struct file_lock what;
     fuse_req_t req;
+    struct handle *h;   /* a reference */
+    bool whole;
+    uint64_t owner;
+    int64_t start, end;
+    struct file_lock *spare; /* owned; for what is cut in two */
+    int err;
 };
+
+static void released(struct fs *fs, void *data, int err)
+{
+    struct release *r = data;
+
+    (void)fs;
+    fuse_reply_err(r->req, fs_errno(r->err ? r->err : err));
+    handle_unref(r->h);
+    free(r->spare);
+    free(r);
+}
 
 static void release_now(struct fs *fs, void *data, int err)
 {
     struct release *r = data;
-    int cut_err = 0;
+    struct inode *in = flock__inode(r->h);
+    struct file_lock *l = r->whole ? flock__whole(r->h) : flock__range(r->h, r->owner, r->start, r->end);
 
-    r->what.in = locked_inode(r->what.h);
-    if (r->what.in) {
-        cut_err = cut(fs, &r->what);
-        unheld(fs, r->what.in);
+    r->err = err;
+    if (!l) { /* by another thread, meanwhile */
+        released(fs, r, 0);
+        return;
     }
-    fuse_reply_err(r->req, fs_errno(err ? err : cut_err));
-    handle_unref(r->what.h);
-    free(r);
+    if (r->whole) {
+        locks_drop(fs, l->lock, released, r);
+        flock__unhold(l);
+    } else {
+        err = locks_unrange(fs, l->ino, r->owner, r->start, r->end, released, r);
+        if (err) {
+            released(fs, r, err);
+            return;
+        }
+        flock__cut(in, r->owner, r->start, r->end, &r->spare);
+    }
+    flock__unheld(fs, in);
 }
 
 /* Commits what the owner wrote to the file, then releases. */
 static void release(fuse_req_t req, const struct file_lock *what)
 {
-    struct release *r = malloc(sizeof *r);
+    struct release *r;
 
-    if (!r) {
+    if (!(what->whole ? flock__whole(what->h) : flock__range(what->h, what->owner, what->start, what->end))) {
+        fuse_reply_err(req, 0);
+        return;
+    }
+    r = calloc(1, sizeof *r);
+    if (r && !what->whole)
+        r->spare = calloc(1, sizeof *r->spare);
+    if (!r || (!what->whole && !r->spare)) {
+        free(r);
         fuse_reply_err(req, ENOMEM);
         return;
     }
-    r->what = *what;
     r->req = req;
-    handle_ref(what->h);
-    commit_process(what->h, release_now, r);
+    r->h = what->h;
+    r->whole = what->whole;
+    r->owner = what->owner;
+    r->start = what->start;
+    r->end = what->end;
+    handle_ref(r->h);
+    commit_process(r->h, release_now, r);
 }
 
 bool flock_wants_flush(const struct fs *fs)
@@ -324,125 +341,70 @@ bool flock_wants_flush(const struct fs *fs)
 
 bool flock_has_ranges(const struct handle *h, uint64_t owner)
 {
-    const struct inode *in = locked_inode(h);
-
-    for (const struct file_lock *l = in ? in->locks : NULL; l; l = l->next)
-        if (!l->whole && l->owner == owner)
-            return true;
-    return false;
+    return flock__range(h, owner, 0, INT64_MAX) != NULL;
 }
 
-void flock_drop_ranges(struct handle *h, uint64_t owner)
+void flock_drop_ranges(struct handle *h, uint64_t owner, locks_settle_cb settle, void *data)
 {
-    const struct file_lock all = {.in = locked_inode(h), .owner = owner, .start = 0, .end = INT64_MAX};
+    struct file_lock *l = flock__range(h, owner, 0, INT64_MAX), *no_spare = NULL;
+    struct inode *in = l ? l->in : NULL;
+    int err = l ? locks_unrange(h->fs, l->ino, owner, 0, INT64_MAX, settle, data) : 0;
 
-    if (!all.in || !all.in->locks)
+    if (!l || err) {
+        settle(h->fs, data, err);
         return;
-    cut(h->fs, &all); /* the whole range never splits a lock */
-    unheld(h->fs, all.in);
+    }
+    flock__cut(in, owner, 0, INT64_MAX, &no_spare); /* the whole range never splits a lock */
+    flock__unheld(h->fs, in);
 }
 
 void flock_drop_file(struct handle *h)
 {
-    const struct file_lock all = {.in = locked_inode(h), .whole = true, .owner = (uint64_t)(uintptr_t)h};
+    struct inode *in = h->n_locks ? flock__inode(h) : NULL;
 
-    if (!all.in || !all.in->locks)
-        return;
-    cut(h->fs, &all);
-    for (struct file_lock **p = &all.in->locks; *p;) {
-        if ((*p)->h == h) /* fcntl locks of a reader, whose closes are not told */
-            unhold(h->fs, p);
-        else
-            p = &(*p)->next;
+    if (h->poll)
+        fuse_pollhandle_destroy(h->poll);
+    h->poll = NULL;
+    for (struct file_lock *l = in ? in->locks : NULL, *next; l; l = next) {
+        next = l->next;
+        if (l->h != h) /* else its flock; or ranges of a reader, whose closes are not told, and those of the open file itself (F_OFD_SETLK) */
+            continue;
+        if (l->whole)
+            locks_drop(h->fs, l->lock, NULL, NULL);
+        else if (locks_unrange(h->fs, l->ino, l->owner, l->start, l->end, NULL, NULL))
+            log_error("lock", "out of memory: a lock of inode %llu stays until this member is unmounted", (unsigned long long)l->ino);
+        flock__unhold(l);
     }
-    unheld(h->fs, all.in);
+    if (in)
+        flock__unheld(h->fs, in);
 }
 
 /* ---- Requests ---- */
 
-/* A lock that is asked for while the creation of its file is on its way or pending. */
-struct asked {
-    fuse_req_t req;
-    struct file_lock *want;
-    bool wait;
-};
-
-static void ask_created(struct fs *fs, void *data, int err)
-{
-    struct asked *a = data;
-    struct handle *h = a->want->h;
-
-    a->want->in = err ? NULL : inode_add(fs, h->in->ino);
-    if (a->want->in) {
-        if (a->want->whole) {
-            cut(fs, a->want);
-            wake_waiters(fs, a->want->in);
-        }
-        ask(fs, a->req, a->want, a->wait);
-    } else {
-        fuse_reply_err(a->req, fs_errno(err ? err : QE_NOMEM));
-        free(a->want);
-    }
-    handle_unref(h);
-    free(a);
-}
-
-static bool holds_exclusive(const struct file_lock *want)
-{
-    for (const struct file_lock *l = want->in->locks; l; l = l->next)
-        if (l->whole == want->whole && l->owner == want->owner && l->exclusive && overlaps(l, want))
-            return true;
-    return false;
-}
-
-/* Two members, or sessions, that lock a new file must lock the same inode: so the name is committed first. */
-static void ask_inode(fuse_req_t req, struct file_lock *want, bool wait)
-{
-    struct handle *h = want->h;
-    struct asked *a = malloc(sizeof *a);
-
-    if (!a) {
-        fuse_reply_err(req, ENOMEM);
-        free(want);
-        return;
-    }
-    *a = (struct asked){req, want, wait};
-    handle_ref(h);
-    if (h->in->creation)
-        commit_create(h, ask_created, a);
-    else if (!want->exclusive && holds_exclusive(want))
-        commit_process(h, ask_created, a); /* others may read from here on */
-    else
-        ask_created(h->fs, a, 0);
-}
-
+/* NULL: replied. */
 static struct file_lock *lock_new(fuse_req_t req, const struct fuse_file_info *fi)
 {
     struct handle *h = (struct handle *)(uintptr_t)fi->fh;
-    struct file_lock *l = table_of(h->fs) ? calloc(1, sizeof *l) : NULL;
+    struct file_lock *l;
 
+    if (flock_lost(h)) {
+        fuse_reply_err(req, ESTALE);
+        return NULL;
+    }
+    l = table_of(h->fs) ? calloc(1, sizeof *l) : NULL;
     if (!l) {
         fuse_reply_err(req, ENOMEM);
         return NULL;
     }
-    l->in = locked_inode(h) ? locked_inode(h) : h->in;
+    l->fs = h->fs;
     l->h = h;
     l->owner = fi->lock_owner;
     l->pid = fuse_req_ctx(req)->pid;
     return l;
 }
 
-/* What the open file holds by flock(2), or NULL. */
-static const struct file_lock *find_whole(const struct file_lock *want)
-{
-    for (const struct file_lock *l = want->in->locks; l; l = l->next)
-        if (l->whole && l->owner == want->owner)
-            return l;
-    return NULL;
-}
-
-/* The open file is the owner, however many descriptors it has: so its handle stands for it, as its release tells. A conversion gives
- * the old lock up first, as flock(2) says; asking again for what one has changes nothing. */
+/* The open file is the owner, however many descriptors it has: so it has a number, which nobody else ever had. A conversion gives the
+ * old lock up first, as flock(2) says; asking again for what one has changes nothing. */
 void flock_set(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi, int op)
 {
     struct file_lock *l = lock_new(req, fi);
@@ -451,18 +413,21 @@ void flock_set(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi, int o
     (void)node;
     if (!l)
         return;
+    if (!l->h->lock_owner)
+        l->h->lock_owner = ++l->fs->locks->last_owner;
     l->whole = true;
-    l->owner = fi->fh;
+    l->owner = l->h->lock_owner;
+    l->end = INT64_MAX;
     l->exclusive = (op & ~LOCK_NB) == LOCK_EX;
-    held = find_whole(l);
+    held = flock__whole(l->h);
     if ((op & ~LOCK_NB) == LOCK_UN) {
         release(req, l);
         free(l);
     } else if (held && held->exclusive == l->exclusive) {
         fuse_reply_err(req, 0);
         free(l);
-    } else if (!refuse(l->h->fs, req, l)) {
-        ask_inode(req, l, !(op & LOCK_NB));
+    } else {
+        ask(req, l, !(op & LOCK_NB));
     }
 }
 
@@ -471,29 +436,8 @@ static void set_range(struct file_lock *l, const struct flock *want)
     l->exclusive = want->l_type == F_WRLCK;
     l->start = want->l_start;
     l->end = want->l_len == 0 ? INT64_MAX : want->l_start + want->l_len - 1;
-    l->pid = want->l_pid;
-}
-
-void flock_get_range(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi, const struct flock *want)
-{
-    struct file_lock *l = lock_new(req, fi);
-    const struct file_lock *other;
-    struct flock out = {.l_type = F_UNLCK};
-
-    (void)node;
-    if (!l || refuse(fs_of(req), req, l))
-        return;
-    set_range(l, want);
-    other = find_conflict(l);
-    if (other) {
-        out.l_type = other->exclusive ? F_WRLCK : F_RDLCK;
-        out.l_whence = SEEK_SET;
-        out.l_start = other->start;
-        out.l_len = other->end == INT64_MAX ? 0 : other->end - other->start + 1;
-        out.l_pid = other->pid;
-    }
-    fuse_reply_lock(req, &out);
-    free(l);
+    if (want->l_pid > 0)
+        l->pid = want->l_pid;
 }
 
 void flock_set_range(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi, const struct flock *want, bool wait)
@@ -504,33 +448,98 @@ void flock_set_range(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi,
     if (!l)
         return;
     set_range(l, want);
-    l->h->fs->locks->ranges_used = true;
+    l->fs->locks->ranges_used = true;
     if (want->l_type == F_UNLCK) {
         release(req, l);
         free(l);
-    } else if (!refuse(l->h->fs, req, l)) {
-        ask_inode(req, l, wait);
+    } else {
+        ask(req, l, wait);
     }
+}
+
+/* A process of another member has no number here: 0. */
+static void get_answer(fuse_req_t req, const struct file_lock *l)
+{
+    struct fs *fs = l->fs;
+    const struct store_lock want = {.class = STORE_LOCK_RANGE, .exclusive = l->exclusive, .ino = l->h->in->ino, .session = replica_session(fs->replica),
+                                     .owner = l->owner, .first = l->start, .last = l->end};
+    struct flock out = {.l_type = F_UNLCK};
+    struct store_lock other;
+    int err = l->h->in->creation ? QE_NOENT : store_lock_conflict(fs->reader, &want, &other);
+
+    if (!err) {
+        out.l_type = other.exclusive ? F_WRLCK : F_RDLCK;
+        out.l_whence = SEEK_SET;
+        out.l_start = other.first;
+        out.l_len = other.last == INT64_MAX ? 0 : other.last - other.first + 1;
+        out.l_pid = other.member == fs->member ? other.pid : 0;
+    }
+    if (err && err != QE_NOENT)
+        fuse_reply_err(req, fs_errno(err));
+    else
+        fuse_reply_lock(req, &out);
+}
+
+static void get_settle(struct fs *fs, fuse_req_t req, int err, int64_t rev, uint64_t ino, void *data)
+{
+    struct file_lock *l = data;
+
+    (void)fs;
+    (void)rev;
+    (void)ino;
+    if (req && err)
+        fuse_reply_err(req, fs_errno(err));
+    else if (req)
+        get_answer(req, l);
+    handle_unref(l->h);
+    free(l);
+}
+
+void flock_get_range(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi, const struct flock *want)
+{
+    struct file_lock *l = lock_new(req, fi);
+    const struct pending_call call = {.req = req, .settle = get_settle, .data = l};
+
+    (void)node;
+    if (!l)
+        return;
+    set_range(l, want);
+    handle_ref(l->h);
+    if (l->fs->shared)
+        pending_barrier(l->fs, &call);
+    else
+        get_settle(l->fs, req, 0, 0, 0, l);
 }
 
 /* ---- Upkeep ---- */
 
-int flock_tick(struct fs *fs)
+static void commit_rested(struct fs *fs, int64_t now)
 {
-    int64_t now = clock_boottime_ns();
     struct inode *in, *tmp;
 
-    if (!fs->locks || !fs->locks->n_held)
-        return -1;
-    if (atomic_load(&fs->n_dirty) == 0 || now - fs->locks->ticked_ns < IDLE_COMMIT_MS * INT64_C(250000))
-        return IDLE_COMMIT_MS / 4;
-    fs->locks->ticked_ns = now;
-    HASH_ITER(hh, fs->inodes->by_node, in, tmp) {
+    HASH_ITER(hh, fs->inodes->by_node, in, tmp)
         for (struct handle *h = in->locks ? in->handles : NULL; h; h = h->next)
             if (h->dirty && !h->released && now - h->written_ns >= IDLE_COMMIT_MS * INT64_C(1000000))
                 commit_idle(h);
+}
+
+int flock_tick(struct fs *fs)
+{
+    struct lock_table *t = fs->locks;
+    int64_t now;
+
+    if (t && t->n_signals) {
+        t->look = true;
+        flock_look(fs);
     }
-    return IDLE_COMMIT_MS / 4;
+    if (!t || (!t->n_held && !t->n_signals))
+        return -1;
+    now = clock_boottime_ns();
+    if (t->n_held && atomic_load(&fs->n_dirty) != 0 && now - t->ticked_ns >= IDLE_COMMIT_MS * INT64_C(250000)) {
+        t->ticked_ns = now;
+        commit_rested(fs, now);
+    }
+    return t->n_signals ? SIGNAL_LOOK_MS : IDLE_COMMIT_MS / 4;
 }
 
 void flock_close(struct fs *fs)
@@ -539,15 +548,15 @@ void flock_close(struct fs *fs)
 
     if (!fs->locks)
         return;
+    while (fs->locks->asking) {
+        struct file_lock *l = fs->locks->asking;
+
+        asking_answer(l, ESHUTDOWN);
+        asking_free(l);
+    }
     HASH_ITER(hh, fs->inodes->by_node, in, tmp)
         while (in->locks)
-            unhold(fs, &in->locks);
-    while (fs->locks->waiting) {
-        struct file_lock *l = fs->locks->waiting;
-
-        fs->locks->waiting = l->next;
-        free(l);
-    }
+            flock__unhold(in->locks);
     free(fs->locks);
     fs->locks = NULL;
 }

@@ -29,6 +29,7 @@ struct inode_table;
 struct pending_queue;
 struct commit_failure;
 struct lock_table;
+struct lock_client;
 struct feed;
 struct scanner;
 struct workers;
@@ -57,6 +58,7 @@ struct fs {
     struct scanner *scanner;         /* scan.c; made with the first long descriptor table */
     struct workers *workers;         /* work.c; made with the first long read */
     struct lock_table *locks;        /* flock.c; made with the first lock */
+    struct lock_client *lock_client; /* locks.c; its hooks are on other threads */
     struct walk_table *walks;        /* walk.c; made with the first walk */
     struct store_reader *old_reader; /* barrier.c, for a failpoint */
     bool shared;      /* others may change the tree: sharing.c */

@@ -56,6 +56,8 @@ void handle_unref(struct handle *h)
     content_unref(h->base);
     content_unref(h->paged);
     buf_fini(&h->view);
+    if (h->poll)
+        fuse_pollhandle_destroy(h->poll);
     if (h->next)
         h->next->prev = h->prev;
     if (h->prev)

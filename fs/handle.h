@@ -48,6 +48,12 @@ struct handle {
     bool kills_priv;    /* a write since the last chmod: suid and sgid fall with the commit, unless root writes */
     bool has_mtime;     /* utimens while dirty: kept over the coming commit */
     int64_t mtime_ns;
+
+    /* Locks: flock.c. */
+    uint64_t lock_owner; /* the number of its flock; 0: none was asked for */
+    size_t n_locks;     /* held through it, flock(2) and fcntl(2) */
+    bool lock_lost;     /* one of them was lost: ESTALE from there on */
+    struct fuse_pollhandle *poll; /* owned; who waits for that; NULL */
 };
 
 /* A new handle on an inode, with `flags` of open(2). NULL: out of memory. */

@@ -19,6 +19,7 @@
 #include "fs/device.h"
 #include "fs/feed.h"
 #include "fs/flock.h"
+#include "fs/locks.h"
 #include "fs/ops.h"
 #include "fs/pages.h"
 #include "fs/pending.h"
@@ -111,10 +112,27 @@ static void mount_on_changed(void *data, const struct store_change *changes, siz
 }
 
 /* The store's thread. */
+static void mount_on_locks(void *data, const struct store_lock_event *events, size_t n, uint64_t session)
+{
+    struct mount *m = data;
+
+    locks_changed(&m->fs, events, n, session);
+}
+
+/* The raft loop. */
+static void mount_on_lapsed(void *data)
+{
+    struct mount *m = data;
+
+    locks_lapsed(&m->fs);
+}
+
+/* The store's thread. */
 static void mount_on_installed(void *data, int64_t rev)
 {
     struct mount *m = data;
 
+    locks_installed(&m->fs);
     feed_changed(&m->fs, rev);
     replay_installed(&m->fs, rev);
 }
@@ -124,12 +142,14 @@ static int mount_open_member(struct mount *m, struct buf *why)
     struct fs *fs = &m->fs;
     const struct replica_options options = {.dir = fs->opt->dir, .timeout_ms = fs->opt->timeout_ms, .listen = fs->opt->listen, .advertise = fs->opt->advertise,
                                              .insecure = fs->opt->insecure, .data = m, .changed = mount_on_changed, .installed = mount_on_installed,
-                                             .membership = mount_on_membership, .fatal = mount_on_fatal};
+                                             .membership = mount_on_membership, .locks = mount_on_locks, .lapsed = mount_on_lapsed, .fatal = mount_on_fatal};
     struct replica_status status;
     int err = pages_open(fs);
 
     if (!err)
         err = pending_open(fs); /* replica's hooks leave word there */
+    if (!err)
+        err = locks_open(fs);
     if (!err)
         err = replica_start(&options, LOCK_WAIT_MS, &fs->replica, why);
     if (!err) {
@@ -215,6 +235,7 @@ static enum served mount_serve(struct mount *m)
     atomic_fetch_add(&fs->n_requests, 1);
     fuse_session_process_buf(fs->se, &m->request);
     pending_drain(fs);
+    locks_look(fs);
     flock_look(fs);
     watch_look(fs);
     return fuse_session_exited(fs->se) ? SERVED_GONE : SERVED_ONE;
@@ -262,10 +283,12 @@ static bool mount_serve_burst(struct mount *m)
 /* What time brings; how long the loop may wait. */
 static int mount_tick(struct fs *fs)
 {
-    int wait_ms = flock_tick(fs), txn_ms = txn_tick(fs);
+    const int ticks[] = {flock_tick(fs), locks_tick(fs), txn_tick(fs)};
+    int wait_ms = -1;
 
-    if (txn_ms >= 0 && (wait_ms < 0 || txn_ms < wait_ms))
-        wait_ms = txn_ms;
+    for (size_t i = 0; i < sizeof ticks / sizeof *ticks; i++)
+        if (ticks[i] >= 0 && (wait_ms < 0 || ticks[i] < wait_ms))
+            wait_ms = ticks[i];
     return replay_tick(fs, wait_ms);
 }
 
@@ -345,6 +368,7 @@ static void mount_close(struct mount *m)
         pending_end(fs);
         txn_close(fs);
         pending_drain(fs);
+        locks_close(fs);
         feed_free(fs);
         pending_close(fs);
     }

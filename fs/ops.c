@@ -339,16 +339,14 @@ static void op_flock(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi,
         flock_set(req, node, fi, op);
 }
 
-/* Files of the live tree are always ready. One ENOSYS here would switch poll off for the whole mount. */
+/* One ENOSYS here would switch poll off for the whole mount. */
 static void op_poll(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi, struct fuse_pollhandle *ph)
 {
     if (control_owns(node)) {
         control_poll(req, node, fi, ph);
         return;
     }
-    if (ph)
-        fuse_pollhandle_destroy(ph);
-    fuse_reply_poll(req, POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM);
+    flock_poll(req, (struct handle *)(uintptr_t)fi->fh, ph);
 }
 
 const struct fuse_lowlevel_ops fs_ops = {

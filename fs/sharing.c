@@ -8,7 +8,6 @@
 
 #include <unistd.h>
 
-#include "fs/flock.h"
 #include "fs/inode.h"
 #include "fs/pending.h"
 #include "store/base/failpoint.h"
@@ -59,8 +58,7 @@ static void sharing_grown(struct fs *fs)
     if (fs->can_recall)
         sharing_forget_names(fs);
     kernel_forget_attributes(fs);
-    flock_refuse(fs);
-    log_info("mount", "there are other members: reads ask for the newest state, locks are refused");
+    log_info("mount", "there are other members: reads ask for the newest state");
 }
 
 static void sharing_alone(struct fs *fs, fuse_req_t req, int err, int64_t rev, uint64_t ino, void *data)

@@ -1,8 +1,8 @@
 /* Whether others may change the tree, and what the kernel may keep because nobody can.
  *
  * On a member that is alone every change comes through this very mount: the kernel knows of it, or is told (pending.c), so it may keep
- * names and attributes for long, and a read needs no barrier. With other members it may keep nothing, reads wait for barriers
- * (barrier.c), and locks are refused (flock.c). A cluster can grow and shrink while it is mounted. FUSE loop, but for sharing_hook. */
+ * names and attributes for long, and a read needs no barrier. With other members it may keep nothing, and reads wait for barriers
+ * (barrier.c). A cluster can grow and shrink while it is mounted. FUSE loop, but for sharing_hook. */
 #ifndef QFS_FS_SHARING_H
 #define QFS_FS_SHARING_H
 

@@ -1,0 +1,742 @@
+/* The life of a lock:
+ *
+ *   ASKED    the command is on its way, without a deadline of replica's: its result will be known, so nothing is ever granted to nobody
+ *     |  result QUEUED
+ *   QUEUED   others are before it; for as long as it takes
+ *     |  result 0, or event GRANTED
+ *   GRANTED  held in the store; `done` is due, as soon as the session holds
+ *   HELD     told
+ *     |  the session lapsed (hook, or event LOST)
+ *   LOST     `lost` is due, or was called
+ *   FAILED   `done` is due, with an error
+ *   TIMED    a RANGE of which `done` said that it took too long
+ *
+ * and from any of these, by locks_drop, GIVING: the command that gives it back, or up, is on its way. It is sent again until the
+ * store has it. Commands of one member take effect in order, so it comes after the one that asked.
+ *
+ * Each asking has a number, `request`; who is queued anew gets a new one, and what is still said of the old one is not listened to.
+ *
+ * When the session lapses, the hook comes first: what was held is lost from there on. Then the store empties the queues, and says LOST
+ * of each request: those that wait are asked for anew. What was asked for before the hook and has no answer yet is of the old life
+ * or of the new one; LOST tells that, too. */
+#include "fs/locks.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <uthash.h>
+
+#include "fs/pending.h"
+#include "fs/proc.h"
+#include "store/base/clock.h"
+
+enum { LOOK_AGAIN_MS = 50 };
+
+enum lock_state { LOCK_ASKED, LOCK_QUEUED, LOCK_GRANTED, LOCK_HELD, LOCK_LOST, LOCK_FAILED, LOCK_TIMED, LOCK_GIVING };
+
+struct lock {
+    struct fs *fs;
+    uint64_t request;      /* key, if not 0: of the newest command that asked for it */
+    struct lock_want want; /* its name is owned */
+    char comm[16];
+    enum lock_state state;
+    struct lock_calls calls;
+    void *data;            /* for calls */
+    int err;               /* FAILED; GIVING: what settle will be told */
+    int64_t token;
+    int64_t deadline_ns;   /* ASKED: until `done` says QE_TIMEDOUT; GIVING: until `settle` does; 0: never */
+
+    /* GIVING. */
+    bool in_store;         /* there is something to give back, or up */
+    bool was_granted;      /* meanwhile, to nobody */
+    bool resend;           /* the command was refused */
+    locks_settle_cb settle; /* NULL: nobody waits, or was told */
+    void *settle_data;
+
+    struct lock *prev, *next; /* of `list` */
+    struct lock **list;       /* NULL, or &moving or &due of the client */
+    UT_hash_handle hh;
+};
+
+/* What a hook left. */
+struct lock_note {
+    enum store_lock_event_kind kind;
+    uint64_t request;
+    int64_t token;
+    char *name; /* CHANGED; owned */
+};
+
+struct lock_client {
+    /* FUSE loop only. */
+    struct lock *by_request;
+    struct lock *moving; /* ASKED, GIVING, and GRANTED while the session does not hold: time matters to them */
+    struct lock *due;    /* somebody has to be told */
+    uint64_t last_request;
+    bool running;        /* run_due is: it sees to what becomes due meanwhile */
+    bool submitting;     /* inside pending_submit: nobody is told now */
+    locks_watch_cb watch;
+    locks_lapse_cb lapse;
+
+    pthread_mutex_t lock;
+    /* Under `lock`. */
+    struct lock_note *notes; /* in order; owned */
+    size_t n_notes, cap_notes;
+    bool lapsed;             /* the hook came; before all notes */
+    bool missed;             /* notes are missing: all is to be compared with the store */
+
+    /* Any thread. */
+    atomic_bool has_mail;
+    atomic_bool watched;
+};
+
+static void list_take(struct lock *l)
+{
+    if (!l->list)
+        return;
+    if (l->next)
+        l->next->prev = l->prev;
+    if (l->prev)
+        l->prev->next = l->next;
+    else
+        *l->list = l->next;
+    l->prev = l->next = NULL;
+    l->list = NULL;
+}
+
+static void list_put(struct lock *l, struct lock **list)
+{
+    if (l->list == list)
+        return;
+    list_take(l);
+    l->list = list;
+    l->next = *list;
+    if (l->next)
+        l->next->prev = l;
+    *list = l;
+}
+
+static struct lock *lock_find(struct lock_client *c, uint64_t request)
+{
+    struct lock *l;
+
+    HASH_FIND(hh, c->by_request, &request, sizeof request, l);
+    return l;
+}
+
+static void lock_unhash(struct lock *l)
+{
+    if (l->request)
+        HASH_DEL(l->fs->lock_client->by_request, l);
+    l->request = 0;
+}
+
+static void lock_free(struct lock *l)
+{
+    list_take(l);
+    lock_unhash(l);
+    free((char *)l->want.name);
+    free(l);
+}
+
+static void lock_become(struct lock *l, enum lock_state state)
+{
+    struct lock_client *c = l->fs->lock_client;
+
+    l->state = state;
+    if (state == LOCK_ASKED || state == LOCK_GIVING)
+        list_put(l, &c->moving);
+    else if (state == LOCK_GRANTED || state == LOCK_FAILED || state == LOCK_LOST)
+        list_put(l, &c->due);
+    else
+        list_take(l);
+}
+
+static void lock_fail(struct lock *l, int err)
+{
+    l->err = err;
+    lock_become(l, LOCK_FAILED);
+}
+
+static int64_t deadline_of(const struct fs *fs)
+{
+    return fs->opt->timeout_ms > 0 ? clock_boottime_ns() + (int64_t)fs->opt->timeout_ms * 1000000 : 0;
+}
+
+/* ---- Telling ---- */
+
+static void lock_give(struct lock *l, uint64_t request);
+
+static void tell_failed(struct lock *l)
+{
+    int err = l->err;
+    bool kept = err == QE_TIMEDOUT && l->want.class == STORE_LOCK_RANGE;
+
+    lock_become(l, LOCK_TIMED);
+    l->calls.done(l->fs, l->data, err, 0);
+    if (kept)
+        return;
+    if (err == QE_TIMEDOUT && l->request)
+        lock_give(l, l->request); /* it may be granted yet, or be queued */
+    else
+        lock_free(l);
+}
+
+static void lock_settle(struct lock *l, int err)
+{
+    locks_settle_cb settle = l->settle;
+
+    l->settle = NULL;
+    if (settle)
+        settle(l->fs, l->settle_data, err);
+}
+
+static void tell_granted(struct lock *l)
+{
+    if (!replica_session_holds(l->fs->replica)) { /* it will be LOST, and asked for anew; or the session is about to hold again */
+        list_put(l, &l->fs->lock_client->moving);
+        return;
+    }
+    if (l->want.class == STORE_LOCK_RANGE) { /* has no life of its own after it was granted */
+        l->calls.done(l->fs, l->data, 0, l->token);
+        lock_free(l);
+        return;
+    }
+    lock_become(l, LOCK_HELD);
+    l->calls.done(l->fs, l->data, 0, l->token);
+}
+
+static void tell_one(struct lock *l)
+{
+    list_take(l);
+    if (l->state == LOCK_FAILED) {
+        tell_failed(l);
+    } else if (l->state == LOCK_GRANTED) {
+        tell_granted(l);
+    } else if (l->state == LOCK_GIVING) {
+        lock_settle(l, l->err);
+        if (l->in_store)
+            list_put(l, &l->fs->lock_client->moving);
+        else
+            lock_free(l);
+    } else if (l->calls.lost) {
+        l->calls.lost(l->fs, l->data);
+    }
+}
+
+static void run_due(struct fs *fs)
+{
+    struct lock_client *c = fs->lock_client;
+
+    if (c->running || c->submitting || !fs->replica)
+        return;
+    c->running = true;
+    while (c->due)
+        tell_one(c->due);
+    c->running = false;
+}
+
+/* ---- Commands ---- */
+
+static void lock_answered(struct fs *fs, fuse_req_t req, int err, int64_t rev, uint64_t ino, void *data);
+static void lock_given(struct fs *fs, fuse_req_t req, int err, int64_t rev, uint64_t ino, void *data);
+
+static void lock_submit(struct lock *l, enum store_op_kind kind, uint64_t request)
+{
+    struct fs *fs = l->fs;
+    const struct lock_want *w = &l->want;
+    struct store_op op = {.kind = kind, .ino = w->ino, .name = {w->name, w->name ? strlen(w->name) : 0}, .flags = (uint32_t)w->class,
+                          .owner = w->owner, .request = request, .first = w->first, .last = w->last};
+    struct store_command cmd = {.ops = &op, .n_ops = 1, .uid = w->uid, .gid = w->gid, .pid = w->pid, .comm = l->comm};
+    struct pending_call call = {.patient = true, .wake = true};
+
+    if (kind == STORE_OP_LOCK)
+        op.flags |= (w->exclusive ? STORE_LOCK_EXCLUSIVE : 0) | (w->wait ? 0 : STORE_LOCK_NOWAIT);
+    call.settle = kind == STORE_OP_LOCK ? lock_answered : lock_given;
+    call.data = kind == STORE_OP_LOCK ? (void *)(uintptr_t)request : (void *)l;
+    fs->lock_client->submitting = true;
+    pending_submit(fs, &cmd, &call);
+    fs->lock_client->submitting = false;
+}
+
+/* For the first time, or anew: then it is another request. */
+static void lock_ask(struct lock *l)
+{
+    struct lock_client *c = l->fs->lock_client;
+
+    lock_unhash(l);
+    l->request = ++c->last_request;
+    HASH_ADD(hh, c->by_request, request, sizeof l->request, l);
+    l->token = 0;
+    lock_become(l, LOCK_ASKED);
+    lock_submit(l, STORE_OP_LOCK, l->request);
+}
+
+static void lock_grant(struct lock *l, int64_t token)
+{
+    if (l->state == LOCK_GIVING)
+        l->was_granted = true;
+    if (l->state != LOCK_ASKED && l->state != LOCK_QUEUED)
+        return;
+    l->token = token;
+    lock_become(l, LOCK_GRANTED);
+}
+
+/* From here on it waits without a quorum, too. */
+static void lock_queue(struct lock *l)
+{
+    l->deadline_ns = 0;
+    lock_become(l, LOCK_QUEUED);
+}
+
+/* The result of asking. Its request may be over by now. */
+static void lock_answered(struct fs *fs, fuse_req_t req, int err, int64_t rev, uint64_t ino, void *data)
+{
+    struct lock *l = lock_find(fs->lock_client, (uint64_t)(uintptr_t)data);
+
+    (void)req;
+    (void)ino;
+    if (!l)
+        return;
+    if (!err)
+        lock_grant(l, rev);
+    else if (err == QE_QUEUED && l->state == LOCK_ASKED)
+        lock_queue(l);
+    else if (err != QE_QUEUED && l->state == LOCK_ASKED)
+        lock_fail(l, err);
+    run_due(fs);
+}
+
+/* The store has it; or this member stops, and what it held ends with its session. */
+static void lock_given(struct fs *fs, fuse_req_t req, int err, int64_t rev, uint64_t ino, void *data)
+{
+    struct lock *l = data;
+
+    (void)req;
+    (void)rev;
+    (void)ino;
+    if (err == QE_NOMEM || err == QE_DISKFULL || err == QE_IO || err == QE_AGAIN || fs->lock_client->submitting) {
+        l->resend = true; /* refused: again from the tick */
+        return;
+    }
+    if (err && err != QE_TIMEDOUT && err != QE_SHUTDOWN)
+        log_error("lock", "giving back a lock of inode %llu failed: %s", (unsigned long long)l->want.ino, qfs_strerror(err));
+    lock_settle(l, err ? QE_TIMEDOUT : l->was_granted && l->want.class == STORE_LOCK_RANGE ? QE_STALE : 0);
+    lock_free(l);
+}
+
+/* `request`: what is given back; 0: whatever the owner holds of the thing. */
+static void lock_give(struct lock *l, uint64_t request)
+{
+    l->deadline_ns = replica_writable(l->fs->replica) ? clock_boottime_ns() : deadline_of(l->fs);
+    l->resend = false;
+    l->in_store = true;
+    l->err = QE_TIMEDOUT;
+    lock_become(l, LOCK_GIVING);
+    lock_submit(l, STORE_OP_UNLOCK, request);
+}
+
+/* ---- Asking and dropping ---- */
+
+static struct lock *lock_new(struct fs *fs, const struct lock_want *want)
+{
+    struct lock *l = calloc(1, sizeof *l);
+    char *name = want->name ? strdup(want->name) : NULL;
+
+    if (!l || (want->name && !name)) {
+        free(l);
+        free(name);
+        return NULL;
+    }
+    l->fs = fs;
+    l->want = *want;
+    l->want.name = name;
+    return l;
+}
+
+struct lock *locks_ask(struct fs *fs, const struct lock_want *want, const struct lock_calls *calls, void *data)
+{
+    struct lock *l = lock_new(fs, want);
+    int err = fs->replica ? replica_writable(fs->replica) : QE_SHUTDOWN;
+
+    if (!l)
+        return NULL;
+    proc_comm(want->pid, l->comm);
+    l->calls = *calls;
+    l->data = data;
+    l->deadline_ns = deadline_of(fs);
+    if (err)
+        lock_fail(l, err);
+    else
+        lock_ask(l);
+    return l;
+}
+
+/* Whether the store may have something of it. */
+static bool is_in_store(const struct lock *l)
+{
+    return l->request && l->state != LOCK_LOST && (l->state != LOCK_FAILED || l->err == QE_TIMEDOUT);
+}
+
+void locks_drop(struct fs *fs, struct lock *l, locks_settle_cb settle, void *data)
+{
+    l->settle = settle;
+    l->settle_data = data;
+    l->was_granted = l->state == LOCK_GRANTED;
+    if (fs->replica && is_in_store(l)) {
+        lock_give(l, l->request);
+    } else if (settle) { /* there is nothing to give back; at an end all is given back */
+        l->err = 0;
+        l->in_store = false;
+        l->state = LOCK_GIVING;
+        list_put(l, &fs->lock_client->due);
+    } else {
+        lock_free(l);
+    }
+}
+
+int locks_unrange(struct fs *fs, uint64_t ino, uint64_t owner, int64_t first, int64_t last, locks_settle_cb settle, void *data)
+{
+    const struct lock_want want = {.class = STORE_LOCK_RANGE, .ino = ino, .owner = owner, .first = first, .last = last};
+    struct lock *l;
+
+    if (!fs->replica)
+        return QE_SHUTDOWN;
+    l = lock_new(fs, &want);
+    if (!l)
+        return QE_NOMEM;
+    l->settle = settle;
+    l->settle_data = data;
+    lock_give(l, 0);
+    return 0;
+}
+
+bool locks_is_held(const struct lock *l)
+{
+    return l->state == LOCK_HELD && replica_session_holds(l->fs->replica);
+}
+
+bool locks_is_queued(const struct lock *l)
+{
+    return l->state == LOCK_QUEUED;
+}
+
+int64_t locks_token(const struct lock *l)
+{
+    return l->token;
+}
+
+/* ---- Hooks ---- */
+
+static bool wants_event(const struct lock_client *c, const struct store_lock_event *e, uint64_t session)
+{
+    if (e->kind == STORE_LOCK_CHANGED)
+        return atomic_load(&c->watched);
+    return session != 0 && e->session == session;
+}
+
+/* Under the lock. */
+static int note_add(struct lock_client *c, const struct store_lock_event *e)
+{
+    struct lock_note *n;
+
+    if (c->n_notes == c->cap_notes) {
+        size_t cap = c->cap_notes ? c->cap_notes * 2 : 64;
+        struct lock_note *list = realloc(c->notes, cap * sizeof *list);
+
+        if (!list)
+            return QE_NOMEM;
+        c->notes = list;
+        c->cap_notes = cap;
+    }
+    n = &c->notes[c->n_notes];
+    *n = (struct lock_note){.kind = e->kind, .request = e->request, .token = e->token};
+    if (e->kind == STORE_LOCK_CHANGED) {
+        n->name = strndup(e->name.data, e->name.len);
+        if (!n->name)
+            return QE_NOMEM;
+    }
+    c->n_notes++;
+    return 0;
+}
+
+static void locks_posted(struct fs *fs, fuse_req_t req, int err, int64_t rev, uint64_t ino, void *data)
+{
+    (void)req;
+    (void)err;
+    (void)rev;
+    (void)ino;
+    (void)data;
+    locks_look(fs);
+}
+
+static void hook_end(struct fs *fs)
+{
+    if (!atomic_exchange(&fs->lock_client->has_mail, true))
+        pending_post(fs, locks_posted, NULL); /* out of memory: the next request looks */
+}
+
+void locks_changed(struct fs *fs, const struct store_lock_event *events, size_t n, uint64_t session)
+{
+    struct lock_client *c = fs->lock_client;
+    bool any = false;
+
+    for (size_t i = 0; i < n; i++) {
+        if (!wants_event(c, &events[i], session))
+            continue;
+        pthread_mutex_lock(&c->lock);
+        c->missed = note_add(c, &events[i]) != 0 || c->missed;
+        pthread_mutex_unlock(&c->lock);
+        any = true;
+    }
+    if (any)
+        hook_end(fs);
+}
+
+void locks_lapsed(struct fs *fs)
+{
+    struct lock_client *c = fs->lock_client;
+
+    pthread_mutex_lock(&c->lock);
+    c->lapsed = true;
+    pthread_mutex_unlock(&c->lock);
+    hook_end(fs);
+}
+
+void locks_installed(struct fs *fs)
+{
+    struct lock_client *c = fs->lock_client;
+
+    pthread_mutex_lock(&c->lock);
+    c->missed = true;
+    pthread_mutex_unlock(&c->lock);
+    hook_end(fs);
+}
+
+void locks_set_watch(struct fs *fs, locks_watch_cb changed)
+{
+    fs->lock_client->watch = changed;
+    atomic_store(&fs->lock_client->watched, changed != NULL);
+}
+
+void locks_set_lapse(struct fs *fs, locks_lapse_cb lapsed)
+{
+    fs->lock_client->lapse = lapsed;
+}
+
+/* ---- Looking ---- */
+
+static void lock_lose(struct lock *l)
+{
+    if (l->state == LOCK_HELD)
+        lock_become(l, LOCK_LOST);
+}
+
+/* What was held is lost. Whatever is HELD when the hook or LOST is looked at is of the old life. LOST tells of those that wait. */
+static void lapse(struct fs *fs)
+{
+    struct lock_client *c = fs->lock_client;
+    struct lock *l, *tmp;
+
+    HASH_ITER(hh, c->by_request, l, tmp)
+        lock_lose(l);
+    if (c->lapse)
+        c->lapse(fs);
+}
+
+/* The store has taken it off the list: who held it has lost it, who waits is asked for again. */
+static void lock_taken(struct lock *l)
+{
+    if (l->state == LOCK_ASKED || l->state == LOCK_QUEUED || l->state == LOCK_GRANTED)
+        lock_ask(l);
+    else
+        lock_lose(l);
+}
+
+static void note_follow(struct fs *fs, const struct lock_note *n)
+{
+    struct lock_client *c = fs->lock_client;
+    struct lock *l = n->kind == STORE_LOCK_CHANGED ? NULL : lock_find(c, n->request);
+
+    if (n->kind == STORE_LOCK_CHANGED && c->watch)
+        c->watch(fs, n->name);
+    else if (n->kind == STORE_LOCK_GRANTED && l)
+        lock_grant(l, n->token);
+    else if (n->kind == STORE_LOCK_LOST && l)
+        lock_taken(l);
+}
+
+/* What the store has of a request. */
+struct seen {
+    uint64_t request; /* key */
+    int64_t token;    /* 0: it waits */
+    UT_hash_handle hh;
+};
+
+struct seen_all {
+    struct seen *by_request;
+    bool failed;
+};
+
+static bool see(void *data, const struct store_lock *l)
+{
+    struct seen_all *all = data;
+    struct seen *s;
+
+    HASH_FIND(hh, all->by_request, &l->request, sizeof l->request, s);
+    if (s)
+        return true;
+    s = calloc(1, sizeof *s);
+    if (!s) {
+        all->failed = true;
+        return false;
+    }
+    s->request = l->request;
+    s->token = l->token;
+    HASH_ADD(hh, all->by_request, request, sizeof s->request, s);
+    return true;
+}
+
+static void compare_one(struct lock *l, const struct seen *s)
+{
+    if (s && s->token)
+        lock_grant(l, s->token);
+    else if (!s && (l->state == LOCK_QUEUED || l->state == LOCK_GRANTED || l->state == LOCK_HELD))
+        lock_taken(l); /* ASKED: the answer will come */
+}
+
+/* Events were missed: compares all with the store. 0 or QE_*. */
+static int compare(struct fs *fs)
+{
+    struct lock_client *c = fs->lock_client;
+    const uint64_t newest = c->last_request, session = replica_session(fs->replica);
+    struct seen_all all = {0};
+    struct seen *s, *next;
+    struct lock *l, *tmp;
+    int err = session ? store_locks(fs->reader, session, see, &all) : 0;
+
+    if (!err && all.failed)
+        err = QE_NOMEM;
+    HASH_ITER(hh, c->by_request, l, tmp) {
+        if (err || l->request > newest) /* asked for anew just now */
+            continue;
+        HASH_FIND(hh, all.by_request, &l->request, sizeof l->request, s);
+        compare_one(l, s);
+    }
+    HASH_ITER(hh, all.by_request, s, next) {
+        HASH_DEL(all.by_request, s);
+        free(s);
+    }
+    if (!err && c->watch)
+        c->watch(fs, NULL);
+    return err;
+}
+
+static void look_at(struct fs *fs, struct lock_note *notes, size_t n, bool lapsed, bool missed)
+{
+    for (size_t i = 0; i < n; i++)
+        lapsed = lapsed || notes[i].kind == STORE_LOCK_LOST;
+    if (lapsed)
+        lapse(fs);
+    for (size_t i = 0; i < n; i++) {
+        note_follow(fs, &notes[i]);
+        free(notes[i].name);
+    }
+    if (missed && compare(fs))
+        locks_installed(fs); /* once more, soon */
+}
+
+void locks_look(struct fs *fs)
+{
+    struct lock_client *c = fs->lock_client;
+    struct lock_note *notes;
+    bool lapsed, missed;
+    size_t n;
+
+    if (!c || !fs->replica || !fs->reader || c->running)
+        return;
+    if (atomic_load(&c->has_mail) && atomic_exchange(&c->has_mail, false)) {
+        pthread_mutex_lock(&c->lock);
+        notes = c->notes;
+        n = c->n_notes;
+        lapsed = c->lapsed;
+        missed = c->missed;
+        c->notes = NULL;
+        c->n_notes = c->cap_notes = 0;
+        c->lapsed = c->missed = false;
+        pthread_mutex_unlock(&c->lock);
+        look_at(fs, notes, n, lapsed, missed);
+        free(notes);
+    }
+    run_due(fs);
+}
+
+/* ---- Time ---- */
+
+static void tick_giving(struct lock *l, bool late)
+{
+    if (l->resend) {
+        l->resend = false;
+        lock_submit(l, STORE_OP_UNLOCK, l->request);
+    }
+    if (late && l->settle)
+        list_put(l, &l->fs->lock_client->due);
+}
+
+static void tick_one(struct lock *l, int64_t now)
+{
+    bool late = l->deadline_ns && now >= l->deadline_ns;
+
+    if (l->state == LOCK_GIVING)
+        tick_giving(l, late);
+    else if (late)
+        lock_fail(l, QE_TIMEDOUT);
+    else if (l->state == LOCK_GRANTED)
+        list_put(l, &l->fs->lock_client->due);
+}
+
+int locks_tick(struct fs *fs)
+{
+    struct lock_client *c = fs->lock_client;
+    int64_t now;
+
+    if (!c->moving && !c->due)
+        return -1;
+    now = clock_boottime_ns();
+    for (struct lock *l = c->moving, *next; l; l = next) {
+        next = l->next;
+        tick_one(l, now);
+    }
+    run_due(fs);
+    return c->due ? 0 : c->moving ? LOOK_AGAIN_MS : -1;
+}
+
+/* ---- Life ---- */
+
+int locks_open(struct fs *fs)
+{
+    fs->lock_client = calloc(1, sizeof *fs->lock_client);
+    if (!fs->lock_client)
+        return QE_NOMEM;
+    pthread_mutex_init(&fs->lock_client->lock, NULL);
+    return 0;
+}
+
+void locks_close(struct fs *fs)
+{
+    struct lock_client *c = fs->lock_client;
+
+    if (!c)
+        return;
+    while (c->moving || c->due || c->by_request) {
+        struct lock *l = c->moving ? c->moving : c->due ? c->due : c->by_request;
+
+        lock_settle(l, QE_TIMEDOUT);
+        lock_free(l);
+    }
+    for (size_t i = 0; i < c->n_notes; i++)
+        free(c->notes[i].name);
+    free(c->notes);
+    pthread_mutex_destroy(&c->lock);
+    free(c);
+    fs->lock_client = NULL;
+}
