@@ -121,16 +121,6 @@ END
     done
 }
 
-@test "locks are refused on every member" {
-    local id
-    write_on 1 "$T" x
-    allow_log 'locks are refused'
-    for id in $(members); do
-        fails_with 'No locks available' flock -n "$QFS_ROOT/m$id/$T" true
-        fails_with 'No locks available' python3 -c 'import fcntl, sys; fcntl.lockf(open(sys.argv[1], "w"), fcntl.LOCK_EX)' "$QFS_ROOT/m$id/$T"
-    done
-}
-
 # takes_at_most MS COMMAND...
 takes_at_most() {
     local limit=$(($1 * QFS_TIME_SCALE)) start=$(date +%s%N) took

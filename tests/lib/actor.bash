@@ -3,6 +3,7 @@
 #     actor_start A; A open 3 f wct; A write 3 hello; A close 3
 #     A fails EFBIG write 3 ...       the call must fail with that errno
 #     said                            the value of the last answer, e.g. of `A read 3 100`
+#     actor_begin A flockw 3 x        does not wait for the answer; actor_end A [ERRNO] does
 #
 # actor_start NAME defines a function of that name. Its answers must come within 10 s.
 
@@ -83,6 +84,18 @@ actor_do() {
     elif [ -z "$want" ] || [ "$SAID" != "$want" ]; then
         fail "actor $name: $*: ${want:+expected $want, }seen $SAID"
     fi
+}
+
+actor_begin() { # actor_begin NAME COMMAND...: without waiting for the answer
+    actor_send "$@"
+}
+
+actor_end() { # actor_end NAME [ERRNO]: the answer to what was begun
+    actor_answer "$1" && [ $# = 1 ] || { [ $# = 2 ] && [ "$SAID" = "$2" ]; } || fail "actor $1: expected ${2:-ok}, seen $SAID"
+}
+
+actor_waits() { # what was begun is not answered yet
+    ! IFS= read -r -t 0 -u "${ACTOR_OUT[$1]}" || fail "actor $1 does not wait any more"
 }
 
 actor_is_gone() { # a zombie has closed its files, too

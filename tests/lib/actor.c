@@ -6,7 +6,9 @@
  *   open FD PATH FLAGS [MODE]  r w + | c create t trunc x excl a append s sync d dsync n nonblock N nofollow D directory T tmpfile
  *   write FD TEXT | pwrite FD OFF TEXT | fill FD CHAR COUNT | read FD COUNT | pread FD OFF COUNT | seek FD OFF
  *   ftruncate FD SIZE | fsync FD | fdatasync FD | close FD | dup FD NEWFD | size FD | nlink FD | fchmod FD MODE | futimens FD SEC
- *   lock FD r|w|u | flock FD s|x|u (both without waiting)
+ *   lock FD r|w|u [START LEN] | flock FD s|x|u (both without waiting); lockw, flockw: with
+ *   getlk FD r|w [START LEN]                   `u`, or what is in the way: r|w START LEN PID
+ *   poll FD                                    `err` or `ready`
  *   mmap FD N p|s LEN | mread N OFF COUNT | mwrite N OFF TEXT | msync N | munmap N   (p private, s shared and writable)
  *   thread COMMAND...          another thread does it
  *   child COMMAND...           a forked child does it and exits; answered when the child is gone
@@ -16,6 +18,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -146,15 +149,34 @@ static int do_stat(const struct words *w)
 static int do_lock(const struct words *w)
 {
     struct flock fl = {.l_type = w->w[2][0] == 'r' ? F_RDLCK : w->w[2][0] == 'w' ? F_WRLCK : F_UNLCK, .l_whence = SEEK_SET};
+    bool get = !strcmp(w->w[0], "getlk"), wait = !strcmp(w->w[0], "lockw");
+    int rc;
 
-    return fcntl(atoi(w->w[1]), F_SETLK, &fl);
+    fl.l_start = atoll(w->w[3]);
+    fl.l_len = atoll(w->w[4]);
+    rc = fcntl(atoi(w->w[1]), get ? F_GETLK : wait ? F_SETLKW : F_SETLK, &fl);
+    if (get && rc == 0 && fl.l_type == F_UNLCK)
+        strcpy(answer, "u");
+    else if (get && rc == 0)
+        snprintf(answer, sizeof answer, "%c %lld %lld %d", fl.l_type == F_RDLCK ? 'r' : 'w', (long long)fl.l_start, (long long)fl.l_len, (int)fl.l_pid);
+    return rc;
 }
 
 static int do_flock(const struct words *w)
 {
     int op = w->w[2][0] == 's' ? LOCK_SH : w->w[2][0] == 'x' ? LOCK_EX : LOCK_UN;
 
-    return flock(atoi(w->w[1]), op | LOCK_NB);
+    return flock(atoi(w->w[1]), op | (strcmp(w->w[0], "flockw") ? LOCK_NB : 0));
+}
+
+static int do_poll(const struct words *w)
+{
+    struct pollfd p = {.fd = atoi(w->w[1]), .events = POLLIN};
+
+    if (poll(&p, 1, 0) < 0)
+        return -1;
+    strcpy(answer, p.revents & POLLERR ? "err" : "ready");
+    return 0;
 }
 
 static int do_mmap(const struct words *w)
@@ -288,8 +310,9 @@ static int execute(const struct words *w)
     if (!strcmp(c, "size") || !strcmp(c, "nlink")) return do_stat(w);
     if (!strcmp(c, "fchmod")) return fchmod(fd, (mode_t)strtoul(w->w[2], NULL, 8));
     if (!strcmp(c, "futimens")) return do_times(w);
-    if (!strcmp(c, "lock")) return do_lock(w);
-    if (!strcmp(c, "flock")) return do_flock(w);
+    if (!strcmp(c, "lock") || !strcmp(c, "lockw") || !strcmp(c, "getlk")) return do_lock(w);
+    if (!strcmp(c, "flock") || !strcmp(c, "flockw")) return do_flock(w);
+    if (!strcmp(c, "poll")) return do_poll(w);
     if (!strcmp(c, "mmap")) return do_mmap(w);
     if (!strcmp(c, "mread") || !strcmp(c, "mwrite") || !strcmp(c, "msync") || !strcmp(c, "munmap")) return do_map_op(w);
     if (!strcmp(c, "thread")) return do_thread(w);

@@ -43,6 +43,10 @@ within() { # within SECONDS COMMAND...: runs a program and kills it when it take
     timeout -k 2 "$seconds" "$@"
 }
 
+waits() { # waits PID: it waits for an answer of ours
+    wait_until 5 grep -q request_wait "/proc/$1/wchan"
+}
+
 same() { # same WHAT SEEN EXPECTED
     [ "$2" = "$3" ] || fail "$1: expected '$3', seen '$2'"
 }
