@@ -480,6 +480,8 @@ void locks_changed(struct fs *fs, const struct store_lock_event *events, size_t 
     struct lock_client *c = fs->lock_client;
     bool any = false;
 
+    if (!events)
+        locks_installed(fs); /* anything may have become of them */
     for (size_t i = 0; i < n; i++) {
         if (!wants_event(c, &events[i], session))
             continue;

@@ -4,7 +4,8 @@
 #     trouble_end                    the fault under way is undone; all members run again
 #
 # Kinds: kill (-9, and started again), pause (SIGSTOP), unplug (no packets), stop (SIGTERM, and mounted again), leader-KIND (on whoever
-# leads), all (kill -9 of all at once). What happened is in $QFS_ROOT/trouble.log.
+# leads), all (kill -9 of all at once). What happened is in $QFS_ROOT/trouble.log:
+# lines TIME begin|end KIND MEMBER SECONDS, and at last TIME quiet. TROUBLE_TENTHS is how long a fault lasts at most, in tenths of a second (30).
 
 trouble_pick() { # trouble_pick KIND: the member that it meets
     local l=
@@ -15,9 +16,9 @@ trouble_pick() { # trouble_pick KIND: the member that it meets
 trouble_once() {
     local kind=$1 id pause
     id=$(trouble_pick "$kind")
-    pause=$((RANDOM % 25 + 5))
+    pause=$((RANDOM % (${TROUBLE_TENTHS:-30} - 5) + 5))
     pause=$((pause / 10)).$((pause % 10))
-    echo "$SECONDS $kind $id $pause" >>"$QFS_ROOT/trouble.log"
+    trouble_note begin "$kind" "$id" "$pause"
     case ${kind#leader-} in
         kill)
             kill -9 "$(on "$id" daemon_pid)" && on "$id" daemon_gone 137
@@ -38,8 +39,11 @@ trouble_once() {
         all)
             all_killed
             members_start ;;
-    esac
+    esac || return 1
+    trouble_note end "$kind" "$id" "$pause"
 }
+
+trouble_note() { echo "$(date +%s.%N) $*" >>"$QFS_ROOT/trouble.log"; }
 
 trouble_loop() {
     local kinds=("$@")
@@ -47,10 +51,11 @@ trouble_loop() {
         trouble_once "${kinds[RANDOM % ${#kinds[@]}]}" || { echo "could not be undone" >>"$QFS_ROOT/trouble.log"; return 1; }
         sleep "$((RANDOM % 2 + 1)).$((RANDOM % 10))"
     done
+    trouble_note quiet
 }
 
 trouble_start() {
-    rm -f "$QFS_ROOT/trouble.end"
+    rm -f "$QFS_ROOT/trouble.end" "$QFS_ROOT/trouble.log"
     (
         RANDOM=$1
         shift

@@ -11,7 +11,7 @@ teardown() {
 
 # begins ACTOR COMMAND...: it waits for the answer by now.
 begins() {
-    actor_begin "$@" && wait_until 5 grep -Eq "request_wait|lock" "/proc/${ACTOR_PID[$1]}/wchan"
+    actor_begin "$@" && wait_until 5 grep -Eq "request_wait|lock|setlk" "/proc/${ACTOR_PID[$1]}/wchan"
 }
 
 @test "flock is shared or exclusive" {

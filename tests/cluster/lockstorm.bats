@@ -1,0 +1,40 @@
+# Contenders on three members want one lock while members and contenders are killed, paused and cut off: no number twice, numbers grow, no
+# waiter is forgotten, who came first gets it first.
+#
+# QFS_LOCK_ACQUISITIONS is how many there shall be (300), QFS_SEED repeats the faults.
+load ../lib/harness
+load ../lib/cluster
+load ../lib/netns
+load ../lib/trouble
+setup_file() {
+    # Whatever a member has sent is over before its locks are: timeout is shorter than session-ttl.
+    export QUORUMFS_TIMEOUT=1s QUORUMFS_INSECURE=yes TROUBLE_TENTHS=70
+    netns_file 3 && cluster_file 3 --session-ttl 3s
+    allow_log 'commit: commit of .* failed: (timed out without a quorum|input/output error|stale)'
+    allow_log 'lock: a lock on .* is lost'
+    allow_log 'replica: '
+}
+teardown_file() {
+    local rc=0
+    cluster_file_end || rc=1
+    netns_file_end || rc=1
+    return $rc
+}
+setup() { enter_cluster_test; }
+teardown() { leave_cluster_test; }
+
+storm() { # storm KIND FAULT...
+    local kind=$1 seed=${QFS_SEED:-$RANDOM} n=${QFS_LOCK_ACQUISITIONS:-300} rc=0
+    shift
+    write_on 1 storm 0
+    wait_until 10 everywhere storm 0
+    trouble_start "$seed" "$@"
+    within $((n + 180)) python3 "$BATS_TEST_DIRNAME/lockstorm.py" "$kind" "$n" 10 $((n + 30)) "$QFS_ROOT/storm.log" "$QFS_ROOT/trouble" "$M1" "$M2" "$M3" \
+        >"$QFS_ROOT/storm.out" 2>&1 || rc=1
+    trouble_end || rc=1
+    cat "$QFS_ROOT/storm.out" >&3
+    [ $rc = 0 ] || { fail "seed $seed: $(cat "$QFS_ROOT/storm.out") faults: $(cat "$QFS_ROOT/trouble.log")"; return 1; }
+}
+
+@test "flock: members are killed, paused, cut off" { storm flock kill pause unplug leader-kill leader-pause leader-unplug; }
+@test "lockf: members are paused and cut off" { storm lockf pause unplug; }

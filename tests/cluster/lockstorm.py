@@ -1,0 +1,241 @@
+"""lockstorm.py KIND ACQUISITIONS CONTENDERS SECONDS LOG TROUBLE MOUNT...: contenders on several members want one lock, again and again, while
+members die, sleep and lose their network, and while contenders themselves are killed. lib/trouble.bash sees to the former: it writes TROUBLE.log, and
+ends when there is TROUBLE.end.
+
+KIND: flock, lockf, or named (a file of .quorum/locks). A contender that has the lock takes a number: of flock and lockf the next one in a
+file that only the holder writes, committed by fsync; of named the lock's token. Then it may hold the lock for a moment, and gives it back.
+LOG gets a line for each step: TIME CONTENDER MEMBER WHAT [NUMBER].
+
+Goes on until ACQUISITIONS were acknowledged, at most SECONDS. Then it waits until each contender has had the lock once more. It fails if
+
+- a number was given twice, or a smaller one after a larger one;
+- a contender does not get the lock any more once all is quiet;
+- among contenders that lived, and whose members did, somebody who asked clearly later got it earlier.
+
+It prints what it counted; the overlap is for how long a contender that had lost the lock did not know yet, while another one had it."""
+
+import bisect
+import collections
+import errno
+import fcntl
+import os
+import random
+import signal
+import sys
+import time
+
+EARLIER_S = 0.5  # who asked so much earlier was in the queue, if nothing was wrong
+GRACE_S = 4.0    # after a fault: members find each other again
+
+
+class Contender:
+    def __init__(self, number, kind, mounts, log):
+        self.number, self.kind, self.log = number, kind, log
+        self.member = number % len(mounts) + 1
+        self.mount = mounts[number % len(mounts)]
+        self.random = random.Random(number * 1000003 + os.getpid())
+
+    def note(self, what, number=''):
+        os.write(self.log, f'{time.time():.6f} {self.number} {self.member} {what} {number}\n'.encode())
+
+    def acquire(self):
+        if self.kind == 'named':
+            return os.open(self.mount + '/.quorum/locks/storm', os.O_WRONLY)
+        fd = os.open(self.mount + '/storm', os.O_RDWR)
+        try:
+            if self.kind == 'flock':
+                fcntl.flock(fd, fcntl.LOCK_EX)
+            else:
+                fcntl.lockf(fd, fcntl.LOCK_EX)
+        except OSError:
+            self.close(fd)
+            raise
+        return fd
+
+    def take_number(self, fd):
+        if self.kind == 'named':
+            number = int(os.getxattr(self.mount + '/.quorum/locks/storm', 'user.quorum.token'))
+            os.write(fd, b'%d' % self.number)  # it was ours when that was read, since it still is
+            return number
+        number = int(os.pread(fd, 20, 0) or b'0') + 1
+        os.pwrite(fd, b'%d' % number, 0)
+        os.fsync(fd)
+        return number
+
+    def close(self, fd):
+        try:
+            os.close(fd)
+        except OSError:
+            pass
+
+    def once(self):
+        self.note('ask')
+        try:
+            fd = self.acquire()
+        except OSError as e:
+            self.note('refused', errno.errorcode[e.errno])
+            time.sleep(0.1)
+            return
+        self.note('got')
+        try:
+            self.note('number', self.take_number(fd))
+            if self.random.random() < 0.1:
+                time.sleep(self.random.random() * 0.05)
+            os.read(fd, 1) if self.kind != 'named' else os.write(fd, b'still')
+            self.note('end')
+        except OSError as e:
+            self.note('lost' if e.errno == errno.ESTALE else 'failed', errno.errorcode[e.errno])
+        self.close(fd)
+
+    def run(self):
+        while True:
+            self.once()
+            time.sleep(self.random.random() * 0.02)
+
+
+class Storm:
+    def __init__(self, kind, wanted, n, seconds, log, mounts):
+        self.kind, self.wanted, self.seconds, self.mounts, self.path = kind, wanted, seconds, mounts, log
+        self.log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
+        self.pids = {}
+        self.kills = 0
+        for i in range(n):
+            self.start(i)
+
+    def start(self, i):
+        pid = os.fork()
+        if pid == 0:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            Contender(i, self.kind, self.mounts, self.log).run()
+        self.pids[i] = pid
+
+    def kill(self, i):
+        os.write(self.log, f'{time.time():.6f} {i} 0 killed \n'.encode())
+        os.kill(self.pids[i], signal.SIGKILL)
+        os.waitpid(self.pids[i], 0)
+
+    def lines(self):
+        for line in open(self.path):
+            f = line.rstrip('\n').split(' ')
+            yield float(f[0]), int(f[1]), int(f[2]), f[3], f[4]
+
+    def numbers(self):
+        return sum(1 for l in self.lines() if l[3] == 'number')
+
+    def go(self, faults_end):
+        end = time.time() + self.seconds
+        while self.numbers() < self.wanted and time.time() < end:
+            time.sleep(random.random() * 0.6)
+            victim = random.randrange(len(self.pids))
+            self.kill(victim)
+            self.kills += 1
+            self.start(victim)
+        open(faults_end, 'w').close()  # whoever makes faults ends now
+
+    def wait_quiet(self, faults):
+        end = time.time() + 120
+        while not any(l.split()[1:2] == ['quiet'] for l in open(faults)):
+            if time.time() > end:
+                raise SystemExit('the faults do not end')
+            time.sleep(0.1)
+
+    def all_get_it(self):
+        since = time.time()
+        while time.time() < since + 60:
+            had = {l[1] for l in self.lines() if l[3] == 'end' and l[0] > since}
+            if len(had) == len(self.pids):
+                return
+            time.sleep(0.1)
+        raise SystemExit(f'forgotten: {sorted(set(self.pids) - had)}')
+
+    def end(self):
+        for i in self.pids:
+            self.kill(i)
+
+
+def check_numbers(lines):
+    seen, last = {}, 0
+    for at, who, _, what, number in lines:
+        if what != 'number':
+            continue
+        n = int(number)
+        if n in seen:
+            raise SystemExit(f'number {n} was given twice: to {seen[n]} and to {who} at {at}')
+        if n <= last:
+            raise SystemExit(f'number {n} at {at} comes after {last}')
+        seen[n] = who
+        last = n
+    return len(seen)
+
+
+def overlap(lines):
+    """For how long two had it, as they saw it."""
+    holds, worst, total, times = {}, 0.0, 0.0, 0
+    for at, who, _, what, _ in lines:
+        if what == 'got':
+            holds[who] = at
+        elif what in ('end', 'lost', 'failed', 'killed') and who in holds:
+            since = holds.pop(who)
+            other = max((t for t in holds.values() if t > since), default=None)
+            if what != 'killed' and other is not None and at > other:
+                times += 1
+                worst = max(worst, at - other)
+                total += at - other
+    return times, worst, total
+
+
+def fault_times(faults):
+    times = []
+    for line in open(faults):
+        f = line.split()
+        if len(f) >= 3 and f[1] == 'begin':
+            times.append([float(f[0]), float('inf')])
+        elif len(f) >= 3 and f[1] == 'end' and times:
+            times[-1][1] = float(f[0]) + GRACE_S
+    return times
+
+
+def check_order(lines, faults):
+    """Waits that met no fault: who asked clearly earlier got it earlier."""
+    asked, waits = {}, []
+    for at, who, _, what, _ in lines:
+        if what == 'ask':
+            asked[who] = at
+        elif what == 'got' and who in asked:
+            waits.append((asked.pop(who), at, who))
+        elif what in ('killed', 'refused'):
+            asked.pop(who, None)
+    calm = sorted(w for w in waits if not any(a - 1 < w[1] and w[0] < b for a, b in faults))
+    first_after = [None] * (len(calm) + 1)  # of those that asked at least that late: who got it first
+    for i in range(len(calm) - 1, -1, -1):
+        later = first_after[i + 1]
+        first_after[i] = calm[i] if later is None or calm[i][1] < later[1] else later
+    for asked_at, got_at, who in calm:
+        other = first_after[bisect.bisect(calm, (asked_at + EARLIER_S,))]
+        if other and other[1] < got_at:
+            raise SystemExit(f'{other[2]} asked at {other[0]} and got it at {other[1]}, before {who}, who asked at {asked_at} and got it at {got_at}')
+    return len(calm)
+
+
+def main():
+    kind, wanted, n, seconds, log, trouble = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]), sys.argv[5], sys.argv[6]
+    storm = Storm(kind, wanted, n, seconds, log, sys.argv[7:])
+    try:
+        storm.go(trouble + '.end')
+        storm.wait_quiet(trouble + '.log')
+        storm.all_get_it()
+    finally:
+        storm.end()
+    lines = sorted(storm.lines())
+    numbers = check_numbers(lines)
+    compared = check_order(lines, fault_times(trouble + '.log'))
+    times, worst, total = overlap(lines)
+    ends = collections.Counter(l[3] for l in lines)
+    if numbers < wanted:
+        raise SystemExit(f'only {numbers} of {wanted} acquisitions in time: {dict(ends)}')
+    print(f'{kind}: {numbers} acquisitions, {storm.kills} contenders killed, {ends["lost"]} locks lost (ESTALE), {ends["failed"]} otherwise failed, '
+          f'{ends["refused"]} refused; {compared} waits without a fault, in order of arrival; overlap as unfenced users saw it: {times} times, {worst * 1000:.0f} ms at most, '
+          f'{total * 1000:.0f} ms in all')
+
+
+main()
