@@ -107,13 +107,28 @@ void flock__asking_end(struct file_lock *l, int error)
         asking_free(l);
 }
 
+/* Takes what the open file holds by flock(2) off the list; NULL: nothing. */
+static struct lock *take_whole(const struct handle *h)
+{
+    struct file_lock *old = flock__whole(h);
+    struct lock *lock = old ? old->lock : NULL;
+
+    if (old)
+        flock__unhold(old);
+    return lock;
+}
+
 /* It is held from here on. */
 static void asking_granted(struct file_lock *l, struct inode *in)
 {
     struct handle *h = l->h;
+    struct lock *other;
 
     if (!l->whole)
         flock__cut(in, l->owner, l->start, l->end, &l->spare);
+    other = l->whole ? take_whole(h) : NULL;
+    if (other) /* another thread's, by the same open file: an owner has one */
+        locks_forget(other);
     flock__list_remove(&l->fs->locks->asking, l);
     free(l->spare);
     l->spare = NULL;
@@ -157,13 +172,8 @@ static void ask_now(struct file_lock *l)
 {
     static const struct lock_calls calls = {.done = asking_done, .lost = flock__whole_lost};
     const struct lock_want want = {.class = l->whole ? STORE_LOCK_WHOLE : STORE_LOCK_RANGE, .ino = l->ino, .owner = l->owner, .exclusive = l->exclusive,
-                                   .wait = l->wait, .first = l->start, .last = l->end, .uid = l->uid, .gid = l->gid, .pid = l->pid};
-    struct file_lock *old = l->whole ? flock__whole(l->h) : NULL;
+                                   .wait = l->wait, .first = l->start, .last = l->end, .uid = l->uid, .gid = l->gid, .pid = l->pid, .instead_of = l->whole ? take_whole(l->h) : NULL};
 
-    if (old) { /* as flock(2) says: the old one goes first */
-        locks_drop(l->fs, old->lock, NULL, NULL);
-        flock__unhold(old);
-    }
     l->lock = locks_ask(l->fs, &want, &calls, l);
 }
 

@@ -132,6 +132,8 @@ static void lock_unhash(struct lock *l)
 
 static void lock_free(struct lock *l)
 {
+    if (l->want.instead_of)
+        lock_free(l->want.instead_of);
     list_take(l);
     lock_unhash(l);
     free((char *)l->want.name);
@@ -151,8 +153,21 @@ static void lock_become(struct lock *l, enum lock_state state)
         list_take(l);
 }
 
+/* What it takes the place of: has gone in the store, or may still be there. */
+static void lock_end_old(struct lock *l, bool give)
+{
+    struct lock *old = l->want.instead_of;
+
+    l->want.instead_of = NULL;
+    if (old && give)
+        locks_drop(l->fs, old, NULL, NULL);
+    else if (old)
+        lock_free(old);
+}
+
 static void lock_fail(struct lock *l, int err)
 {
+    lock_end_old(l, true);
     l->err = err;
     lock_become(l, LOCK_FAILED);
 }
@@ -164,7 +179,7 @@ static int64_t deadline_of(const struct fs *fs)
 
 /* ---- Telling ---- */
 
-static void lock_give(struct lock *l, uint64_t request);
+static void lock_give(struct lock *l);
 
 static void tell_failed(struct lock *l)
 {
@@ -176,7 +191,7 @@ static void tell_failed(struct lock *l)
     if (kept)
         return;
     if (err == QE_TIMEDOUT && l->request)
-        lock_give(l, l->request); /* it may be granted yet, or be queued */
+        lock_give(l); /* it may be granted yet, or be queued */
     else
         lock_free(l);
 }
@@ -240,35 +255,39 @@ static void run_due(struct fs *fs)
 static void lock_answered(struct fs *fs, fuse_req_t req, int err, int64_t rev, uint64_t ino, void *data);
 static void lock_given(struct fs *fs, fuse_req_t req, int err, int64_t rev, uint64_t ino, void *data);
 
-static void lock_submit(struct lock *l, enum store_op_kind kind, uint64_t request)
+static void lock_submit(struct lock *l, const struct store_op *op, pending_settle_cb settle, void *data)
 {
-    struct fs *fs = l->fs;
     const struct lock_want *w = &l->want;
-    struct store_op op = {.kind = kind, .ino = w->ino, .name = {w->name, w->name ? strlen(w->name) : 0}, .flags = (uint32_t)w->class,
-                          .owner = w->owner, .request = request, .first = w->first, .last = w->last};
-    struct store_command cmd = {.ops = &op, .n_ops = 1, .uid = w->uid, .gid = w->gid, .pid = w->pid, .comm = l->comm};
-    struct pending_call call = {.patient = true, .wake = true};
+    struct store_command cmd = {.ops = op, .n_ops = 1, .uid = w->uid, .gid = w->gid, .pid = w->pid, .comm = l->comm};
+    const struct pending_call call = {.patient = true, .wake = true, .settle = settle, .data = data};
 
-    if (kind == STORE_OP_LOCK)
-        op.flags |= (w->exclusive ? STORE_LOCK_EXCLUSIVE : 0) | (w->wait ? 0 : STORE_LOCK_NOWAIT);
-    call.settle = kind == STORE_OP_LOCK ? lock_answered : lock_given;
-    call.data = kind == STORE_OP_LOCK ? (void *)(uintptr_t)request : (void *)l;
-    fs->lock_client->submitting = true;
-    pending_submit(fs, &cmd, &call);
-    fs->lock_client->submitting = false;
+    l->fs->lock_client->submitting = true;
+    pending_submit(l->fs, &cmd, &call);
+    l->fs->lock_client->submitting = false;
+}
+
+static struct store_op lock_op(const struct lock *l, enum store_op_kind kind)
+{
+    const struct lock_want *w = &l->want;
+
+    return (struct store_op){.kind = kind, .ino = w->ino, .name = {w->name, w->name ? strlen(w->name) : 0}, .flags = (uint32_t)w->class,
+                             .owner = w->owner, .request = l->request, .first = w->first, .last = w->last};
 }
 
 /* For the first time, or anew: then it is another request. */
 static void lock_ask(struct lock *l)
 {
     struct lock_client *c = l->fs->lock_client;
+    struct store_op op;
 
     lock_unhash(l);
     l->request = ++c->last_request;
     HASH_ADD(hh, c->by_request, request, sizeof l->request, l);
     l->token = 0;
     lock_become(l, LOCK_ASKED);
-    lock_submit(l, STORE_OP_LOCK, l->request);
+    op = lock_op(l, STORE_OP_LOCK);
+    op.flags |= (l->want.exclusive ? STORE_LOCK_EXCLUSIVE : 0) | (l->want.wait ? 0 : STORE_LOCK_NOWAIT);
+    lock_submit(l, &op, lock_answered, (void *)(uintptr_t)l->request);
 }
 
 static void lock_grant(struct lock *l, int64_t token)
@@ -278,6 +297,7 @@ static void lock_grant(struct lock *l, int64_t token)
     if (l->state != LOCK_ASKED && l->state != LOCK_QUEUED)
         return;
     l->token = token;
+    lock_end_old(l, false);
     lock_become(l, LOCK_GRANTED);
 }
 
@@ -285,6 +305,7 @@ static void lock_grant(struct lock *l, int64_t token)
 static void lock_queue(struct lock *l)
 {
     l->deadline_ns = 0;
+    lock_end_old(l, false);
     lock_become(l, LOCK_QUEUED);
 }
 
@@ -324,15 +345,17 @@ static void lock_given(struct fs *fs, fuse_req_t req, int err, int64_t rev, uint
     lock_free(l);
 }
 
-/* `request`: what is given back; 0: whatever the owner holds of the thing. */
-static void lock_give(struct lock *l, uint64_t request)
+static void lock_give(struct lock *l)
 {
+    struct store_op op;
+
     l->deadline_ns = replica_writable(l->fs->replica) ? clock_boottime_ns() : deadline_of(l->fs);
     l->resend = false;
     l->in_store = true;
     l->err = QE_TIMEDOUT;
     lock_become(l, LOCK_GIVING);
-    lock_submit(l, STORE_OP_UNLOCK, request);
+    op = lock_op(l, STORE_OP_UNLOCK);
+    lock_submit(l, &op, lock_given, l);
 }
 
 /* ---- Asking and dropping ---- */
@@ -350,6 +373,8 @@ static struct lock *lock_new(struct fs *fs, const struct lock_want *want)
     l->fs = fs;
     l->want = *want;
     l->want.name = name;
+    if (want->instead_of)
+        want->instead_of->calls.lost = NULL;
     return l;
 }
 
@@ -358,6 +383,8 @@ struct lock *locks_ask(struct fs *fs, const struct lock_want *want, const struct
     struct lock *l = lock_new(fs, want);
     int err = fs->replica ? replica_writable(fs->replica) : QE_SHUTDOWN;
 
+    if (!l && want->instead_of)
+        locks_drop(fs, want->instead_of, NULL, NULL);
     if (!l)
         return NULL;
     proc_comm(want->pid, l->comm);
@@ -379,11 +406,12 @@ static bool is_in_store(const struct lock *l)
 
 void locks_drop(struct fs *fs, struct lock *l, locks_settle_cb settle, void *data)
 {
+    lock_end_old(l, true);
     l->settle = settle;
     l->settle_data = data;
     l->was_granted = l->state == LOCK_GRANTED;
     if (fs->replica && is_in_store(l)) {
-        lock_give(l, l->request);
+        lock_give(l);
     } else if (settle) { /* there is nothing to give back; at an end all is given back */
         l->err = 0;
         l->in_store = false;
@@ -406,8 +434,13 @@ int locks_unrange(struct fs *fs, uint64_t ino, uint64_t owner, int64_t first, in
         return QE_NOMEM;
     l->settle = settle;
     l->settle_data = data;
-    lock_give(l, 0);
+    lock_give(l);
     return 0;
+}
+
+void locks_forget(struct lock *l)
+{
+    lock_free(l);
 }
 
 bool locks_is_held(const struct lock *l)
@@ -676,9 +709,12 @@ void locks_look(struct fs *fs)
 
 static void tick_giving(struct lock *l, bool late)
 {
+    struct store_op op;
+
     if (l->resend) {
         l->resend = false;
-        lock_submit(l, STORE_OP_UNLOCK, l->request);
+        op = lock_op(l, STORE_OP_UNLOCK);
+        lock_submit(l, &op, lock_given, l);
     }
     if (late && l->settle)
         list_put(l, &l->fs->lock_client->due);

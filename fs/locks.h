@@ -17,6 +17,7 @@ struct lock_want {
     const char *name; /* NAMED; copied */
     uint64_t owner;   /* number of the holder within this mount */
     bool exclusive, wait;
+    struct lock *instead_of; /* WHOLE: what the owner holds of the other kind: locks.c's from here on, and gone in any case; or NULL */
     int64_t first, last; /* RANGE */
     uid_t uid;        /* who asks: shown to others */
     gid_t gid;
@@ -39,6 +40,8 @@ struct lock *locks_ask(struct fs *fs, const struct lock_want *want, const struct
 typedef void (*locks_settle_cb)(struct fs *fs, void *data, int err);
 /* Gives it back, or up; frees it. Neither callback is called any more. `settle` (may be NULL) is called once when the cluster knows, never inside this. */
 void locks_drop(struct fs *fs, struct lock *l, locks_settle_cb settle, void *data);
+/* WHOLE: frees it without giving it back: a later request of its owner stands for both. */
+void locks_forget(struct lock *l);
 /* RANGE: gives back what `owner` holds of first..last of an inode. QE_NOMEM: nothing was done, and settle is not called. */
 int locks_unrange(struct fs *fs, uint64_t ino, uint64_t owner, int64_t first, int64_t last, locks_settle_cb settle, void *data);
 bool locks_is_held(const struct lock *l);   /* false: waits, or was lost; looks at the clock, too */

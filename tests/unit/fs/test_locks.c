@@ -415,6 +415,39 @@ static void test_giving_back_without_a_quorum(void **state)
     assert_int_equal(told.n_settled, 1);
 }
 
+static void test_conversion_that_fails_leaves_nothing(void **state)
+{
+    static const struct lock_calls calls = {on_done, on_lost};
+    const struct lock_want want = {.class = STORE_LOCK_WHOLE, .ino = 42, .owner = 3, .instead_of = ask(STORE_LOCK_WHOLE, true)};
+
+    (void)state;
+    answer(0, 0, 100);
+    writable = QE_TIMEDOUT;
+    assert_non_null(locks_ask(&fs, &want, &calls, NULL));
+    locks_tick(&fs);
+    assert_int_equal(told.err, QE_TIMEDOUT);
+    expect_command(1, STORE_OP_UNLOCK, 1);
+    answer(1, 0, 0);
+}
+
+static void test_conversion_takes_the_place(void **state)
+{
+    static const struct lock_calls calls = {on_done, on_lost};
+    const struct lock_want want = {.class = STORE_LOCK_WHOLE, .ino = 42, .owner = 3, .wait = true, .instead_of = ask(STORE_LOCK_WHOLE, true)};
+
+    (void)state;
+    answer(0, 0, 100);
+    assert_non_null(locks_ask(&fs, &want, &calls, NULL));
+    answer(1, QE_QUEUED, 0);
+    locks_installed(&fs); /* the store does not know the old one any more: nobody has lost anything */
+    listed[n_listed++] = (struct store_lock){.request = 2};
+    locks_look(&fs);
+    event(STORE_LOCK_GRANTED, OWN, 2, 120);
+    assert_int_equal(told.n_done, 2);
+    assert_int_equal(told.n_lost, 0);
+    assert_int_equal(n_commands, 2);
+}
+
 static void test_no_memory_for_the_command(void **state)
 {
     (void)state;
@@ -444,6 +477,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_range_that_was_given_up, setup, teardown),
         cmocka_unit_test_setup_teardown(test_giving_back_is_tried_again, setup, teardown),
         cmocka_unit_test_setup_teardown(test_giving_back_without_a_quorum, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_conversion_that_fails_leaves_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_conversion_takes_the_place, setup, teardown),
         cmocka_unit_test_setup_teardown(test_no_memory_for_the_command, setup, teardown),
     };
 
