@@ -1,7 +1,7 @@
 # Contenders on three members want one lock while members and contenders are killed, paused and cut off: no number twice, numbers grow, no
 # waiter is forgotten, who came first gets it first.
 #
-# QFS_LOCK_ACQUISITIONS is how many there shall be (300), QFS_SEED repeats the faults.
+# QFS_LOCK_ACQUISITIONS is how many there shall be (500), QFS_SEED repeats the faults.
 load ../lib/harness
 load ../lib/cluster
 load ../lib/netns
@@ -24,13 +24,17 @@ setup() { enter_cluster_test; }
 teardown() { leave_cluster_test; }
 
 storm() { # storm KIND FAULT...
-    local kind=$1 seed=${QFS_SEED:-$RANDOM} n=${QFS_LOCK_ACQUISITIONS:-300} rc=0
+    local kind=$1 seed=${QFS_SEED:-$RANDOM} n=${QFS_LOCK_ACQUISITIONS:-500} rc=0 storm
     shift
     write_on 1 storm 0
     wait_until 10 everywhere storm 0
+    rm -f "$QFS_ROOT/storm.log"
+    within $((n + 240)) python3 "$BATS_TEST_DIRNAME/lockstorm.py" "$kind" "$n" 10 $((n + 60)) "$QFS_ROOT/storm.log" "$QFS_ROOT/trouble" "$M1" "$M2" "$M3" \
+        >"$QFS_ROOT/storm.out" 2>&1 3>&- &
+    storm=$!
+    wait_until 60 eval '(($(grep -c number "$QFS_ROOT/storm.log") >= 100))' || true # without faults: the order of arrival
     trouble_start "$seed" "$@"
-    within $((n + 180)) python3 "$BATS_TEST_DIRNAME/lockstorm.py" "$kind" "$n" 10 $((n + 30)) "$QFS_ROOT/storm.log" "$QFS_ROOT/trouble" "$M1" "$M2" "$M3" \
-        >"$QFS_ROOT/storm.out" 2>&1 || rc=1
+    wait $storm || rc=1
     trouble_end || rc=1
     cat "$QFS_ROOT/storm.out" >&3
     [ $rc = 0 ] || { fail "seed $seed: $(cat "$QFS_ROOT/storm.out") faults: $(cat "$QFS_ROOT/trouble.log")"; return 1; }

@@ -3,7 +3,7 @@ members die, sleep and lose their network, and while contenders themselves are k
 ends when there is TROUBLE.end.
 
 KIND: flock, lockf, or named (a file of .quorum/locks). A contender that has the lock takes a number: of flock and lockf the next one in a
-file that only the holder writes, committed by fsync; of named the lock's token. Then it may hold the lock for a moment, and gives it back.
+file that only the holder writes, committed by fsync; of named the lock's token. Then it holds the lock for a moment, and gives it back.
 LOG gets a line for each step: TIME CONTENDER MEMBER WHAT [NUMBER].
 
 Goes on until ACQUISITIONS were acknowledged, at most SECONDS. Then it waits until each contender has had the lock once more. It fails if
@@ -24,8 +24,9 @@ import signal
 import sys
 import time
 
-EARLIER_S = 0.5  # who asked so much earlier was in the queue, if nothing was wrong
-GRACE_S = 4.0    # after a fault: members find each other again
+EARLIER_S = 0.2  # who asked so much earlier was in the queue, if nothing was wrong
+GRACE_S = 3.0    # after a fault: members find each other again
+HOLD_S = 0.06    # for how long at most: so that somebody has it most of the time, and faults meet holders
 
 
 class Contender:
@@ -79,8 +80,7 @@ class Contender:
         self.note('got')
         try:
             self.note('number', self.take_number(fd))
-            if self.random.random() < 0.1:
-                time.sleep(self.random.random() * 0.05)
+            time.sleep(self.random.random() * HOLD_S)
             os.read(fd, 1) if self.kind != 'named' else os.write(fd, b'still')
             self.note('end')
         except OSError as e:
@@ -233,7 +233,9 @@ def main():
     ends = collections.Counter(l[3] for l in lines)
     if numbers < wanted:
         raise SystemExit(f'only {numbers} of {wanted} acquisitions in time: {dict(ends)}')
-    print(f'{kind}: {numbers} acquisitions, {storm.kills} contenders killed, {ends["lost"]} locks lost (ESTALE), {ends["failed"]} otherwise failed, '
+    met = collections.Counter(l.split()[2] for l in open(trouble + '.log') if ' begin ' in l)
+    print(f'{kind}: {numbers} acquisitions; faults: {dict(met)}; '
+          f' {storm.kills} contenders killed, {ends["lost"]} locks lost (ESTALE), {ends["failed"]} otherwise failed, '
           f'{ends["refused"]} refused; {compared} waits without a fault, in order of arrival; overlap as unfenced users saw it: {times} times, {worst * 1000:.0f} ms at most, '
           f'{total * 1000:.0f} ms in all')
 
