@@ -332,6 +332,8 @@ static void commit_op(const struct commit *k, struct store_op *op)
         op->valid |= STORE_ATTR_MTIME;
         op->mtime_ns = k->mtime_ns;
     }
+    if (!c)
+        flock_fence(k->h, op);
     if (!c || k->taken_by)
         return;
     op->parent = c->parent;

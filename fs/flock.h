@@ -17,6 +17,8 @@ void flock_set_range(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi,
 
 /* Whether a lock that was held through it was lost; looks at the clock. Its edits are gone then. Costs nothing where nothing was locked. */
 bool flock_lost(struct handle *h);
+/* What is committed of it counts only if a lock that is held through it still is when the command takes effect. */
+void flock_fence(const struct handle *h, struct store_op *op);
 /* POLL: always ready, and POLLERR when a lock was lost. Owns `ph` (may be NULL). */
 void flock_poll(fuse_req_t req, struct handle *h, struct fuse_pollhandle *ph);
 

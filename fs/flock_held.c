@@ -145,6 +145,19 @@ bool flock_lost(struct handle *h)
     return h->lock_lost;
 }
 
+void flock_fence(const struct handle *h, struct store_op *op)
+{
+    const struct inode *in = h->n_locks ? flock__inode(h) : NULL;
+
+    for (const struct file_lock *l = in ? in->locks : NULL; l; l = l->next) {
+        if (l->h != h)
+            continue;
+        op->flags = l->whole ? STORE_LOCK_WHOLE : STORE_LOCK_RANGE;
+        op->owner = l->owner;
+        return;
+    }
+}
+
 void flock_poll(fuse_req_t req, struct handle *h, struct fuse_pollhandle *ph)
 {
     const unsigned ready = POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM;

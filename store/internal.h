@@ -266,6 +266,7 @@ int leases_each(struct conn *c, const char *after, store_lease_cb cb, void *data
 int locks_each(struct conn *c, uint64_t session, store_lock_cb cb, void *data); /* 0: of all */
 /* All that the session holds and waits for is over. */
 int locks_end_of(struct store *s, struct txn *t, uint64_t session);
+int lock_is_held(struct store *s, const struct txn *t, const struct store_op *op); /* by who commits; QE_STALE */
 int lock_has_token(struct conn *c, struct store_bytes name, int64_t token, bool *yes);
 int lives_load(struct store *s); /* counts the rows of leases and locks */
 

@@ -144,6 +144,23 @@ int op_unlock(struct store *s, struct txn *t, const struct store_op *op, uint64_
     return err;
 }
 
+/* ---- Committing what was written under a lock ---------------------------------------------------------------------------------- */
+
+int lock_is_held(struct store *s, const struct txn *t, const struct store_op *op)
+{
+    sqlite3_stmt *q = conn_stmt(&s->conn, STMT_LOCK_HOLDS);
+    bool held = false;
+    int err;
+
+    bind_i(q, 1, op->flags & STORE_LOCK_CLASS);
+    bind_u(q, 2, op->ino);
+    bind_u(q, 3, t->cmd->session);
+    bind_u(q, 4, op->owner);
+    err = conn_row(&s->conn, q, &held);
+    conn_reset(q);
+    return err ? err : held ? 0 : QE_STALE;
+}
+
 /* ---- Proclaiming --------------------------------------------------------------------------------------------------------- */
 
 static int put_value(struct store *s, int64_t id, struct store_bytes value)

@@ -138,6 +138,7 @@ const struct stmt_def stmt_defs[STMT_N] = {
     [STMT_LOCK_HOLDER] = {"SELECT " LOCK_COLUMNS ", value FROM lock WHERE class = 1 AND ino = 0 AND name = ?1 AND token > 0 ORDER BY id LIMIT 1", READ},
     [STMT_LOCK_WAITING] = {"SELECT count(*) FROM lock WHERE class = 1 AND ino = 0 AND name = ?1 AND token = 0", READ},
     [STMT_LOCK_TOKEN] = {"SELECT 1 FROM lock WHERE class = 1 AND ino = 0 AND name = ?1 AND token = ?2", WRITE},
+    [STMT_LOCK_HOLDS] = {"SELECT 1 FROM lock WHERE class = ?1 AND ino = ?2 AND name = x'' AND session = ?3 AND owner = ?4 AND token <> 0 LIMIT 1", WRITE},
     [STMT_LOCK_NAMES] = {"SELECT DISTINCT name FROM lock WHERE class = 1 AND ino = 0 AND name > ?1 ORDER BY name", READ},
     [STMT_LOCK_OF] = {"SELECT " LOCK_COLUMNS ", class, ino, name FROM lock WHERE session = ?1 ORDER BY id", READ},
     [STMT_LOCK_ALL] = {"SELECT " LOCK_COLUMNS ", class, ino, name FROM lock ORDER BY id", READ},

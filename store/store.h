@@ -76,7 +76,8 @@ struct store_xattr {
 };
 
 enum store_op_kind {
-    STORE_OP_COMMIT = 1,   /* edits to a file, or create-or-open of a name and edits to it */
+    STORE_OP_COMMIT = 1,   /* edits to a file, or create-or-open of a name and edits to it; `flags`: 0, or a class of locks, of which `owner` must hold
+                            * one on inode `ino`: STALE: it has lost it */
     STORE_OP_CREATE,       /* an empty file; EXIST if the name is taken (O_EXCL, mknod) */
     STORE_OP_MKDIR,
     STORE_OP_SYMLINK,      /* `bytes` is the target */

@@ -95,6 +95,8 @@ static int commit_to(struct store *s, struct txn *t, const struct store_op *op, 
 
     if (!err)
         err = lease_check(s, t, op);
+    if (!err && op->ino && (op->flags & STORE_LOCK_CLASS))
+        err = lock_is_held(s, t, op);
     if (err)
         return err;
     err = op->ino ? node_load(s, op->ino, n) : node_load_name(s, op->parent, op->name, n);

@@ -686,6 +686,39 @@ static void a_command_may_require_a_token(void **state)
 
 /* ---- Failure ------------------------------------------------------------------------------------------------------------- */
 
+/* What was written under a lock counts only while it is held. */
+static void a_commit_under_a_lock_that_was_lost_is_stale(void **state)
+{
+    struct kit *k = *state;
+    const struct store_edit edit = {.kind = STORE_EDIT_APPEND, .bytes = B("x")};
+    struct store_op op = {.kind = STORE_OP_COMMIT, .edits = &edit, .n_edits = 1};
+    uint32_t classes[] = {STORE_LOCK_WHOLE, STORE_LOCK_RANGE};
+    int64_t rev;
+
+    assert_int_equal(kit_put(k, STORE_ROOT_INO, "f", "1"), 0);
+    op.ino = k->res.ino;
+    for (size_t i = 0; i < 2; i++) {
+        struct store_op lock = {.kind = STORE_OP_LOCK, .ino = op.ino, .owner = 5, .request = i + 1, .flags = classes[i] | EX, .last = 9};
+
+        op.flags = classes[i];
+        op.owner = 5;
+        assert_int_equal(as_op(k, &lock), 0);
+        assert_int_equal(as_op(k, &op), 0);
+        op.owner = 6;
+        assert_int_equal(as_op(k, &op), QE_STALE);
+        op.owner = 5;
+        use(k, 1);
+        assert_int_equal(as_op(k, &op), QE_STALE);
+        use(k, 0);
+        assert_int_equal(as_op(k, &(struct store_op){.kind = STORE_OP_LAPSE}), 0);
+        rev = kit_glance(k).rev;
+        assert_int_equal(as_op(k, &op), QE_STALE);
+        assert_true(kit_glance(k).rev == rev);
+    }
+    op.flags = 0;
+    assert_int_equal(as_op(k, &op), 0);
+}
+
 static void nonsense_is_refused(void **state)
 {
     static const struct store_op ops[] = {
@@ -741,6 +774,7 @@ int main(void)
         LOCK_TEST(all_is_there_after_a_restart),
         LOCK_TEST(revisions_without_files_are_revisions),
         LOCK_TEST(a_command_may_require_a_token),
+        LOCK_TEST(a_commit_under_a_lock_that_was_lost_is_stale),
         LOCK_TEST(nonsense_is_refused),
     };
 
