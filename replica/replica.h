@@ -137,8 +137,6 @@ int replica_export(struct replica *r, int fd, bool (*go_on)(void *data), void *d
 
 /* ---- Sessions and leases (lessor.h) ------------------------------------------------------------------------------------------- */
 
-/* The id of our session; 0: there is none yet. Any thread, cheap. */
-uint64_t replica_session(struct replica *r);
 /* Whether what this member holds is still its own: false from the moment at which session-ttl has passed since the last keepalive that was
  * acknowledged was sent, until the loss is in the store; `lapsed` is called within a tick. Looks at the clock, so a member that was stopped
  * knows at once. Any thread, cheap. */

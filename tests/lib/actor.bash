@@ -47,14 +47,16 @@ actor_fork() {
 }
 
 actor_answer() {
-    local line tries=0
+    local line part= tries=0
     until IFS= read -r -t 1 -u "${ACTOR_OUT[$1]}" line; do
+        part+=$line # the second may be over in the middle of it
         if actor_is_gone "$1" || ((++tries >= 10 * QFS_TIME_SCALE)); then
             SAID=silence
             fail "actor $1 does not answer"
             return 1
         fi
     done
+    line=$part$line
     SAID=${line#ok}
     SAID=${SAID# }
     [[ $line == ok* ]]
