@@ -13,6 +13,7 @@ setup_file() {
     allow_log 'commit: commit of .* failed: (timed out without a quorum|input/output error|stale)'
     allow_log 'lock: a lock on .* is lost'
     allow_log 'replica: '
+    allow_log 'replay: replaced a worker that was stuck'
 }
 teardown_file() {
     local rc=0

@@ -111,8 +111,14 @@ class Storm:
 
     def kill(self, i):
         os.write(self.log, f'{time.time():.6f} {i} 0 killed \n'.encode())
-        os.kill(self.pids[i], signal.SIGKILL)
-        os.waitpid(self.pids[i], 0)
+        os.kill(self.pids[i], signal.SIGKILL)  # it dies when its member answers
+
+    def reap(self, flags):
+        try:
+            while os.waitpid(-1, flags)[0]:
+                pass
+        except ChildProcessError:
+            pass
 
     def lines(self):
         for line in open(self.path):
@@ -125,7 +131,8 @@ class Storm:
     def go(self, faults_end):
         end = time.time() + self.seconds
         while self.numbers() < self.wanted and time.time() < end:
-            time.sleep(random.random() * 0.6)
+            time.sleep(random.random() * 3)
+            self.reap(os.WNOHANG)
             victim = random.randrange(len(self.pids))
             self.kill(victim)
             self.kills += 1
@@ -151,6 +158,7 @@ class Storm:
     def end(self):
         for i in self.pids:
             self.kill(i)
+        self.reap(0)
 
 
 def check_numbers(lines):
