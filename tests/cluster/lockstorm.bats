@@ -1,7 +1,7 @@
 # Contenders on three members want one lock while members and contenders are killed, paused and cut off: no number twice, numbers grow, no
 # waiter is forgotten, who came first gets it first.
 #
-# QFS_LOCK_ACQUISITIONS is how many there shall be (500), QFS_SEED repeats the faults.
+# QFS_LOCK_ACQUISITIONS is how many there shall be (200), QFS_SEED repeats the faults.
 load ../lib/harness
 load ../lib/cluster
 load ../lib/netns
@@ -25,7 +25,7 @@ setup() { enter_cluster_test; }
 teardown() { leave_cluster_test; }
 
 storm() { # storm KIND FAULT...
-    local kind=$1 seed=${QFS_SEED:-$RANDOM} n=${QFS_LOCK_ACQUISITIONS:-500} rc=0 storm
+    local kind=$1 seed=${QFS_SEED:-$RANDOM} n=${QFS_LOCK_ACQUISITIONS:-200} rc=0 storm
     shift
     write_on 1 storm 0
     wait_until 10 everywhere storm 0

@@ -12,7 +12,7 @@ Goes on until ACQUISITIONS were acknowledged, at most SECONDS. Then it waits unt
 - a contender does not get the lock any more once all is quiet;
 - among contenders that lived, and whose members did, somebody who asked clearly later got it earlier.
 
-It prints what it counted; the overlap is for how long a contender that had lost the lock did not know yet, while another one had it."""
+It prints what it counted, with the overlap: for how long a contender that had lost the lock did not know yet, while another one had it."""
 
 import bisect
 import collections
@@ -26,7 +26,10 @@ import time
 
 EARLIER_S = 0.2  # who asked so much earlier was in the queue, if nothing was wrong
 GRACE_S = 3.0    # after a fault: members find each other again
-HOLD_S = 0.06    # for how long at most: so that somebody has it most of the time, and faults meet holders
+HOLD_S = 0.06    # for how long it is held at most, but for
+LONG_SHARE = 0.04
+LONG_S = 3.0
+LOOK_S = 0.02    # who looks whether it still has the lock does so that often
 
 
 class Contender:
@@ -69,6 +72,20 @@ class Contender:
         except OSError:
             pass
 
+    def look(self, fd):
+        os.write(fd, b'still') if self.kind == 'named' else os.pread(fd, 1, 0)
+
+    def hold(self, fd):
+        """Mostly for a moment. Sometimes for long, so that faults meet holders: then one looks now and then whether it still has it, another does not."""
+        looks = self.random.random() < 0.5
+        long = self.random.random() < LONG_SHARE
+        end = time.time() + self.random.random() * (LONG_S if long else HOLD_S)
+        self.note('looks' if looks else 'blind')
+        while time.time() < end:
+            time.sleep(min(LOOK_S, max(0, end - time.time())))
+            if looks:
+                self.look(fd)
+
     def once(self):
         self.note('ask')
         try:
@@ -80,8 +97,8 @@ class Contender:
         self.note('got')
         try:
             self.note('number', self.take_number(fd))
-            time.sleep(self.random.random() * HOLD_S)
-            os.read(fd, 1) if self.kind != 'named' else os.write(fd, b'still')
+            self.hold(fd)
+            self.look(fd)
             self.note('end')
         except OSError as e:
             self.note('lost' if e.errno == errno.ESTALE else 'failed', errno.errorcode[e.errno])
@@ -177,19 +194,21 @@ def check_numbers(lines):
 
 
 def overlap(lines):
-    """For how long two had it, as they saw it."""
-    holds, worst, total, times = {}, 0.0, 0.0, 0
+    """How often somebody still believed to have the lock when the next one had got it, and for how long: those who look, and those who do not."""
+    believes, found = {}, {'looks': [], 'blind': []}
+    gots = [l[0] for l in lines if l[3] == 'got']
     for at, who, _, what, _ in lines:
         if what == 'got':
-            holds[who] = at
-        elif what in ('end', 'lost', 'failed', 'killed') and who in holds:
-            since = holds.pop(who)
-            other = max((t for t in holds.values() if t > since), default=None)
-            if what != 'killed' and other is not None and at > other:
-                times += 1
-                worst = max(worst, at - other)
-                total += at - other
-    return times, worst, total
+            believes[who] = [at, 'blind']
+        elif what in ('looks', 'blind') and who in believes:
+            believes[who][1] = what
+        elif what in ('end', 'lost', 'failed', 'killed') and who in believes:
+            since, how = believes.pop(who)
+            i = bisect.bisect_right(gots, since)
+            if what != 'killed' and i < len(gots) and gots[i] < at:
+                found[how].append(at - gots[i])
+    return '; '.join(f'{len(f)} times by those who {how}, {max(f, default=0) * 1000:.0f} ms at most'
+                     for how, f in (('look', found['looks']), ('do not', found['blind'])))
 
 
 def fault_times(faults):
@@ -237,15 +256,14 @@ def main():
     lines = sorted(storm.lines())
     numbers = check_numbers(lines)
     compared = check_order(lines, fault_times(trouble + '.log'))
-    times, worst, total = overlap(lines)
     ends = collections.Counter(l[3] for l in lines)
     if numbers < wanted:
         raise SystemExit(f'only {numbers} of {wanted} acquisitions in time: {dict(ends)}')
     met = collections.Counter(l.split()[2] for l in open(trouble + '.log') if ' begin ' in l)
     print(f'{kind}: {numbers} acquisitions; faults: {dict(met)}; '
-          f' {storm.kills} contenders killed, {ends["lost"]} locks lost (ESTALE), {ends["failed"]} otherwise failed, '
-          f'{ends["refused"]} refused; {compared} waits without a fault, in order of arrival; overlap as unfenced users saw it: {times} times, {worst * 1000:.0f} ms at most, '
-          f'{total * 1000:.0f} ms in all')
+          f'{storm.kills} contenders killed, {ends["lost"]} locks lost (ESTALE), {ends["failed"]} otherwise failed, '
+          f'{ends["refused"]} refused; {compared} waits without a fault, in order of arrival; '
+          f'believed to have it when the next one had: {overlap(lines)}')
 
 
 main()
