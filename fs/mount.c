@@ -202,6 +202,7 @@ static void mount_begin_stop(struct mount *m)
     m->stop_deadline_ns = clock_boottime_ns() + (fs->opt->timeout_ms + INT64_C(1000)) * 1000000;
     m->stop_reads_ns = clock_boottime_ns() + STOP_READS_NS;
     watch_stop(fs);
+    claim_stop(fs);
     device_unmount(fs);
 }
 
@@ -238,6 +239,7 @@ static enum served mount_serve(struct mount *m)
     locks_look(fs);
     flock_look(fs);
     watch_look(fs);
+    claim_look(fs);
     return fuse_session_exited(fs->se) ? SERVED_GONE : SERVED_ONE;
 }
 
@@ -325,6 +327,7 @@ static int mount_loop(struct mount *m, void (*ready)(void *), void *data)
         if (!told && fs->initialized) {
             told = true;
             sharing_begin(fs);
+            lock_files_begin(fs);
             ready(data);
         }
     }
@@ -354,6 +357,7 @@ static void mount_close(struct mount *m)
 
     scan_close(fs);
     watch_close(fs);
+    claim_close(fs);
     work_close(fs); /* their readers, too, must be closed before replica stops */
     if (fs->inodes)
         commit_log_lost(fs);

@@ -315,10 +315,11 @@ static void op_removexattr(fuse_req_t req, fuse_ino_t node, const char *name)
         xattrs_remove(req, node, name);
 }
 
+/* Control files have no bytes to lock: EINVAL. */
 static void op_getlk(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi, struct flock *lock)
 {
     if (control_owns(node))
-        fuse_reply_err(req, ENOLCK);
+        fuse_reply_err(req, EINVAL);
     else
         flock_get_range(req, node, fi, lock);
 }
@@ -326,7 +327,7 @@ static void op_getlk(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi,
 static void op_setlk(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi, struct flock *lock, int sleep)
 {
     if (control_owns(node))
-        fuse_reply_err(req, ENOLCK);
+        fuse_reply_err(req, EINVAL);
     else
         flock_set_range(req, node, fi, lock, sleep);
 }
@@ -334,7 +335,7 @@ static void op_setlk(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi,
 static void op_flock(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi, int op)
 {
     if (control_owns(node))
-        fuse_reply_err(req, ENOLCK);
+        control_flock(req, node, fi, op);
     else
         flock_set(req, node, fi, op);
 }

@@ -93,7 +93,17 @@ bool proc_info(pid_t tid, struct proc_info *out)
     out->session = (pid_t)session;
     out->signaled = was_killed(flags, n_threads, p);
     out->tgid = cached_tgid(tid, start);
+    out->start = start;
     return true;
+}
+
+struct proc_id proc_identify(pid_t tid)
+{
+    struct proc_info info;
+
+    if (!proc_info(tid, &info) || (info.tgid != tid && !proc_info(info.tgid, &info)))
+        return (struct proc_id){0};
+    return (struct proc_id){info.tgid, info.start};
 }
 
 pid_t proc_session(pid_t tid)

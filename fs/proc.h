@@ -10,6 +10,7 @@ struct proc_info {
     pid_t tgid;     /* the process (thread group) */
     pid_t session;  /* session id (setsid) */
     bool signaled;  /* killed by a signal */
+    uint64_t start; /* when the thread began, in ticks since boot */
 };
 /* The session of a thread; PROC_NO_SESSION for all that are not known. 0 is a session like others: one whose leader is outside our pid
  * namespace, as of a process that was started in a container from without. */
@@ -19,6 +20,14 @@ pid_t proc_session(pid_t tid);
 bool proc_info(pid_t tid, struct proc_info *out);
 /* The process (thread group) of a thread; the thread itself when it cannot be told. FUSE loop. */
 pid_t proc_tgid(pid_t tid);
+/* A process; no other one ever has the same. tgid 0: unknown, and equal to none. */
+struct proc_id {
+    pid_t tgid;
+    uint64_t start;
+};
+/* The process of a thread. FUSE loop. */
+struct proc_id proc_identify(pid_t tid);
+static inline bool proc_is_same(struct proc_id a, struct proc_id b) { return a.tgid && a.tgid == b.tgid && a.start == b.start; }
 /* The command name of a process, at most 15 bytes; "?" when unknown. */
 void proc_comm(pid_t pid, char out[16]);
 /* SIGKILL is pending for the thread or it is gone: nobody will look at an answer. Every fatal signal becomes a SIGKILL. */

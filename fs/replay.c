@@ -124,14 +124,10 @@ static void make_way(struct replay *r, uint64_t ino)
     r->stats.superseded++;
 }
 
-void replay__add(struct replay *r, const struct replay_item *from, const char *name, size_t len, const char *old, size_t old_len)
+static void add(struct replay *r, const struct replay_item *from, const char *name, size_t len, const char *old, size_t old_len)
 {
     struct replay_item *item;
 
-    if (!may_be_watched(r, from)) {
-        r->stats.skipped++;
-        return;
-    }
     if (from->kind == REPLAY_CONTENT)
         make_way(r, from->ino);
     item = replay_item_new(from, name, len, old, old_len);
@@ -140,6 +136,25 @@ void replay__add(struct replay *r, const struct replay_item *from, const char *n
     replay_item_free(item);
     r->stats.failed++;
     log_warn("replay", "out of memory: watchers are not told of revision %lld", (long long)from->rev);
+}
+
+void replay__add(struct replay *r, const struct replay_item *from, const char *name, size_t len, const char *old, size_t old_len)
+{
+    if (may_be_watched(r, from))
+        add(r, from, name, len, old, old_len);
+    else
+        r->stats.skipped++;
+}
+
+void replay_control(struct fs *fs, fuse_ino_t dir, fuse_ino_t node, const char *name)
+{
+    struct replay *r = fs->replay;
+    const struct replay_item item = {.kind = REPLAY_CONTENT, .rev = r->taken, .applied_ns = clock_boottime_ns(), .ino = node, .parent = dir};
+
+    if (!r->running)
+        return;
+    add(r, &item, name, strlen(name), "", 0);
+    replay__dispatch(r);
 }
 
 static enum replay_kind kind_of(const struct replay_mail *m)

@@ -50,6 +50,12 @@ void replay_timed_out(struct fs *fs);
 /* Another member's database has taken the place of ours; what changed up to that revision is only seen from how things are. Store thread. */
 void replay_installed(struct fs *fs, int64_t rev);
 
+/* ---- Control files (FUSE loop) ------------------------------------------------------------------------------------------------------- */
+
+/* A file of the control tree shows something else: told as a new content. `node` is bound to `name` in the root `dir` of a view that is a row of
+ * the control tree. The caller has seen that the kernel knows one of them. */
+void replay_control(struct fs *fs, fuse_ino_t dir, fuse_ino_t node, const char *name);
+
 /* ---- Local operations -------------------------------------------------------------------------------------------------------------- */
 
 /* The nodes whose kernel locks a request holds while its command is on its way. */

@@ -5,12 +5,14 @@
  * told by the half of it that still holds. */
 #include <string.h>
 
+#include "fs/control/control.h"
 #include "fs/inode.h"
 #include "fs/proc.h"
 #include "fs/replay_parts.h"
 #include "fs/replayer.h"
 
 enum { DEPTH_MAX = 2048 }; /* longer than any path of 4096 bytes */
+static const char control_tree[] = ".quorum";
 
 /* ---- Bindings that wait to be told ----------------------------------------------------------------------------------------------- */
 
@@ -296,6 +298,27 @@ static int plan_all(struct replay *r, struct replay_item *item, struct plan *p, 
     return err;
 }
 
+/* A control file is where it always is: .quorum/ROW/NAME. */
+static int plan_control(struct replay *r, const struct replay_item *item, struct plan *p, struct replay_frame *f, struct buf *order)
+{
+    const char *row = control_row_name(fs_view_of(item->parent));
+    struct buf paths[2] = {{0}, {0}};
+    int err = frame_add_own(f, p);
+
+    f->kind = p->kind;
+    f->dir = p->parent;
+    if (!err)
+        err = frame_add(f, FS_CONTROL_ROOT, row, strlen(row), item->parent, item->parent);
+    if (!err)
+        err = frame_add(f, STORE_ROOT_INO, control_tree, strlen(control_tree), FS_CONTROL_ROOT, FS_CONTROL_ROOT);
+    if (!err)
+        err = buf_printf(&paths[0], "%s/%s", control_tree, row);
+    if (!err)
+        err = write_order(r, f, p, paths, order);
+    buf_fini(&paths[0]);
+    return err;
+}
+
 int replay__plan(struct replay *r, struct replay_item *item, struct replay_frame *f, struct buf *order)
 {
     struct plan p = {.kind = item->kind, .parent = item->parent, .old_parent = item->old_parent, .name = item->name, .old_name = item->old_name};
@@ -309,6 +332,8 @@ int replay__plan(struct replay *r, struct replay_item *item, struct replay_frame
     f->planned = r->taken;
     buf_clear(&f->list);
     buf_clear(&f->names);
+    if (fs_view_of(item->ino) != FS_VIEW_LIVE)
+        return plan_control(r, item, &p, f, order);
     err = store_read_begin(r->fs->reader, NULL);
     if (err)
         return err;

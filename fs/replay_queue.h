@@ -38,7 +38,7 @@ struct replay_item {
     int64_t rev;
     int64_t applied_ns;       /* when the store had it */
     enum replay_kind kind;
-    uint64_t ino;             /* whose change it is */
+    uint64_t ino;             /* whose change it is; CONTENT: or the node of a control file */
     uint64_t other;           /* RENAME: the inode that was replaced, or 0; EXCHANGE: the other one */
     uint64_t parent;          /* the binding: the new one, or the one that ended; CONTENT, ATTRIB: as of its revision */
     uint64_t old_parent;      /* RENAME, EXCHANGE: from where */

@@ -1,6 +1,7 @@
 /* What a worker of the replayer sees: the tree as it was before the change that it carries out, and as it is after its call has
  * been answered. The kernel, which asks on the worker's behalf, compares that with what it keeps, drops what does not fit, and does
- * the real operation on the inodes that it has: that makes the events. The store is not changed by any of it.
+ * the real operation on the inodes that it has: that makes the events. The store is not changed by any of it. A control file is what it is
+ * for everybody.
  *
  * Names are given for this moment only (timeouts 0). Attributes are the true ones, because the kernel keeps them for everybody;
  * but for a deleted node, which keeps a link until its deletion is told: the event of a watched file comes with its last link. The size of
@@ -9,6 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "fs/control/control.h"
 #include "fs/handle.h"
 #include "fs/inode.h"
 #include "fs/replay_parts.h"
@@ -118,7 +120,9 @@ void replay_view_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
     const struct replay_binding *b = find(f, f->n, parent, name);
     uint64_t ino = !b ? 0 : f->done ? b->after : b->before;
 
-    if (ino && !moved_away(fs_of(req)->replay, f, b))
+    if (ino && control_owns(ino))
+        control_reply_entry(req, parent, name);
+    else if (ino && !moved_away(fs_of(req)->replay, f, b))
         reply_entry(req, f, ino);
     else
         fuse_reply_err(req, ENOENT);
@@ -136,7 +140,10 @@ static void reply_attr(fuse_req_t req, fuse_ino_t node)
 
 void replay_view_getattr(fuse_req_t req, fuse_ino_t node)
 {
-    reply_attr(req, node);
+    if (control_owns(node))
+        control_getattr(req, node);
+    else
+        reply_attr(req, node);
 }
 
 /* Nothing is set: it has been. */
@@ -150,11 +157,17 @@ void replay_view_setattr(fuse_req_t req, fuse_ino_t node)
         reply_attr(req, node);
 }
 
+/* The number of a control file depends on which others the kernel knows; its name has been looked up. */
+static bool is_ordered(const struct replay_frame *f, fuse_ino_t node)
+{
+    return f->ino == node || (control_owns(node) && fs_view_of(f->ino) == fs_view_of(node));
+}
+
 void replay_view_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
     const struct replay_frame *f = frame_of(req);
 
-    if (f->kind != REPLAY_CONTENT || !f->item || f->ino != node) {
+    if (f->kind != REPLAY_CONTENT || !f->item || !is_ordered(f, node)) {
         fuse_reply_err(req, ECANCELED);
         return;
     }

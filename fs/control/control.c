@@ -18,6 +18,7 @@ static const struct control_view *const views[] = {
     [FS_VIEW_TXN] = &control__txn_view,
     [FS_VIEW_SNAPSHOT] = &control__snapshot_view,
     [FS_VIEW_MEMBERS] = &control__members_view,
+    [FS_VIEW_LOCKS] = &control__locks_view,
 };
 
 const struct control_view *control__view_of(fuse_ino_t node)
@@ -48,6 +49,25 @@ const struct control_view *control__view_of(fuse_ino_t node)
 void control_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
     PASS_ON(parent, lookup, fuse_reply_err(req, ENOENT), req, parent, name);
+}
+
+void control_reply_entry(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    struct fuse_entry_param e;
+
+    if (control_owns(parent)) {
+        control_lookup(req, parent, name);
+        return;
+    }
+    control_root_entry(fs_of(req), &e);
+    fuse_reply_entry(req, &e);
+}
+
+const char *control_row_name(enum fs_view view)
+{
+    const struct control_row *row = control__row_of_view(view);
+
+    return row ? row->name : NULL;
 }
 
 void control_forget(struct fs *fs, fuse_ino_t node, uint64_t nlookup)
@@ -178,6 +198,11 @@ void control_poll(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi, st
         view->poll(req, node, fi, ph);
     else
         poll_ready(req, ph);
+}
+
+void control_flock(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi, int op)
+{
+    PASS_ON(node, flock, fuse_reply_err(req, ENOLCK), req, node, fi, op);
 }
 
 void control_release(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)

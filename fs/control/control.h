@@ -10,6 +10,11 @@ static inline bool control_owns(fuse_ino_t node) { return fs_view_of(node) != FS
 /* The entry of .quorum itself, for LOOKUP in the root (long timeouts: R21). */
 void control_root_entry(struct fs *fs, struct fuse_entry_param *e);
 
+/* Replies to LOOKUP of .quorum in the root of the mount, or of a name in the control tree. */
+void control_reply_entry(fuse_req_t req, fuse_ino_t parent, const char *name);
+/* Under which name of .quorum a view is found. NULL: under none of its own. */
+const char *control_row_name(enum fs_view view);
+
 void control_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
 void control_forget(struct fs *fs, fuse_ino_t node, uint64_t nlookup);
 void control_getattr(fuse_req_t req, fuse_ino_t node);
@@ -22,6 +27,7 @@ void control_flush(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi);
 void control_fsync(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi);
 void control_release(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi);
 void control_poll(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi, struct fuse_pollhandle *ph);
+void control_flock(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi, int op);
 void control_opendir(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi);
 void control_readdir(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, struct fuse_file_info *fi, bool plus);
 void control_releasedir(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi);
@@ -43,6 +49,13 @@ void watch_look(struct fs *fs);
 void watch_stop(struct fs *fs);
 bool watch_in_use(struct fs *fs); /* a reader has had a part of a revision, or is about to close after the last one */
 void watch_close(struct fs *fs); /* before the member is stopped */
+
+/* Locks (locks.c, claim.c). Before the first request: watchers will be told. */
+void lock_files_begin(struct fs *fs);
+void claim_look(struct fs *fs);      /* after each request: those who wait and got a signal are answered */
+void claim_stop(struct fs *fs);      /* the member stops: nobody waits any more */
+size_t claim_waiting(struct fs *fs); /* requests that wait for a lock */
+void claim_close(struct fs *fs);     /* gives up all that is held; before locks_close */
 
 /* Transactions (txn.c): answers those that have waited long enough, ends those that nobody uses; how long the loop may wait, or -1. */
 int txn_tick(struct fs *fs);

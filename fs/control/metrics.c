@@ -73,6 +73,7 @@ static int metrics_store(const struct store_glance *g, struct buf *out)
     one(out, "files", "gauge", "Regular files.", g->n_files);
     one(out, "directories", "gauge", "Directories.", g->n_dirs);
     one(out, "symlinks", "gauge", "Symbolic links.", g->n_symlinks);
+    one(out, "locks", "gauge", "Locks that are held in the cluster.", g->n_locks);
     one(out, "live_bytes", "gauge", "Bytes that count against the quota.", g->live_bytes);
     one(out, "quota_bytes", "gauge", "The quota.", g->quota);
     return one(out, "history_bytes", "gauge", "Bytes of old revisions.", g->hist_bytes);
@@ -91,6 +92,7 @@ static int metrics_mount(struct fs *fs, const struct control_facts *f, struct bu
     one(out, "transactions_committed_total", "counter", "Transactions of this mount that took effect.", (int64_t)atomic_load(&fs->n_txn_committed));
     one(out, "transactions_conflicted_total", "counter", "Transactions of this mount that met a conflict.",
         (int64_t)atomic_load(&fs->n_txn_conflicts));
+    one(out, "locks_waiting", "gauge", "Calls of this mount that wait for a lock of locks/.", (int64_t)claim_waiting(fs));
     one(out, "dirty_files", "gauge", "Open files with something to commit.", (int64_t)atomic_load(&fs->n_dirty));
     one(out, "dirty_bytes", "gauge", "Bytes written and not committed.", atomic_load(&fs->dirty_bytes));
     return buf_printf(out, "# HELP process_resident_memory_bytes Resident memory size in bytes.\n"

@@ -2,7 +2,8 @@
  *
  *     version|create_revision|mod_revision PATH =|!=|<|> N
  *     exists PATH            absent PATH            content PATH = "TEXT"
- *     lease PATH = NAME      lock NAME = TOKEN      (not built yet)
+ *     lease PATH = NAME                             (not built yet)
+ *     lock NAME = TOKEN      the lock of locks/ is held with that token
  *
  * A PATH is from the root, without quotes, up to a blank; what has blanks in it, or a quote at its begin, is written "in quotes". In quotes
  * \\ stands for a backslash, \" for a quote, \n and \t for a newline and a tab, \xHH for any byte. */
@@ -129,7 +130,7 @@ static int kind_of(const char *word, size_t len)
 {
     static const struct { const char *word; int kind; } kinds[] = {
         {"version", STORE_IF_VERSION}, {"create_revision", STORE_IF_CREATE_REV}, {"mod_revision", STORE_IF_MOD_REV}, {"exists", STORE_IF_EXISTS},
-        {"absent", STORE_IF_ABSENT}, {"content", STORE_IF_CONTENT}, {"lease", -1}, {"lock", -1}};
+        {"absent", STORE_IF_ABSENT}, {"content", STORE_IF_CONTENT}, {"lease", -1}, {"lock", STORE_IF_LOCK}};
 
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (strlen(kinds[i].word) == len && !memcmp(word, kinds[i].word, len))
@@ -159,6 +160,14 @@ static int check_access(struct txn *t, const struct perm *who, const char *path,
     return err || !content || perm_allows(who, a.mode, a.uid, a.gid, PERM_READ) ? err : QE_ACCES;
 }
 
+/* Only = makes sense of what has no order. */
+static int take_equals(struct line *l, struct store_condition *c)
+{
+    int err = take_compare(l, &c->compare);
+
+    return !err && c->compare != STORE_EQ ? bad(l, "only = is allowed before") : err;
+}
+
 /* After the path: what it is compared with. */
 static int take_rest(struct line *l, struct buf *bytes, struct store_condition *c)
 {
@@ -169,10 +178,12 @@ static int take_rest(struct line *l, struct buf *bytes, struct store_condition *
         err = take_compare(l, &c->compare);
         if (!err)
             err = take_number(l, &c->number);
+    } else if (c->kind == STORE_IF_LOCK) {
+        err = take_equals(l, c);
+        if (!err)
+            err = take_number(l, &c->number);
     } else if (c->kind == STORE_IF_CONTENT) {
-        err = take_compare(l, &c->compare);
-        if (!err && c->compare != STORE_EQ)
-            return bad(l, "only = is allowed before");
+        err = take_equals(l, c);
         skip_blanks(l);
         if (!err && *l->p != '"')
             return bad(l, "a text in quotes is missing");
@@ -182,6 +193,21 @@ static int take_rest(struct line *l, struct buf *bytes, struct store_condition *
             c->bytes = (struct store_bytes){(const void *)(uintptr_t)at, len};
     }
     return err ? err : take_end(l);
+}
+
+/* The word behind the kind: a path that the writer may look at, or the name of a lock, which everybody may. */
+static int check_name(struct txn *t, const struct perm *who, struct line *l, const struct store_condition *c, const char *name, size_t len)
+{
+    int err;
+
+    if (memchr(name, 0, len))
+        return bad(l, "a path with a NUL");
+    if (c->kind == STORE_IF_LOCK)
+        return store_lock_name_ok(name, len) ? 0 : bad(l, "a name that no lock has");
+    err = check_access(t, who, name, len, c->kind == STORE_IF_CONTENT);
+    if (err == QE_ACCES)
+        buf_printf(l->why, "the path cannot be looked at");
+    return err;
 }
 
 static int take_line(struct txn *t, const struct perm *who, struct line *l, struct store_condition *c)
@@ -205,13 +231,7 @@ static int take_line(struct txn *t, const struct perm *who, struct line *l, stru
         return err;
     c->name = (struct store_bytes){(const void *)(uintptr_t)at, len};
     err = take_rest(l, &t->require_bytes, c);
-    if (!err && memchr(t->require_bytes.data + at, 0, len))
-        return bad(l, "a path with a NUL");
-    if (!err)
-        err = check_access(t, who, (const char *)t->require_bytes.data + at, len, kind == STORE_IF_CONTENT);
-    if (err == QE_ACCES)
-        buf_printf(l->why, "the path cannot be looked at");
-    return err;
+    return err ? err : check_name(t, who, l, c, (const char *)t->require_bytes.data + at, len);
 }
 
 int txn_require(struct txn *t, const struct perm *who, const char *line, struct buf *why)

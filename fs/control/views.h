@@ -40,6 +40,8 @@ struct control_view {
     void (*fsync)(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi);
     /* Optional: always ready. `ph` (may be NULL) is the function's to keep or destroy. */
     void (*poll)(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi, struct fuse_pollhandle *ph);
+    /* Optional: ENOLCK. `op` as of flock(2). */
+    void (*flock)(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi, int op);
     /* Optional: there are none: ENODATA, and an empty list. */
     void (*getxattr)(fuse_req_t req, fuse_ino_t node, const char *name, size_t size);
     void (*listxattr)(fuse_req_t req, fuse_ino_t node, size_t size);
@@ -70,6 +72,7 @@ extern const struct control_view control__snapshot_view; /* snapshot.c: snapshot
 extern const struct control_view control__members_view; /* members.c: members/ */
 extern const struct control_view control__history_view; /* past.c: history/ */
 extern const struct control_view control__bookmarks_view; /* bookmarks.c: bookmarks/ */
+extern const struct control_view control__locks_view; /* locks.c: locks/ */
 
 /* NULL: there is no such view. */
 const struct control_view *control__view_of(fuse_ino_t node);
