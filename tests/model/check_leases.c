@@ -49,10 +49,11 @@ static struct store_bytes file_name(int f)
 /* Applies it; `took`: the model says that it takes a revision. */
 static void apply(const struct store_op *op, int want, bool took)
 {
-    struct store_command cmd = {.session = session, .seq = ++seq, .acked = seq - 1, .member = 1, .time_ns = p.time_ns, .uid = uid, .comm = "model", .ops = op,
+    struct store_command cmd = {.session = session, .seq = seq + 1, .acked = seq, .member = 1, .time_ns = p.time_ns, .uid = uid, .comm = "model", .ops = op,
                                 .n_ops = 1};
     int err = pair_apply(&p, &cmd);
 
+    seq++;
     answers[-err & 31]++;
     if (err != want)
         PAIR_FAIL(&p, "operation %d, flags %u: error %d, should be %d", (int)op->kind, op->flags, err, want);
@@ -305,14 +306,15 @@ static void compare_lists(void)
 {
     for (int d = 0; d < DIRS; d++) {
         struct store_condition c = {.kind = STORE_IF_LIST, .ino = dirs[d], .number = listed[d]};
-        struct store_command cmd = {.session = session, .seq = ++seq, .acked = seq - 1, .member = 1, .comm = "model", .conditions = &c, .n_conditions = 1};
+        struct store_command cmd = {.session = session, .seq = seq + 1, .acked = seq, .member = 1, .comm = "model", .conditions = &c, .n_conditions = 1};
 
         if (pair_apply(&p, &cmd))
             PAIR_FAIL(&p, "directory %d has changed", d);
         c.number--;
-        cmd.seq = ++seq;
+        cmd.seq++;
         if (pair_apply(&p, &cmd) != QE_CANCELED)
             PAIR_FAIL(&p, "directory %d has not changed", d);
+        seq += 2;
     }
 }
 

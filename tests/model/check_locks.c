@@ -247,10 +247,11 @@ static void compare(void)
 
 static void apply(int who, const struct store_op *op, int want, int64_t token)
 {
-    struct store_command cmd = {.session = people[who].session, .seq = ++people[who].seq, .acked = people[who].seq - 1, .member = 1 + (uint32_t)who,
+    struct store_command cmd = {.session = people[who].session, .seq = people[who].seq + 1, .acked = people[who].seq, .member = 1 + (uint32_t)who,
                                 .time_ns = p.time_ns, .comm = "model", .ops = op, .n_ops = 1};
     int err = pair_apply(&p, &cmd);
 
+    people[who].seq++;
     answers[-err & 31]++;
     if (err != want || (want == 0 && token && p.res.rev != token))
         PAIR_FAIL(&p, "operation %d: error %d, revision %" PRId64 "; should be %d and %" PRId64, (int)op->kind, err, p.res.rev, want, token);

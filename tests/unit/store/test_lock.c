@@ -638,6 +638,52 @@ static void all_is_there_after_a_restart(void **state)
     all_is_handed_over(k, rev);
 }
 
+/* Whoever got no answer asks again, with the same number. */
+static void a_repeated_command_gets_the_same_answer(void **state)
+{
+    const struct store_op op = {.kind = STORE_OP_LOCK, .name = B("db"), .owner = 1, .request = 1, .flags = STORE_LOCK_NAMED | EX};
+    const struct store_op other = {.kind = STORE_OP_LOCK, .name = B("db"), .owner = 2, .request = 2, .flags = STORE_LOCK_NAMED | EX};
+    struct kit *k = *state;
+    struct store_command first = kit_command(k, &op, 1), second = kit_command(k, &other, 1);
+    int64_t token;
+
+    assert_int_equal(kit_apply(k, &first, 1), 0);
+    token = k->res.rev;
+    assert_int_equal(kit_apply(k, &second, 1), 0);
+    assert_int_equal(k->res.err, QE_QUEUED);
+    assert_int_equal(kit_put(k, STORE_ROOT_INO, "f", "x"), 0);
+    kit_reopen(k);
+    assert_int_equal(kit_apply(k, &first, 1), 0);
+    assert_true(k->res.kept && k->res.err == 0 && k->res.rev == token);
+    assert_int_equal(kit_apply(k, &second, 1), 0);
+    assert_true(k->res.kept && k->res.err == QE_QUEUED);
+    are(k, "1x 2x? ");
+}
+
+/* One entry may have many commands: what one gives back the next one finds free. */
+static void commands_of_one_entry_follow_each_other(void **state)
+{
+    const struct store_op ops[] = {
+        {.kind = STORE_OP_LOCK, .name = B("db"), .owner = 1, .request = 1, .flags = STORE_LOCK_NAMED | EX},
+        {.kind = STORE_OP_LOCK, .name = B("db"), .owner = 2, .request = 2, .flags = STORE_LOCK_NAMED | EX},
+        {.kind = STORE_OP_UNLOCK, .name = B("db"), .owner = 1, .flags = STORE_LOCK_NAMED},
+        {.kind = STORE_OP_UNLOCK, .name = B("db"), .owner = 2, .request = 2, .flags = STORE_LOCK_NAMED},
+        {.kind = STORE_OP_LOCK, .name = B("db"), .owner = 3, .request = 3, .flags = STORE_LOCK_NAMED | EX},
+    };
+    struct store_command cmds[5];
+    struct kit *k = *state;
+    char text[200];
+    int64_t rev = kit_glance(k).rev;
+
+    for (int i = 0; i < 5; i++)
+        cmds[i] = kit_command(k, &ops[i], 1);
+    assert_int_equal(kit_apply(k, cmds, 5), 0);
+    assert_true(k->n_results == 5 && k->res.rev == rev + 3 && kit_glance(k).rev == rev + 3);
+    snprintf(text, sizeof text, "changed db; granted %" PRIu64 "/2/2@%" PRId64 "; changed db; changed db; changed db; ", k->session, rev + 2);
+    events_are(k, text);
+    are(k, "3x ");
+}
+
 /* The readers of files do not notice revisions that changed none. */
 static void revisions_without_files_are_revisions(void **state)
 {
@@ -772,6 +818,8 @@ int main(void)
         LOCK_TEST(a_new_session_of_the_member_frees_all),
         LOCK_TEST(a_member_that_is_removed_frees_all),
         LOCK_TEST(all_is_there_after_a_restart),
+        LOCK_TEST(a_repeated_command_gets_the_same_answer),
+        LOCK_TEST(commands_of_one_entry_follow_each_other),
         LOCK_TEST(revisions_without_files_are_revisions),
         LOCK_TEST(a_command_may_require_a_token),
         LOCK_TEST(a_commit_under_a_lock_that_was_lost_is_stale),
