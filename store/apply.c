@@ -294,6 +294,7 @@ void store_abort(struct store *s)
     conn_rollback(&s->conn);
     memcpy(keep, s->conn.msg, sizeof keep);
     s->st = s->before; /* what the tables say, also while they cannot be read */
+    lock_forget(s);
     s->broken = store_reload(s) != 0;
     memcpy(s->conn.msg, keep, sizeof keep);
 }

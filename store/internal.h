@@ -101,6 +101,7 @@ struct store {
     struct session_table sessions;
     struct changes changes;      /* of the batch under way */
     struct events events;        /* likewise */
+    struct lock_kept *lock_kept; /* owned; what lock_thing.c keeps of the last command; NULL: nothing */
     struct store_result *results; /* owned; of the batch under way */
     size_t n_results, cap_results;
     struct buf scratch;          /* content under construction */
@@ -269,6 +270,7 @@ int locks_end_of(struct store *s, struct txn *t, uint64_t session);
 int lock_is_held(struct store *s, const struct txn *t, const struct store_op *op); /* by who commits; QE_STALE */
 int lock_has_token(struct conn *c, struct store_bytes name, int64_t token, bool *yes);
 int lives_load(struct store *s); /* counts the rows of leases and locks */
+void lock_forget(struct store *s); /* what is kept in memory may not be what the tables say */
 
 /* Told after COMMIT (events.c). */
 int event_lock(struct store *s, const struct store_lock_event *e); /* copies the name */

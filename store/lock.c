@@ -75,7 +75,7 @@ static int ask(struct store *s, struct txn *t, const struct store_op *op, struct
         t->token = had->token;
         return 0;
     }
-    if (!had && s->st.n_locks >= STORE_LOCKS_MAX)
+    if (!had && (s->st.n_locks >= STORE_LOCKS_MAX || th->n >= STORE_LOCKS_OF_THING_MAX))
         return QE_NOLOCK;
     if (had) {
         lock_drop(th, had);
@@ -100,7 +100,7 @@ int op_lock(struct store *s, struct txn *t, const struct store_op *op, uint64_t 
     (void)ino;
     if (answer || op->request == 0)
         return QE_INVAL;
-    answer = lock_thing_load(&s->conn, &th);
+    answer = lock_thing_take(s, &th);
     if (!answer)
         answer = ask(s, t, op, &th, &want);
     if (!err_is_fatal(answer))
@@ -112,12 +112,21 @@ int op_lock(struct store *s, struct txn *t, const struct store_op *op, uint64_t 
 
 /* ---- Giving back --------------------------------------------------------------------------------------------------------- */
 
+/* Would a hole in the middle of a range be left? */
+static bool splits(const struct lock_thing *th, const struct lock_row *what)
+{
+    for (size_t i = 0; i < th->n; i++)
+        if (th->rows[i].token && lock_same_owner(&th->rows[i], what) && th->rows[i].first < what->first && th->rows[i].last > what->last)
+            return true;
+    return false;
+}
+
 static int give_back(struct lock_thing *th, const struct lock_row *what)
 {
     size_t n = th->n;
 
     if (what->request == 0)
-        return lock_carve(th, what);
+        return n >= 2 * STORE_LOCKS_OF_THING_MAX && splits(th, what) ? QE_NOLOCK : lock_carve(th, what);
     for (size_t i = 0; i < n; i++)
         if (th->rows[i].session == what->session && th->rows[i].request == what->request)
             lock_drop(th, &th->rows[i]);
@@ -133,7 +142,7 @@ int op_unlock(struct store *s, struct txn *t, const struct store_op *op, uint64_
     (void)ino;
     if (err)
         return err;
-    err = lock_thing_load(&s->conn, &th);
+    err = lock_thing_take(s, &th);
     if (!err)
         err = give_back(&th, &what);
     if (!err)
@@ -187,7 +196,7 @@ int op_proclaim(struct store *s, struct txn *t, const struct store_op *op, uint6
         return QE_INVAL;
     if (op->bytes.len > STORE_LOCK_VALUE_MAX)
         return QE_2BIG;
-    err = lock_thing_load(&s->conn, &th);
+    err = lock_thing_take(s, &th);
     had = err ? NULL : has(&th, &me);
     if (!err && (!had || had->token != op->rev))
         err = QE_STALE;
@@ -250,7 +259,7 @@ static int things_of(struct store *s, uint64_t session, struct things *list)
 
 static int end_in(struct store *s, struct txn *t, struct lock_thing *th, uint64_t session)
 {
-    int err = lock_thing_load(&s->conn, th);
+    int err = lock_thing_take(s, th);
 
     for (size_t i = 0; !err && i < th->n; i++)
         if (th->rows[i].session == session) {

@@ -1,7 +1,8 @@
 /* What the files of locks share: all locks of one thing in memory, and the rules by which they are handed over.
  *
  * A command loads the one thing that it is about (each of a session's, when that ends), changes rows in memory, and writes back what has
- * changed. Nothing of it outlives the command, so there is nothing to undo besides the tables. */
+ * changed. Nothing of it outlives the command, so there is nothing to undo besides the tables; but where there is a crowd, the rows as they were written
+ * are kept for the next command, and forgotten with a batch that fails. */
 #ifndef QFS_STORE_LOCK_H
 #define QFS_STORE_LOCK_H
 
@@ -36,8 +37,9 @@ struct lock_thing {
 
 /* `th` has class, ino and name. Due in every case: lock_thing_fini. */
 int lock_thing_load(struct conn *c, struct lock_thing *th);
+int lock_thing_take(struct store *s, struct lock_thing *th); /* the same, for a command */
 int lock_thing_add(struct lock_thing *th, const struct lock_row *r); /* as the last one */
-int lock_thing_save(struct store *s, struct lock_thing *th); /* rows, hash, counters; tells watchers */
+int lock_thing_save(struct store *s, struct lock_thing *th); /* rows, hash, counters; tells watchers; `th` is empty then */
 void lock_thing_fini(struct lock_thing *th);
 
 bool lock_conflicts(const struct lock_row *a, const struct lock_row *b); /* they exclude each other */

@@ -67,6 +67,66 @@ void lock_thing_fini(struct lock_thing *th)
     th->n = th->cap = 0;
 }
 
+/* ---- A crowd ------------------------------------------------------------------------------------------------------------- */
+
+enum { CROWD = 8 /* rows that are worth being kept */ };
+
+struct lock_kept {
+    struct lock_thing th; /* as the tables have it; its name is `name` */
+    struct buf name;
+};
+
+void lock_forget(struct store *s)
+{
+    if (!s->lock_kept)
+        return;
+    lock_thing_fini(&s->lock_kept->th);
+    buf_fini(&s->lock_kept->name);
+    free(s->lock_kept);
+    s->lock_kept = NULL;
+}
+
+int lock_thing_take(struct store *s, struct lock_thing *th)
+{
+    struct lock_thing *k = s->lock_kept ? &s->lock_kept->th : NULL;
+
+    if (!k || k->class != th->class || k->ino != th->ino || k->name.len != th->name.len ||
+        (th->name.len && memcmp(s->lock_kept->name.data, th->name.data, th->name.len) != 0))
+        return lock_thing_load(&s->conn, th);
+    th->rows = k->rows;
+    th->n = k->n;
+    th->cap = k->cap;
+    k->rows = NULL;
+    lock_forget(s);
+    return 0;
+}
+
+/* Without memory for it, it is read again. */
+static void keep(struct store *s, struct lock_thing *th)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < th->n; i++)
+        if (!th->rows[i].gone)
+            th->rows[n++] = th->rows[i];
+    th->n = n;
+    lock_forget(s);
+    if (n < CROWD)
+        return;
+    s->lock_kept = calloc(1, sizeof *s->lock_kept);
+    if (!s->lock_kept)
+        return;
+    if (buf_append(&s->lock_kept->name, th->name.data, th->name.len)) {
+        lock_forget(s);
+        return;
+    }
+    s->lock_kept->th = (struct lock_thing){.class = th->class, .ino = th->ino, .name = {NULL, th->name.len}, .rows = th->rows, .n = n, .cap = th->cap};
+    th->rows = NULL;
+    th->n = th->cap = 0;
+}
+
+/* ---- Writing back -------------------------------------------------------------------------------------------------------- */
+
 static int last_id(struct store *s, int64_t *out)
 {
     sqlite3_stmt *q = conn_stmt(&s->conn, STMT_LOCK_LAST);
@@ -160,6 +220,8 @@ int lock_thing_save(struct store *s, struct lock_thing *th)
     }
     if (!err && th->moved && th->class == STORE_LOCK_NAMED)
         err = event_lock(s, &(struct store_lock_event){.kind = STORE_LOCK_CHANGED, .class = th->class, .name = th->name});
+    if (!err)
+        keep(s, th);
     return err;
 }
 

@@ -119,6 +119,7 @@ void store_free(struct store *s)
     free(s->changes.list);
     buf_fini(&s->changes.names);
     events_fini(&s->events);
+    lock_forget(s);
     free(s->results);
     buf_fini(&s->scratch);
     buf_fini(&s->scratch2);
@@ -184,7 +185,10 @@ int store_reload(struct store *s)
 {
     struct state st = s->st;
     int64_t format;
-    int err = meta_load(&s->conn, &st, s->cluster_id, &s->epoch, &format);
+    int err;
+
+    lock_forget(s);
+    err = meta_load(&s->conn, &st, s->cluster_id, &s->epoch, &format);
 
     if (!err)
         s->st = st;

@@ -45,6 +45,7 @@ enum {
     STORE_LOCK_NAME_MAX = 200,          /* of a named lock */
     STORE_LOCK_VALUE_MAX = 4096,        /* bytes that its holder proclaims */
     STORE_LOCKS_MAX = 200000,           /* held and waited for, in the cluster */
+    STORE_LOCKS_OF_THING_MAX = 10000,   /* of one name, or of one class on one inode */
 };
 #define STORE_MEMBER_ID_MAX INT32_MAX
 #define STORE_LEASE_TTL_MIN INT64_C(1000000000) /* ns */
@@ -104,7 +105,7 @@ enum store_op_kind {
     STORE_OP_LOCK,         /* asks for a lock, see store_lock_class. 0: held, and result.rev is its token; QUEUED: an event will tell; WOULDBLOCK;
                             * DEADLOCK: RANGE only; NOLOCK. A grant takes a revision, waiting takes none */
     STORE_OP_UNLOCK,       /* gives back, or withdraws; who waits gets it in the same command. Takes a revision only if somebody does. Never fails
-                            * because nothing is held */
+                            * because nothing is held. NOLOCK: a range would be split, and its inode has twice STORE_LOCKS_OF_THING_MAX */
     STORE_OP_PROCLAIM,     /* `bytes` is the value of the named lock `name`, held by `owner` with token `rev`. STALE: it is not; no revision */
     STORE_OP_LAPSE,        /* all that session `ino` holds and waits for is over. `rev` as in EXPIRE; 0: the command's own session (`ino`: it, or 0), else INVAL.
                             * NOENT: no such session */

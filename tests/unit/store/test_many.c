@@ -117,12 +117,12 @@ static struct store_op crowd_op(struct kit *k, int i, char name[32])
 /* A crowd before one lock: each comes and goes in its turn. */
 static void a_crowd_gets_it_one_after_the_other(void **state)
 {
-    enum { CROWD = 1000 };
+    enum { CROWD = 5000 };
     struct kit *k = *state;
 
     begin();
     assert_int_equal(many(k, CROWD, crowd_op), QE_QUEUED);
-    done("1,000 in line");
+    done("5,000 in line");
     begin();
     for (int i = 0; i < CROWD; i++) {
         struct store_op unlock = {.kind = STORE_OP_UNLOCK, .flags = STORE_LOCK_WHOLE, .ino = 44, .owner = (uint64_t)i};
@@ -131,7 +131,7 @@ static void a_crowd_gets_it_one_after_the_other(void **state)
         assert_int_equal(kit_op(k, &unlock), 0);
         assert_true(i == CROWD - 1 ? kit_glance(k).n_locks == 0 : kit_glance(k).n_locks > 0);
     }
-    done("1,000 in turn");
+    done("5,000 in turn");
 }
 
 static struct store_op range_op(struct kit *k, int i, char name[32])
@@ -141,18 +141,36 @@ static struct store_op range_op(struct kit *k, int i, char name[32])
                              .first = i * 2, .last = i * 2};
 }
 
-static void many_ranges_of_one_file(void **state)
+static struct store_op unrange_op(struct kit *k, int i, char name[32])
+{
+    (void)k, (void)name;
+    return (struct store_op){.kind = STORE_OP_UNLOCK, .flags = STORE_LOCK_RANGE, .ino = 44, .owner = 5000000, .first = 1000001 + i * 2, .last = 1000001 + i * 2};
+}
+
+static void there_is_a_limit_of_locks_of_one_file(void **state)
 {
     struct kit *k = *state;
+    struct store_op more = {.kind = STORE_OP_LOCK, .flags = STORE_LOCK_RANGE, .ino = 44, .owner = 5000000, .request = 5000000, .last = INT64_MAX, .first = 1000000};
+    struct store_op one;
+    char name[32];
 
     begin();
-    assert_int_equal(many(k, 1000, range_op), 0);
-    done("1,000 ranges");
+    assert_int_equal(many(k, STORE_LOCKS_OF_THING_MAX - 1, range_op), 0);
+    done("10,000 ranges of a file");
+    assert_int_equal(kit_op(k, &more), 0);
+    assert_int_equal(kit_op(k, &more), QE_NOLOCK);
+    more.ino = 48;
+    assert_int_equal(kit_op(k, &more), 0);
     begin();
-    assert_int_equal(kit_op(k, &(struct store_op){.kind = STORE_OP_LOCK, .flags = STORE_LOCK_RANGE | STORE_LOCK_EXCLUSIVE, .ino = 44, .owner = 5000,
-                                                  .request = 5000, .last = INT64_MAX}), QE_QUEUED);
-    done("one who wants all");
-    assert_int_equal(kit_op(k, &(struct store_op){.kind = STORE_OP_LAPSE}), 0);
+    assert_int_equal(many(k, STORE_LOCKS_OF_THING_MAX, unrange_op), 0);
+    done("one of them split in 10,000");
+    one = unrange_op(k, STORE_LOCKS_OF_THING_MAX, name);
+    assert_int_equal(kit_op(k, &one), QE_NOLOCK); /* once more */
+    one.last = INT64_MAX; /* but its end can go, */
+    assert_int_equal(kit_op(k, &one), 0);
+    one.first = 0; /* and all of it */
+    assert_int_equal(kit_op(k, &one), 0);
+    assert_int_equal(kit_glance(k).n_locks, STORE_LOCKS_OF_THING_MAX);
 }
 
 /* ---- Leases -------------------------------------------------------------------------------------------------------------- */
@@ -223,7 +241,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         KIT_TEST(there_is_a_limit_of_locks),
         KIT_TEST(a_crowd_gets_it_one_after_the_other),
-        KIT_TEST(many_ranges_of_one_file),
+        KIT_TEST(there_is_a_limit_of_locks_of_one_file),
         KIT_TEST(there_is_a_limit_of_leases),
         KIT_TEST(a_lease_with_many_files_ends_in_parts),
     };
