@@ -202,7 +202,9 @@ void submit_pump(struct replica *r)
     if (member_failed(r))
         return;
     forward_aim(r);
-    if (r->submit.leader == r->id.member_id && !guard_transferring(&r->guard))
+    if (r->submit.leader == r->id.member_id && guard_transferring(&r->guard))
+        return; /* all waits until it is known who leads next; the entry in flight is libraft's */
+    if (r->submit.leader == r->id.member_id)
         lead(r);
     else if (r->submit.leader != 0)
         forward_pump(r);

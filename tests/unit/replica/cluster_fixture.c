@@ -3,7 +3,9 @@
 #include <arpa/inet.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -77,6 +79,50 @@ void cluster_up(struct cluster *c)
             pthread_join(thread[id], NULL);
 }
 
+/* ---- In processes of their own ------------------------------------------------------------------------------------------- */
+
+pid_t cluster_serve(struct cluster *c, uint32_t id, const char *failpoints)
+{
+    pid_t pid;
+
+    fflush(NULL);
+    pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        if (failpoints)
+            setenv("QUORUMFS_FAILPOINTS", failpoints, 1);
+        execl("/proc/self/exe", "test", "--serve", c->m[id].dir, c->address[id], (char *)NULL);
+        _exit(99);
+    }
+    return pid;
+}
+
+static void serve_fatal_cb(void *data, const char *why)
+{
+    (void)data;
+    _exit(strstr(why, "differs from that of the majority") ? CLUSTER_SERVE_ODD : CLUSTER_SERVE_STOPPED);
+}
+
+void cluster_serves(int argc, char **argv)
+{
+    struct replica_options options = {.timeout_ms = 10000, .fatal = serve_fatal_cb};
+    struct buf why = {0};
+    struct replica *r;
+
+    if (argc != 4 || strcmp(argv[1], "--serve") != 0)
+        return;
+    options.dir = argv[2];
+    options.listen = argv[3];
+    if (replica_start(&options, 5000, &r, &why)) {
+        fprintf(stderr, "%s\n", buf_cstr(&why));
+        _exit(CLUSTER_SERVE_NO_START);
+    }
+    for (;;)
+        pause();
+}
+
+/* ---- Looking ------------------------------------------------------------------------------------------------------------- */
+
 struct replica_status cluster_status(struct cluster *c, uint32_t id)
 {
     struct replica_status s = {.role = "down"};
@@ -112,6 +158,53 @@ uint32_t cluster_leader(struct cluster *c)
 
     wait_until((leader = look_for_leader(c)) != 0);
     return leader;
+}
+
+bool cluster_has(struct cluster *c, uint32_t id, const char *name, const char *content)
+{
+    struct buf got = {0};
+    bool same = member_get(&c->m[id], name, &got) == 0 && !strcmp(buf_cstr(&got), content);
+
+    buf_fini(&got);
+    return same;
+}
+
+bool cluster_is(struct cluster *c, uint32_t at, uint32_t id, const char *role, const char *state)
+{
+    struct replica_member *all;
+    bool found = false;
+    size_t n;
+
+    assert_int_equal(replica_members(c->m[at].r, &all, &n), 0);
+    for (size_t i = 0; i < n; i++)
+        found = found || (all[i].id == id && (!role || !strcmp(all[i].role, role)) && (!state || !strcmp(all[i].state, state)));
+    free(all);
+    return found;
+}
+
+struct wait {
+    _Atomic bool done;
+    int err;
+};
+
+static void done_cb(struct replica_request *req, int err, int64_t rev, uint64_t ino)
+{
+    struct wait *w = req->data;
+
+    (void)rev;
+    (void)ino;
+    w->err = err;
+    atomic_store(&w->done, true);
+}
+
+int cluster_change(struct cluster *c, uint32_t at, enum replica_change_kind kind, uint32_t id, enum store_member_role role)
+{
+    struct wait w = {.err = 0};
+    struct replica_request req = {.data = &w, .cb = done_cb};
+
+    replica_change(c->m[at].r, &req, kind, id, role);
+    wait_until(atomic_load(&w.done));
+    return w.err;
 }
 
 int64_t wait_begin(void)

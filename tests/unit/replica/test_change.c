@@ -1,9 +1,12 @@
 /* Changes of the membership, with real disks and sockets: roles, removal, handing over, and what is refused. */
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "store/base/err.h"
 #include "tests/unit/replica/cluster_fixture.h"
@@ -13,40 +16,26 @@
 /* ---- Fixture ------------------------------------------------------------------------------------------------------------- */
 
 static struct cluster c;
+static pid_t child[CLUSTER_MAX + 1]; /* serves the member of that id; 0: nobody does */
 
 static int teardown(void **state)
 {
     (void)state;
+    for (uint32_t id = 1; id <= CLUSTER_MAX; id++)
+        if (child[id] > 0) {
+            kill(child[id], SIGKILL);
+            waitpid(child[id], NULL, 0);
+            child[id] = 0;
+        }
     cluster_remove(&c);
     return 0;
 }
 
 /* ---- Helpers ------------------------------------------------------------------------------------------------------------- */
 
-struct wait {
-    _Atomic bool done;
-    int err;
-};
-
-static void done_cb(struct replica_request *req, int err, int64_t rev, uint64_t ino)
-{
-    struct wait *w = req->data;
-
-    (void)rev;
-    (void)ino;
-    w->err = err;
-    atomic_store(&w->done, true);
-}
-
-/* Asked of member `at`. */
 static int change(uint32_t at, enum replica_change_kind kind, uint32_t id, enum store_member_role role)
 {
-    struct wait w = {.err = 0};
-    struct replica_request req = {.data = &w, .cb = done_cb};
-
-    replica_change(c.m[at].r, &req, kind, id, role);
-    wait_until(atomic_load(&w.done));
-    return w.err;
+    return cluster_change(&c, at, kind, id, role);
 }
 
 static const char *role_of(uint32_t at, uint32_t id)
@@ -130,6 +119,55 @@ static void writes_went_well(void)
     atomic_store(&writer.stop, true);
     pthread_join(writer.thread, NULL);
     assert_int_equal(atomic_load(&writer.failed), 0);
+}
+
+/* Member 1 leads; 2 and 3 are processes of their own, so that they can stand still. */
+static void one_leads_two_processes(void)
+{
+    up(3);
+    for (uint32_t id = 2; id <= 3; id++) {
+        member_down(&c.m[id]);
+        child[id] = cluster_serve(&c, id, NULL);
+    }
+    wait_until(all_ok(1, 3) && change(1, REPLICA_CHANGE_LEADER, 1, 0) == 0);
+}
+
+/* Puts on their way, more with each call. */
+static struct burst {
+    struct put {
+        struct replica_request req;
+        _Atomic int answers, err;
+    } put[100];
+    int n;
+} burst;
+
+static void put_cb(struct replica_request *req, int err, int64_t rev, uint64_t ino)
+{
+    struct put *p = req->data;
+
+    (void)rev;
+    (void)ino;
+    atomic_store(&p->err, err);
+    atomic_fetch_add(&p->answers, 1);
+}
+
+static void put_another(void)
+{
+    struct store_op op = {.kind = STORE_OP_COMMIT, .parent = STORE_ROOT_INO, .name = {"b", 1}, .mode = 0644, .uid = getuid(), .gid = getgid(),
+                          .new_ino = replica_new_ino(c.m[1].r, STORE_FILE)};
+    struct store_command cmd = {.uid = getuid(), .gid = getgid(), .pid = getpid(), .comm = "test", .ops = &op, .n_ops = 1};
+    struct put *p = &burst.put[burst.n++];
+
+    p->req = (struct replica_request){.data = p, .cb = put_cb};
+    replica_submit(c.m[1].r, &p->req, &cmd);
+}
+
+static bool all_answered(int times)
+{
+    for (int i = 0; i < burst.n; i++)
+        if (atomic_load(&burst.put[i].answers) != times)
+            return false;
+    return true;
 }
 
 /* ---- Success ------------------------------------------------------------------------------------------------------------- */
@@ -273,6 +311,30 @@ static void without_a_leader_it_times_out(void **state)
     assert_int_equal(change(at, REPLICA_CHANGE_REMOVE, id, 0), QE_TIMEDOUT);
 }
 
+/* An entry is on its way and nobody acknowledges it; leadership is being handed to a member that stands still, and more is written. When
+ * that has come to nothing the entry is still on its way. */
+static void nobody_takes_the_leadership_over_while_an_entry_is_on_its_way(void **state)
+{
+    struct replica_request handover = {.data = &burst.put[99], .cb = put_cb};
+    uint64_t before;
+
+    (void)state;
+    one_leads_two_processes();
+    before = cluster_status(&c, 1).last_index;
+    kill(child[2], SIGSTOP);
+    kill(child[3], SIGSTOP);
+    put_another();
+    wait_until(cluster_status(&c, 1).last_index > before);
+    replica_change(c.m[1].r, &handover, REPLICA_CHANGE_LEADER, 2, 0);
+    wait_until((put_another(), burst.n == 90));
+    wait_until(strcmp(cluster_status(&c, 1).role, "leader") != 0); /* it cannot reach a majority */
+    kill(child[2], SIGCONT);
+    kill(child[3], SIGCONT);
+    wait_until(all_answered(1) && atomic_load(&burst.put[99].answers) == 1);
+    wait_until(member_put(&c.m[1], "after", "x") == 0);
+    assert_true(all_answered(1));
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -284,8 +346,10 @@ int main(int argc, char **argv)
         TEST(three_become_one),
         TEST(what_would_leave_no_healthy_majority_is_busy),
         TEST(without_a_leader_it_times_out),
+        TEST(nobody_takes_the_leadership_over_while_an_entry_is_on_its_way),
     };
 
+    cluster_serves(argc, argv);
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests_name("change", tests, NULL, NULL);

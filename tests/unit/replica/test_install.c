@@ -32,38 +32,9 @@ static int teardown(void **state)
 
 /* ---- Helpers ------------------------------------------------------------------------------------------------------------- */
 
-static void fatal_cb(void *data, const char *why)
-{
-    (void)data;
-    _exit(strstr(why, "differs from that of the majority") ? 7 : 5);
-}
-
-/* The program as another process that serves one member: see main. Ends when it fails, or is killed. */
-static int serve_main(char **argv)
-{
-    struct replica_options options = {.dir = argv[2], .listen = argv[3], .timeout_ms = 10000, .fatal = fatal_cb};
-    struct buf why = {0};
-    struct replica *r;
-
-    if (replica_start(&options, 5000, &r, &why)) {
-        fprintf(stderr, "%s\n", buf_cstr(&why));
-        return 6;
-    }
-    for (;;)
-        pause();
-}
-
-/* A member in a process of its own, with failpoints. */
 static void serve(uint32_t id, const char *failpoints)
 {
-    fflush(NULL);
-    child = fork();
-    assert_true(child >= 0);
-    if (child == 0) {
-        setenv("QUORUMFS_FAILPOINTS", failpoints, 1);
-        execl("/proc/self/exe", "test_install", "--serve", c.m[id].dir, c.address[id], (char *)NULL);
-        _exit(99);
-    }
+    child = cluster_serve(&c, id, failpoints);
 }
 
 static int ended(void)
@@ -79,11 +50,7 @@ static int ended(void)
 
 static bool has(uint32_t id, const char *name, const char *content)
 {
-    struct buf got = {0};
-    bool same = member_get(&c.m[id], name, &got) == 0 && !strcmp(buf_cstr(&got), content);
-
-    buf_fini(&got);
-    return same;
+    return cluster_has(&c, id, name, content);
 }
 
 /* Member 3 is away while more is written than the log keeps. */
@@ -122,7 +89,7 @@ static void killed_at(const char *failpoint)
     leave_behind(content);
     serve(3, failpoint);
     status = ended();
-    if (!WIFSIGNALED(status) && !(WIFEXITED(status) && WEXITSTATUS(status) == 5))
+    if (!WIFSIGNALED(status) && !(WIFEXITED(status) && WEXITSTATUS(status) == CLUSTER_SERVE_STOPPED))
         fail_msg("%s: status %x", failpoint, (unsigned)status);
     member_up(&c.m[3]);
     wait_until(has(3, "f149", content));
@@ -139,31 +106,6 @@ static void write_some(void)
         snprintf(name, sizeof name, "d%d", i);
         (void)member_put(&c.m[1], name, "x"); /* refused once it is known that the states differ */
     }
-}
-
-struct wait {
-    _Atomic bool done;
-    int err;
-};
-
-static void done_cb(struct replica_request *req, int err, int64_t rev, uint64_t ino)
-{
-    struct wait *w = req->data;
-
-    (void)rev;
-    (void)ino;
-    w->err = err;
-    atomic_store(&w->done, true);
-}
-
-static int remove_two(void)
-{
-    struct wait w = {.err = 0};
-    struct replica_request req = {.data = &w, .cb = done_cb};
-
-    replica_change(c.m[1].r, &req, REPLICA_CHANGE_REMOVE, 2, STORE_MEMBER_LEAVING);
-    wait_until(atomic_load(&w.done));
-    return w.err;
 }
 
 /* ---- Success ------------------------------------------------------------------------------------------------------------- */
@@ -222,7 +164,7 @@ static void the_odd_one_out_of_three_stops(void **state)
             break;
     }
     child = 0;
-    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 7);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == CLUSTER_SERVE_ODD);
     wait_until(replica_writable(c.m[1].r) == 0); /* the others go on */
     assert_int_equal(member_put(&c.m[1], "after", "x"), 0);
 }
@@ -244,7 +186,7 @@ static void without_a_majority_all_refuse_to_write(void **state)
         fail_msg("%s", s.alarm);
     assert_int_equal(member_put(&c.m[1], "after", "x"), QE_IO);
     assert_int_equal(waitpid(child, NULL, WNOHANG), 0); /* it lives, and says the same */
-    assert_int_equal(remove_two(), 0); /* who decides that the first one is right removes the second */
+    assert_int_equal(cluster_change(&c, 1, REPLICA_CHANGE_REMOVE, 2, 0), 0); /* who decides that the first one is right removes the second */
     wait_until(replica_writable(c.m[1].r) == 0);
     assert_int_equal(member_put(&c.m[1], "after", "x"), 0);
 }
@@ -258,8 +200,7 @@ int main(int argc, char **argv)
         TEST(without_a_majority_all_refuse_to_write),
     };
 
-    if (argc == 4 && !strcmp(argv[1], "--serve"))
-        return serve_main(argv);
+    cluster_serves(argc, argv);
     setenv("QUORUMFS_TEST_MARKER_BYTES", "10000", 1);
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);

@@ -58,24 +58,12 @@ static void join(uint32_t id, uint32_t at)
 
 static bool is(uint32_t at, uint32_t id, const char *role, const char *state)
 {
-    struct replica_member *all;
-    bool found = false;
-    size_t n;
-
-    assert_int_equal(replica_members(c.m[at].r, &all, &n), 0);
-    for (size_t i = 0; i < n; i++)
-        found = found || (all[i].id == id && !strcmp(all[i].role, role) && !strcmp(all[i].state, state));
-    free(all);
-    return found;
+    return cluster_is(&c, at, id, role, state);
 }
 
 static bool has(uint32_t id, const char *name, const char *content)
 {
-    struct buf got = {0};
-    bool same = member_get(&c.m[id], name, &got) == 0 && !strcmp(buf_cstr(&got), content);
-
-    buf_fini(&got);
-    return same;
+    return cluster_has(&c, id, name, content);
 }
 
 static struct writer {
@@ -118,29 +106,9 @@ static void end_writing(void)
     assert_int_equal(atomic_load(&writer.failed), 0);
 }
 
-struct wait {
-    _Atomic bool done;
-    int err;
-};
-
-static void done_cb(struct replica_request *req, int err, int64_t rev, uint64_t ino)
-{
-    struct wait *w = req->data;
-
-    (void)rev;
-    (void)ino;
-    w->err = err;
-    atomic_store(&w->done, true);
-}
-
 static int remove_member_at(uint32_t at, uint32_t id)
 {
-    struct wait w = {.err = 0};
-    struct replica_request req = {.data = &w, .cb = done_cb};
-
-    replica_change(c.m[at].r, &req, REPLICA_CHANGE_REMOVE, id, 0);
-    wait_until(atomic_load(&w.done));
-    return w.err;
+    return cluster_change(&c, at, REPLICA_CHANGE_REMOVE, id, 0);
 }
 
 /* A program of its own, since failpoints are read once a process and a member must not be forked: see main. */
