@@ -325,11 +325,26 @@ static void note_state(struct replica *r)
     standing_point(r, r->applier.last_entry, rev, hash);
 }
 
+/* What is queued behind a switch to another member's database may be in that one already: then the store is farther than the entry. */
+static void pass_over_applied(struct replica *r, const struct applier_item **items, size_t *n)
+{
+    struct store_position pos;
+
+    store_position(r->store, &pos);
+    while (*n > 0 && (*items)->index <= pos.applied) {
+        ++*items;
+        --*n;
+    }
+}
+
 static void apply_batch(struct replica *r, const struct applier_item *items, size_t n)
 {
     struct store_entry entries[BATCH_ENTRIES];
     int64_t now;
 
+    pass_over_applied(r, &items, &n);
+    if (n == 0)
+        return;
     for (size_t i = 0; i < n; i++)
         entries[i] = (struct store_entry){items[i].index, items[i].term, items[i].data};
     atomic_store(&r->applier.applying, items[n - 1].index);

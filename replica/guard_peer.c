@@ -574,8 +574,17 @@ int guard_peer_send(struct guard *g, struct raft_io_send *req, const struct raft
 
 /* ---- Steps --------------------------------------------------------------------------------------------------------------- */
 
+/* The word of a leader of an earlier term does not count any more: who leads now sends its own if that is needed. And who holds one is no
+ * candidate, so that without a leader it might be held for ever. */
+static void drop_old_install(struct guard *g)
+{
+    if (g->holding && g->held.install_snapshot.term < g->raft->current_term)
+        guard_install_drop(g);
+}
+
 void guard_peer_tick(struct guard *g)
 {
+    drop_old_install(g);
     if (g->raft->state == RAFT_FOLLOWER && must_wait(g))
         g->raft->election_timer_start = g->raft->io->time(g->raft->io);
 }

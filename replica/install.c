@@ -307,6 +307,8 @@ void install_tick(struct replica *r, int64_t now_ns)
         fetch_fini(&in->fetch, true);
         in->at = INSTALL_RELEASING;
     }
+    if (in->at == INSTALL_RELEASING && r->guard.holding && in->needed > atomic_load(&r->applier.applied))
+        in->at = INSTALL_IDLE; /* a newer message took the place of the one that this database was for */
     if (in->at == INSTALL_RELEASING && guard_install_release(&r->guard)) {
         in->at = INSTALL_IDLE;
         in->asked_ns = now_ns;

@@ -11,6 +11,7 @@
 #include "store/base/err.h"
 #include "tests/unit/replica/cluster_fixture.h"
 
+enum { STRIDE = 1024 }; /* standing.h: entries between two states that members compare */
 #define TEST(name) cmocka_unit_test_teardown(name, teardown)
 
 /* ---- Fixture ------------------------------------------------------------------------------------------------------------- */
@@ -146,6 +147,150 @@ static void a_copy_that_is_no_good_is_fetched_again(void **state)
     }
 }
 
+/* ---- Leaders change during an install ------------------------------------------------------------------------------------ */
+
+/* Runs in a process of its own, with all three members and a failpoint at which the member that gets the database waits. */
+static void in_child(const char *failpoint, int (*body)(void *arg))
+{
+    cluster_make(&c, 3);
+    assert_int_equal(member_child(failpoint, body, NULL), 0);
+}
+
+static void *up_main(void *arg)
+{
+    member_up(arg);
+    return NULL;
+}
+
+static pthread_t up(uint32_t id)
+{
+    pthread_t thread;
+
+    assert_int_equal(pthread_create(&thread, NULL, up_main, &c.m[id]), 0);
+    return thread;
+}
+
+static void lead(uint32_t id)
+{
+    wait_until(cluster_change(&c, id, REPLICA_CHANGE_LEADER, id, 0) == 0 && cluster_leader(&c) == id);
+}
+
+/* Member 1 leads. Member 2 keeps its whole log if `keeps`. */
+static void begin(bool keeps)
+{
+    cluster_up(&c);
+    cluster_leader(&c);
+    if (keeps) {
+        member_down(&c.m[2]);
+        setenv("QUORUMFS_TEST_MARKER_BYTES", "1000000000", 1);
+        member_up(&c.m[2]);
+        setenv("QUORUMFS_TEST_MARKER_BYTES", "10000", 1);
+    }
+    lead(1);
+    wait_until(cluster_is(&c, 1, 2, NULL, "ok") && cluster_is(&c, 1, 3, NULL, "ok"));
+    member_down(&c.m[3]);
+}
+
+static bool seconds_have_passed(int n)
+{
+    static int64_t since;
+
+    since = since ? since : wait_begin();
+    return wait_begin() > since + n * INT64_C(1000000000);
+}
+
+/* The new leader sends the log, whose entries stand behind the switch to a database that has them already. What the member then says of its
+ * state must be of that database's index. */
+static int log_body(void *arg)
+{
+    pthread_t thread;
+
+    (void)arg;
+    begin(true);
+    while (cluster_status(&c, 1).commit < STRIDE + 50)
+        leave_behind("first");
+    thread = up(3);
+    wait_until(c.m[3].r || cluster_is(&c, 1, 3, NULL, "installing"));
+    lead(2);
+    pthread_join(thread, NULL);
+    wait_until(cluster_is(&c, 2, 3, NULL, "ok"));
+    assert_int_equal(member_put(&c.m[3], "late", "3"), 0);
+    wait_until(has(1, "late", "3"));
+    wait_until(c.m[3].fatals || seconds_have_passed(3));
+    assert_string_equal(c.m[3].fatal, "");
+    return 0;
+}
+
+static void the_log_comes_while_the_database_is_switched_to(void **state)
+{
+    (void)state;
+    in_child("replica.install.commit=stall:5000@1", log_body);
+}
+
+/* The new leader sends a newer snapshot, for which the database that is just being switched to will not do. */
+static int newer_body(void *arg)
+{
+    pthread_t thread;
+    uint64_t before;
+
+    (void)arg;
+    begin(false);
+    leave_behind("first");
+    thread = up(3);
+    wait_until(c.m[3].r || cluster_is(&c, 1, 3, NULL, "installing"));
+    before = cluster_status(&c, 1).commit;
+    leave_behind("second");
+    wait_until(cluster_status(&c, 2).snapshot_index > before);
+    lead(2);
+    pthread_join(thread, NULL);
+    wait_until(has(3, "f149", "second"));
+    for (int i = 0; i < 150; i++) {
+        char name[16];
+
+        snprintf(name, sizeof name, "f%d", i);
+        assert_true(has(3, name, "second"));
+    }
+    wait_until(c.m[3].fatals || seconds_have_passed(3));
+    assert_string_equal(c.m[3].fatal, "");
+    return 0;
+}
+
+static void a_newer_snapshot_comes_while_the_database_is_switched_to(void **state)
+{
+    (void)state;
+    in_child("replica.install.commit=stall:5000@1", newer_body);
+}
+
+/* Member 3 still waits for the database of a leader that is gone; another one has brought it up to date, and is gone as well. The first
+ * is back, and lacks what the second committed: only member 3 can lead. */
+static int waiting_body(void *arg)
+{
+    pthread_t thread;
+
+    (void)arg;
+    begin(true);
+    leave_behind("first");
+    thread = up(3);
+    wait_until(cluster_is(&c, 1, 3, NULL, "installing"));
+    member_down(&c.m[1]);
+    wait_until(cluster_status(&c, 2).leader == 2);
+    assert_int_equal(member_put(&c.m[2], "second", "2"), 0);
+    pthread_join(thread, NULL);
+    wait_until(has(3, "second", "2"));
+    member_down(&c.m[2]);
+    thread = up(1);
+    wait_until(cluster_status(&c, 3).leader == 3);
+    pthread_join(thread, NULL);
+    assert_int_equal(member_put(&c.m[1], "third", "1"), 0);
+    return 0; /* nobody waits for the failpoint */
+}
+
+static void who_waits_for_the_database_of_an_earlier_leader_can_lead(void **state)
+{
+    (void)state;
+    in_child("replica.install.verify=stall:90000@1", waiting_body);
+}
+
 /* ---- Failure ------------------------------------------------------------------------------------------------------------- */
 
 static void the_odd_one_out_of_three_stops(void **state)
@@ -196,6 +341,9 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         TEST(killed_at_each_step_a_member_starts_over),
         TEST(a_copy_that_is_no_good_is_fetched_again),
+        TEST(the_log_comes_while_the_database_is_switched_to),
+        TEST(a_newer_snapshot_comes_while_the_database_is_switched_to),
+        TEST(who_waits_for_the_database_of_an_earlier_leader_can_lead),
         TEST(the_odd_one_out_of_three_stops),
         TEST(without_a_majority_all_refuse_to_write),
     };
