@@ -553,7 +553,7 @@ void change_step(struct replica *r, int64_t now_ns)
 
     if (c->writing && atomic_load(&c->written)) {
         row_done(r);
-        c->looked_ns = 0;
+        c->looked_ns = c->row_err ? now_ns + (CHANGE_AGAIN_MS - CHANGE_STEP_MS) * MS : 0;
     }
     if (now_ns - c->looked_ns < CHANGE_STEP_MS * MS)
         return;

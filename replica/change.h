@@ -34,6 +34,7 @@ enum {
     CHANGE_GOALS_MAX = 64,      /* requests that the leader remembers */
     CHANGE_LAG_MAX = 64,        /* entries that a caught-up member may be behind for the moment */
     CHANGE_STEP_MS = 50,        /* between two looks at what is wished for */
+    CHANGE_AGAIN_MS = 1000,     /* to the next one, when a row could not be written: the disk is full, perhaps */
     CHANGE_MOVE_MS = 2000,      /* between two tries to tell our address */
     CHANGE_GOAL_MS = 60000,     /* a request that has not come true by then is forgotten; its asker has gone long before */
 };

@@ -57,7 +57,10 @@ static void make(uv_work_t *work)
 {
     struct copy *c = work->data;
 
-    c->fd = open(c->r->dir.path, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (FAILPOINT("replica.copy.make"))
+        c->fd = -1;
+    else
+        c->fd = open(c->r->dir.path, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
     if (c->fd < 0)
         c->err = errno == ENOSPC ? QE_DISKFULL : QE_IO;
     else
@@ -101,7 +104,23 @@ static void made(uv_work_t *work, int status)
         let_go(c);
 }
 
-/* An asker has one copy: asked for again, the answer was lost, or the first one is of no use to it. */
+/* With the same ticket the answer was lost, or it does not wait in silence; with another one the first copy is of no use to it. */
+static bool asked_again(struct copy *c, uint64_t ticket)
+{
+    struct copy being_made = {.r = c->r, .asker = c->asker, .ticket = ticket, .err = QE_AGAIN};
+    bool same = c->ticket == ticket;
+
+    c->ticket = ticket;
+    if (c->at == COPY_READY && same) {
+        c->used_ns = clock_boottime_ns();
+        tell_info(c);
+    }
+    if (c->at == COPY_MAKING)
+        tell_info(&being_made);
+    return same || c->at == COPY_MAKING;
+}
+
+/* An asker has one copy. */
 static void begin(struct replica *r, const struct copy_asker *from, uint64_t ticket)
 {
     struct copy *c = NULL;
@@ -109,13 +128,11 @@ static void begin(struct replica *r, const struct copy_asker *from, uint64_t tic
     for (int i = 0; i < COPIES_MAX; i++) {
         struct copy *have = &r->copies.list[i];
 
-        if (have->at != COPY_FREE && !have->orphan && same_asker(&have->asker, from)) {
-            if (have->at == COPY_MAKING) {
-                have->ticket = ticket;
-                return;
-            }
-            abandon(have);
-        }
+        if (have->at == COPY_FREE || have->orphan || !same_asker(&have->asker, from))
+            continue;
+        if (asked_again(have, ticket))
+            return;
+        abandon(have);
     }
     for (int i = 0; i < COPIES_MAX && !c; i++)
         if (r->copies.list[i].at == COPY_FREE)

@@ -231,6 +231,8 @@ static void take_info(struct replica *r, const Qfs__CopyInfo *m)
     int err = fetch_info(&in->fetch, m);
 
     if (err == QE_AGAIN)
+        in->tries = 0; /* it is being made */
+    if (err == QE_AGAIN)
         return;
     if (err) {
         give_up(r, "its copy", err);

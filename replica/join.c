@@ -16,7 +16,7 @@
 #include "store/base/failpoint.h"
 #include "store/base/log.h"
 
-enum { LOOK_MS = 50, SILENCE_MS = 15000 /* nothing came for so long: given up */, BUSY_MS = 1000, BUSY_TRIES = 30 };
+enum { LOOK_MS = 50, SILENCE_MS = 15000 /* nothing came for so long: given up */, AGAIN_MS = 1000 /* to the next question */, BUSY_TRIES = 30 };
 #define MS INT64_C(1000000)
 
 struct join {
@@ -28,7 +28,7 @@ struct join {
     int err;
     struct buf *why;
     int64_t heard_ns;        /* when something came */
-    int64_t again_ns;        /* when to ask for a copy again; 0: not */
+    int64_t again_ns;        /* when to ask for a copy again, so that it says that it lives; 0: not */
     unsigned tries;
     uint64_t nonce;          /* of our request */
     struct dir_identity id;
@@ -89,7 +89,7 @@ static void ask_for_copy(struct join *j)
     Qfs__CopyBegin begin = QFS__COPY_BEGIN__INIT;
     Qfs__PeerMessage m = QFS__PEER_MESSAGE__INIT;
 
-    j->again_ns = 0;
+    j->again_ns = clock_boottime_ns() + AGAIN_MS * MS;
     begin.ticket = j->fetch.ticket;
     m.kind_case = QFS__PEER_MESSAGE__KIND_COPY_BEGIN;
     m.copy_begin = &begin;
@@ -144,14 +144,15 @@ static void take_info(struct join *j, const Qfs__CopyInfo *m)
 {
     int err = fetch_info(&j->fetch, m);
 
-    if ((err == QE_BUSY || err == QE_AGAIN) && ++j->tries < BUSY_TRIES) {
-        j->again_ns = clock_boottime_ns() + BUSY_MS * MS;
-        j->fetch.ticket++;
-    } else if (err) {
+    if (err == QE_AGAIN)
+        return; /* it is being made */
+    if (err == QE_BUSY && ++j->tries < BUSY_TRIES)
+        return;
+    j->again_ns = 0;
+    if (err)
         end(j, err, "the database cannot be fetched", qfs_strerror(err));
-    } else {
+    else
         ask_for_piece(j);
-    }
 }
 
 static void take_piece(struct join *j, const Qfs__CopyPiece *m, const void *data, size_t len)
@@ -216,6 +217,17 @@ static void down_cb(void *data, const char *what)
     end(data, QE_IO, what, NULL);
 }
 
+static int64_t silence_ms(void)
+{
+#ifdef QFS_FAILPOINTS /* tests are less patient */
+    const char *env = getenv("QUORUMFS_TEST_SILENCE_MS");
+
+    if (env && strtoll(env, NULL, 10) > 0)
+        return strtoll(env, NULL, 10);
+#endif
+    return SILENCE_MS;
+}
+
 static void look_cb(uv_timer_t *timer)
 {
     struct join *j = timer->data;
@@ -223,7 +235,7 @@ static void look_cb(uv_timer_t *timer)
 
     if (j->again_ns && now > j->again_ns)
         ask_for_copy(j);
-    else if (now - j->heard_ns > SILENCE_MS * MS)
+    if (now - j->heard_ns > silence_ms() * MS)
         end(j, QE_TIMEDOUT, "it does not answer", NULL);
 }
 
@@ -317,6 +329,8 @@ int replica_join(const struct replica_join *opt, uint32_t *id, struct buf *why)
 
     if (err && why->len == 0)
         buf_printf(why, "cannot make \"%s\": %s", opt->dir, qfs_strerror(err));
+    if (err && j.id.member_id)
+        buf_printf(why, "; it was to be member %" PRIu32 ", which is one now and never comes: remove it, and try again", j.id.member_id);
     if (j.fetching)
         fetch_fini(&j.fetch, err == 0);
     dir_fini(&d);

@@ -6,6 +6,8 @@
 #include "store/base/clock.h"
 #include "store/base/log.h"
 
+enum { AGAIN_MS = 1000 }; /* between two tries, when the leader has no room */
+
 static const struct store_op session_op = {.kind = STORE_OP_SESSION};
 static const struct store_command open_session = {.comm = "quorumfs", .ops = &session_op, .n_ops = 1};
 
@@ -50,14 +52,27 @@ static void session_cb(struct replica_request *req, int err, int64_t rev, uint64
         ino_want(r);
         return;
     }
-    if (raise)
-        submit_raise_nonce(r, ino);
-    if (raise || err == QE_DISKFULL || err == QE_NOMEM) {
+    if (err == QE_DISKFULL || err == QE_NOMEM || raise)
         log_warn("replica", "there is no session yet: %s", qfs_strerror(err));
+    if (raise) {
+        submit_raise_nonce(r, ino);
         serve_begin(r);
-        return;
+    } else if (err == QE_DISKFULL || err == QE_NOMEM) {
+        atomic_store(&r->serve.refused, true);
+    } else {
+        serve_note(r, err);
     }
-    serve_note(r, err);
+}
+
+void serve_tick(struct replica *r, int64_t now_ns)
+{
+    struct serve *s = &r->serve;
+
+    if (!atomic_load(&s->refused) || now_ns - s->asked_ns < AGAIN_MS * INT64_C(1000000))
+        return;
+    s->asked_ns = now_ns;
+    atomic_store(&s->refused, false);
+    serve_begin(r);
 }
 
 void serve_begin(struct replica *r)

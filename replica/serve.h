@@ -4,7 +4,9 @@
 #define QFS_REPLICA_SERVE_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "replica/replica.h"
 
@@ -13,12 +15,15 @@ struct serve {
     pthread_cond_t changed;
     bool ready;                     /* under `lock`: there is a session, and inode numbers */
     int err;                        /* under `lock`: asking was given up */
-    struct replica_request request; /* for the session; under way until `ready` or `err` */
+    struct replica_request request; /* for the session; under way until `ready` or `err`, but while `refused` */
+    _Atomic bool refused;           /* the leader has no room for it just now: it is asked again after a while */
+    int64_t asked_ns;               /* raft loop: when it last was */
 };
 
 void serve_init(struct replica *r);
 void serve_fini(struct replica *r);
 void serve_begin(struct replica *r);             /* asks; any thread */
+void serve_tick(struct replica *r, int64_t now_ns); /* raft loop: what was refused is asked again */
 void serve_note(struct replica *r, int err);     /* ino.c: numbers have come, or will not */
 /* Waits until `ready`, until an error, or until clock_boottime_ns() is until_ns (0: never): QE_TIMEDOUT. */
 int serve_wait(struct replica *r, int64_t until_ns);

@@ -50,13 +50,14 @@ static void filler(char *out, size_t size, uint32_t id)
 static void fill(uint32_t id, int64_t leave)
 {
     int rv = -1;
-    off_t size = 0;
+    off_t size;
     struct statvfs st;
     char path[300];
     int fd;
 
     filler(path, sizeof path, id);
     fd = open(path, O_CREAT | O_WRONLY, 0600);
+    size = lseek(fd, 0, SEEK_END);
     for (int i = 0; rv && i < 100; i++, poll(NULL, 0, 10)) {
         int64_t take;
 
@@ -86,6 +87,31 @@ static void all_down(void)
 {
     for (uint32_t id = 1; id <= 3; id++)
         member_down(&c.m[id]);
+}
+
+/* What this process says from now on goes into a file. Returns where it went before. */
+static int say_to(char *path, size_t size)
+{
+    int fd, before = dup(STDERR_FILENO);
+
+    snprintf(path, size, "%s/said", c.m[1].parent);
+    fd = open(path, O_CREAT | O_WRONLY | O_APPEND, 0600);
+    assert_true(fd >= 0 && dup2(fd, STDERR_FILENO) >= 0);
+    close(fd);
+    return before;
+}
+
+static int lines_with(const char *path, const char *text)
+{
+    FILE *f = fopen(path, "r");
+    char line[1000];
+    int n = 0;
+
+    assert_non_null(f);
+    while (fgets(line, sizeof line, f))
+        n += strstr(line, text) != NULL;
+    fclose(f);
+    return n;
 }
 
 /* ---- Success ------------------------------------------------------------------------------------------------------------- */
@@ -145,12 +171,49 @@ static void the_leaders_full_disk_refuses_what_others_send(void **state)
     in_child(leader_body);
 }
 
+/* Not even a session fits on the leader's disk, which has given up its ballast: who starts waits for it, and asks now and then. */
+static int session_body(void *arg)
+{
+    char said[300];
+    uint32_t leader, other;
+    int times, saying;
+
+    (void)arg;
+    small_disks();
+    cluster_up(&c);
+    leader = cluster_leader(&c);
+    other = leader % 3 + 1;
+    c.m[other].timeout_ms = 3000;
+    for (int i = 0; i < 2; i++) { /* the first time the leader gives up its ballast for it */
+        member_down(&c.m[other]);
+        fill(leader, 6 << 20);
+        wait_until(cluster_status(&c, leader).free_bytes < 8 << 20);
+        saying = say_to(said, sizeof said);
+        member_up(&c.m[other]);
+        assert_true(dup2(saying, STDERR_FILENO) >= 0 && close(saying) == 0);
+    }
+    times = lines_with(said, "there is no session yet");
+    if (times < 1 || times > 6)
+        fail_msg("%d times in 3 seconds", times);
+    give_back(leader);
+    wait_until(member_put(&c.m[other], "a", "1") == 0);
+    all_down();
+    return 0;
+}
+
+static void a_session_that_is_refused_is_asked_for_now_and_then(void **state)
+{
+    (void)state;
+    in_child(session_body);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
         TEST(a_followers_full_disk_refuses_nothing),
         TEST(the_leaders_full_disk_refuses_what_others_send),
+        TEST(a_session_that_is_refused_is_asked_for_now_and_then),
     };
 
     if (argc > 1)
