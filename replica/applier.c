@@ -26,6 +26,17 @@ static const int64_t CHECKPOINT_NS = 1 * MS;          /* upkeep that takes longe
 
 /* ---- The queue ----------------------------------------------------------------------------------------------------------- */
 
+static size_t behind_bytes(void)
+{
+#ifdef QFS_FAILPOINTS /* tests have less patience, and less memory */
+    const char *env = getenv("QUORUMFS_TEST_BEHIND_BYTES");
+
+    if (env && strtoull(env, NULL, 10) > 0)
+        return strtoull(env, NULL, 10);
+#endif
+    return MEMBER_BEHIND_BYTES;
+}
+
 int applier_init(struct replica *r)
 {
     struct applier *a = &r->applier;
@@ -37,6 +48,7 @@ int applier_init(struct replica *r)
     pthread_cond_init(&a->more, &attr);
     pthread_cond_init(&a->done, &attr);
     pthread_condattr_destroy(&attr);
+    a->behind_bytes = behind_bytes();
     a->items = calloc(QUEUE_FIRST, sizeof *a->items);
     a->cap = a->items ? QUEUE_FIRST : 0;
     return a->items ? 0 : QE_NOMEM;
@@ -81,14 +93,24 @@ int applier_push(struct replica *r, const struct applier_item *item)
     return err;
 }
 
-bool applier_full(struct replica *r)
+static bool has_more_than(struct replica *r, size_t bytes)
 {
-    bool full;
+    bool more;
 
     pthread_mutex_lock(&r->applier.lock);
-    full = r->applier.bytes > MEMBER_APPLY_QUEUE_BYTES;
+    more = r->applier.bytes > bytes;
     pthread_mutex_unlock(&r->applier.lock);
-    return full;
+    return more;
+}
+
+bool applier_full(struct replica *r)
+{
+    return has_more_than(r, MEMBER_APPLY_QUEUE_BYTES);
+}
+
+bool applier_behind(struct replica *r)
+{
+    return has_more_than(r, r->applier.behind_bytes);
 }
 
 bool applier_idle(struct replica *r)

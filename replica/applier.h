@@ -36,6 +36,7 @@ struct applier_item {
 struct applier {
     pthread_t thread;
     bool started;                    /* `thread` exists */
+    size_t behind_bytes;             /* MEMBER_BEHIND_BYTES, or a test's; set once */
     uint64_t last_entry;             /* store thread only: index of the newest entry that it applied in this run */
     struct store_reader *reader;     /* store thread only: for the hash of a marker */
     int64_t compact_asked_ns;        /* store thread only: when compaction was last looked at */
@@ -64,6 +65,7 @@ void applier_installed(struct replica *r, uint64_t index); /* store thread: the 
 /* The raft loop, which is told nothing of failures but QE_NOMEM. */
 int applier_push(struct replica *r, const struct applier_item *item);
 bool applier_full(struct replica *r);
+bool applier_behind(struct replica *r); /* a follower has too much in the queue */
 bool applier_idle(struct replica *r);  /* readers see all that was pushed */
 void applier_answer(struct replica *r, struct replica_request *list); /* read barriers that have been reached; any thread */
 /* Waits until the store has made everything up to s->index durable, or has begun the copy. Any thread but the store's and the loop's. */

@@ -44,7 +44,8 @@ enum guard_rule {
     GUARD_PRE_VOTE = 1 << 17,     /* who refuses a pre-vote tells its term */
     GUARD_MESSAGE = 1 << 18,      /* a message carries a bounded part of the missing entries */
     GUARD_LEADER = 1 << 19,       /* a leader that is silent or gone does not keep another one from being elected */
-    GUARD_RULES = 1 << 20,        /* one above the last */
+    GUARD_FULL = 1 << 20,         /* a follower with too much to apply takes no more */
+    GUARD_RULES = 1 << 21,        /* one above the last */
 };
 
 struct guard_hooks { /* how the guard speaks to the member */
@@ -55,6 +56,8 @@ struct guard_hooks { /* how the guard speaks to the member */
     /* A leader's snapshot has come, and is held back until the database it stands for is here: guard_install_release or
      * guard_install_drop must follow. Called again when a newer one replaces it. NULL: a member that never gets one. */
     void (*install)(void *data, raft_id leader, const struct raft_install_snapshot *snapshot);
+    /* Too much is committed and not applied: no more entries are taken. NULL: never. */
+    bool (*full)(void *data);
     void (*step)(void *data);                   /* libraft has done something: role, term, indexes may be others. May be NULL */
 };
 

@@ -2,6 +2,7 @@
  *
  * Received, before libraft sees it:
  *   trim             entries that our snapshot covers are cut off
+ *   take_no_more     no entries while too many wait to be applied
  *   cap_commit       no commit beyond what the message itself has compared
  *   undo_configuration   a configuration whose entry is replaced
  *   verify           remembers how far our log is the leader's
@@ -48,6 +49,23 @@ static void begin_verified_term(struct guard *g, uint64_t term)
     g->verified = g->leader_commit = 0;
 }
 
+static void cut_all(struct raft_append_entries *ae)
+{
+    if (ae->n_entries > 0)
+        raft_free(ae->entries[0].batch);
+    raft_free(ae->entries);
+    ae->entries = NULL;
+    ae->n_entries = 0;
+}
+
+/* What is committed and not applied stays in memory, and a leader does not wait for one that is slower than the others. What is left of the
+ * message is a heartbeat; the answer to it, or to the next one, says where our log ends, and the leader sends the rest again. */
+static void take_no_more(struct guard *g, struct raft_append_entries *ae)
+{
+    if (rule(g, GUARD_FULL) && ae->n_entries > 0 && g->hooks.full && g->hooks.full(g->hooks.data))
+        cut_all(ae);
+}
+
 /* libraft does not compare anything below the last index of its snapshot, and with prev_log_index 0 takes any entries as new and puts
  * them at the end of its log. All up to the snapshot is committed, so it is the same in the leader's log: only what lies behind it
  * is news. (Dissertation 5.1: the snapshot's last index and term serve the consistency check of AppendEntries.) */
@@ -59,12 +77,7 @@ static void trim(struct guard *g, struct raft_append_entries *ae)
         return;
     n = have - ae->prev_log_index;
     if (n >= ae->n_entries) {
-        n = ae->n_entries;
-        if (n > 0)
-            raft_free(ae->entries[0].batch);
-        raft_free(ae->entries);
-        ae->entries = NULL;
-        ae->n_entries = 0;
+        cut_all(ae);
     } else {
         ae->n_entries -= (unsigned)n;
         memmove(ae->entries, ae->entries + n, ae->n_entries * sizeof *ae->entries);
@@ -136,6 +149,7 @@ static bool recv_append_entries(struct guard *g, struct raft_append_entries *ae)
     if (ae->leader_commit > g->leader_commit)
         g->leader_commit = ae->leader_commit;
     trim(g, ae);
+    take_no_more(g, ae);
     cap_commit(g, ae);
     if (undo_configuration(g, ae)) {
         g->failed = true;

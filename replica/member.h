@@ -38,6 +38,7 @@ enum {
     MEMBER_BATCH_BYTES = 256 << 10,   /* of commands in one entry, unless a single command is larger */
     MEMBER_BATCH_COMMANDS = 256,      /* in one entry: what one SQLite transaction likes to hold */
     MEMBER_APPLY_QUEUE_BYTES = 8 << 20, /* committed and not applied: above it nothing new is proposed */
+    MEMBER_BEHIND_BYTES = 64 << 20,   /* likewise on a follower: above it no more is taken from the leader */
     MEMBER_WAITING_BYTES = 128 << 20, /* submitted and not proposed: above it submitting fails */
 };
 

@@ -73,6 +73,11 @@ static void hook_install(void *data, raft_id leader, const struct raft_install_s
     install_wanted(data, (uint32_t)leader, snapshot->last_index);
 }
 
+static bool hook_full(void *data)
+{
+    return applier_behind(data);
+}
+
 static void hook_step(void *data)
 {
     loop_step(data);
@@ -195,7 +200,7 @@ static int raft_error(struct replica *r, int rv, struct buf *why)
 
 static int start_raft(struct replica *r, struct buf *why)
 {
-    const struct guard_hooks hooks = {r, hook_fail, hook_tick, hook_written, hook_install, hook_step};
+    const struct guard_hooks hooks = {r, hook_fail, hook_tick, hook_written, hook_install, hook_full, hook_step};
     unsigned election_ms, heartbeat_ms;
     char address[16];
     int err = read_settings(r, &election_ms, &heartbeat_ms, why), rv;

@@ -353,6 +353,30 @@ static bool messages_are_bounded(void)
     return true;
 }
 
+static bool too_much(void *data)
+{
+    (void)data;
+    return true;
+}
+
+/* While it has too much to apply a follower stores nothing new, and its answers say so; afterwards the same entry is welcome. */
+static bool who_is_full_takes_no_entries(void)
+{
+    begin(1, 3, 1, NULL, 0);
+    m->guard->hooks.full = too_much;
+    receive_entries(2, 2, 1, 1, 2, 1);
+    run(50 * MS);
+    if (guard_stored(m->guard) != 1 || last_sent(RAFT_IO_APPEND_ENTRIES_RESULT)->append_entries_result.last_log_index != 1)
+        return false;
+    receive_entries(2, 2, 2, 2, 2, 1);
+    if (last_sent(RAFT_IO_APPEND_ENTRIES_RESULT)->append_entries_result.rejected != 2)
+        return false;
+    m->guard->hooks.full = NULL;
+    receive_entries(2, 2, 1, 1, 2, 1);
+    run(50 * MS);
+    return guard_stored(m->guard) == 2 && last_sent(RAFT_IO_APPEND_ENTRIES_RESULT)->append_entries_result.last_log_index == 2;
+}
+
 static const struct {
     const char *name;
     unsigned rule;
@@ -374,6 +398,7 @@ static const struct {
     {"commits_are_told_at_once", GUARD_NUDGE, commits_are_told_at_once},
     {"commits_told_during_a_write_count", GUARD_NUDGE, commits_told_during_a_write_count},
     {"messages_are_bounded", GUARD_MESSAGE, messages_are_bounded},
+    {"who_is_full_takes_no_entries", GUARD_FULL, who_is_full_takes_no_entries},
 };
 
 /* 1: all is well; 0: it is not; anything else: the history did not come so far. In a process of its own. */

@@ -338,12 +338,12 @@ static void without_a_majority_all_refuse_to_write(void **state)
 
 int main(int argc, char **argv)
 {
-    const struct CMUnitTest tests[] = {
-        TEST(killed_at_each_step_a_member_starts_over),
-        TEST(a_copy_that_is_no_good_is_fetched_again),
+    const struct CMUnitTest tests[] = { /* those with a child first: failpoints are read once, and are inherited */
         TEST(the_log_comes_while_the_database_is_switched_to),
         TEST(a_newer_snapshot_comes_while_the_database_is_switched_to),
         TEST(who_waits_for_the_database_of_an_earlier_leader_can_lead),
+        TEST(killed_at_each_step_a_member_starts_over),
+        TEST(a_copy_that_is_no_good_is_fetched_again),
         TEST(the_odd_one_out_of_three_stops),
         TEST(without_a_majority_all_refuse_to_write),
     };

@@ -1,5 +1,6 @@
 /* Writing and reading on several members: each acknowledged command takes effect once, on all of them, whoever leads; and a read behind
  * a barrier sees all that was acknowledged anywhere before it began. */
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -557,6 +558,59 @@ static void a_member_starts_without_a_quorum(void **state)
     assert_reads(2, "f", "y");
 }
 
+/* ---- A slow follower ----------------------------------------------------------------------------------------------------- */
+
+static void slow_cb(void *data, const struct store_change *changes, size_t n)
+{
+    (void)data;
+    (void)changes;
+    (void)n;
+    poll(NULL, 0, 100); /* a machine that takes its time for each transaction */
+}
+
+static uint64_t most_unapplied(uint32_t id, uint64_t until)
+{
+    uint64_t most = 0, applied = 0;
+
+    while (applied < until) {
+        struct replica_status s = cluster_status(&c, id);
+
+        applied = s.applied;
+        if (s.last_index > s.applied && s.last_index - s.applied > most)
+            most = s.last_index - s.applied;
+        poll(NULL, 0, 1);
+    }
+    return most;
+}
+
+/* The leader goes on with the others; who is slow to apply has no more in memory than it may, and gets the rest when it has come so far. */
+static void a_follower_that_is_slow_takes_no_more_than_it_can_hold(void **state)
+{
+    struct replica_options slow = {.timeout_ms = 10000, .changed = slow_cb};
+    static char content[64 << 10];
+    uint32_t at, id;
+    struct buf why = {0}, got = {0};
+
+    (void)state;
+    memset(content, 'x', sizeof content - 1);
+    cluster_up(&c);
+    at = cluster_leader(&c);
+    id = at % 3 + 1;
+    member_down(&c.m[id]);
+    slow.dir = c.m[id].dir;
+    slow.listen = c.m[id].listen;
+    setenv("QUORUMFS_TEST_BEHIND_BYTES", "500000", 1);
+    assert_int_equal(replica_start(&slow, 1000, &c.m[id].r, &why), 0);
+    unsetenv("QUORUMFS_TEST_BEHIND_BYTES");
+    for (int i = 0; i < 100; i++)
+        assert_int_equal(member_put(&c.m[at], "big", content), 0);
+    assert_in_range(most_unapplied(id, cluster_status(&c, at).applied), 1, 40); /* 0.5 MiB, and a message of 1 MiB */
+    assert_int_equal(member_put(&c.m[id], "small", "1"), 0);
+    assert_int_equal(member_get(&c.m[at], "small", &got), 0);
+    buf_fini(&got);
+    buf_fini(&why);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -568,6 +622,7 @@ int main(int argc, char **argv)
         TEST(more_than_the_window_is_sent_in_parts),
         TEST(a_barrier_sees_what_another_member_wrote),
         TEST(of_five_members_two_may_be_away),
+        TEST(a_follower_that_is_slow_takes_no_more_than_it_can_hold),
         TEST(a_paused_leader_serves_no_stale_read),
         TEST(the_leader_is_stopped_while_all_write),
         TEST(leaders_are_paused_while_all_write),
