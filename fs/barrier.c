@@ -14,7 +14,7 @@
  * - The kernel walks a second time only in calls that say so when they fail: mkdir, mknod and symlink do not when the LOOKUP of the new name
  *   fails, so there the making itself is told (barrier_make_again).
  * - A second walk that does not find its last name may look once more for it, since the kernel had one; so its end is not yet the end
- *   of the call (walk_miss). *
+ *   of the call (walk_miss).
  * - Before an open, and before user xattrs are read, the kernel checks permissions, and asks for the attributes of the file to do so,
  *   since it may not keep them. So an OPEN or GETXATTR that comes next from the same thread is served by that GETATTR's barrier: none
  *   reaches us without such a GETATTR before it in the same call. Not for directories, whose attributes it may keep for a while.
