@@ -67,9 +67,15 @@ struct inode *inode_add(struct fs *fs, uint64_t node)
     return in;
 }
 
-void inode_remember(struct inode *in)
+void inode_remember_worker(struct inode *in)
 {
     in->nlookup++;
+}
+
+void inode_remember(struct inode *in)
+{
+    in->asked = true;
+    inode_remember_worker(in);
 }
 
 void inode_keep(struct inode *in, const struct store_attr *attr)

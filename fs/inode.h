@@ -37,6 +37,7 @@ struct inode {
     uint64_t node;       /* key */
     uint64_t ino;        /* in the store */
     uint64_t nlookup;    /* the kernel's lookup count */
+    bool asked;          /* somebody else than the replayer has looked it up: it can be watched */
     struct handle *handles;     /* open files of this node */
     struct creation *creation;  /* not committed yet; owned */
     bool mapped;                /* pages were read or written: the kernel may have some */
@@ -70,6 +71,7 @@ void inode_close_table(struct fs *fs); /* frees all nodes; no handle is open any
 struct inode *inode_find(struct fs *fs, uint64_t node); /* NULL: unknown */
 struct inode *inode_add(struct fs *fs, uint64_t node);  /* finds or makes; NULL: out of memory */
 void inode_remember(struct inode *in);                  /* one more lookup was answered */
+void inode_remember_worker(struct inode *in);           /* the same, of a worker of the replayer */
 void inode_forget(struct fs *fs, uint64_t node, uint64_t nlookup);
 void inode_unused(struct fs *fs, struct inode *in);     /* frees it if neither kernel nor handles need it */
 /* Keeps attributes for after a deletion. Out of memory: fstat of a deleted file will fail. */

@@ -101,7 +101,7 @@ bool replay__is_known(struct replay *r, uint64_t node)
 {
     const struct inode *in = node ? inode_find(r->fs, node) : NULL;
 
-    return in && in->nlookup > 0;
+    return in && in->nlookup > 0 && in->asked;
 }
 
 static bool may_be_watched(struct replay *r, const struct replay_item *i)

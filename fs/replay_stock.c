@@ -113,7 +113,7 @@ static struct replay_stock *stock_new(struct replay *r, int64_t from)
     }
     s->from = from;
     HASH_ITER(hh, r->fs->inodes->by_node, in, tmp)
-        if (in->nlookup && !in->creation && !in->gone)
+        if (in->nlookup && in->asked && !in->creation && !in->gone)
             s->nodes[s->n++] = in->ino;
     return s;
 }

@@ -91,7 +91,7 @@ static int entry(struct fs *fs, const struct replay_frame *f, uint64_t ino, stru
     attr_of_node(fs, f, ino, &attr);
     e->ino = ino;
     view_stat(&attr, ino, &e->attr);
-    inode_remember(in);
+    inode_remember_worker(in);
     return 0;
 }
 
