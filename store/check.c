@@ -308,7 +308,9 @@ static int check_all(struct check *k, const char *dir, struct store_summary *out
     else if (err)
         k->say(k->data, buf_cstr(&why));
     if (!err) {
-        err = check_pages(k);
+        err = conn_exec(&k->s->conn, "BEGIN"); /* or each row would be a transaction */
+        if (!err)
+            err = check_pages(k);
         if (!err && k->n_damaged == 0) /* rows of damaged pages mean nothing */
             err = check_tables(k);
         if (err == QE_CORRUPT)

@@ -111,7 +111,8 @@ int conn_open(struct conn *c, const char *path, enum conn_kind kind, bool create
     int rc, err;
 
     *c = (struct conn){0};
-    rc = sqlite3_open_v2(path, &c->db, flags, NULL);
+    /* unix-excl: the file is this process's alone, as the lock of its directory says anyway; a transaction needs no locks on the file, then. */
+    rc = sqlite3_open_v2(path, &c->db, flags, "unix-excl");
     err = rc ? conn_error(c, rc) : 0;
     if (!err && !create) /* before anything that would write to a stranger's file */
         err = check_ours(c, &format);
