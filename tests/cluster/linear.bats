@@ -11,6 +11,7 @@ setup_file() {
     netns_file 3 && cluster_file 3
     allow_log 'commit: commit of .* failed: (timed out without a quorum|input/output error)'
     allow_log 'replica: cannot reserve inode numbers'
+    allow_log 'commit: uncommitted changes to .* are lost: the member stops' # the client is told, too
 }
 teardown_file() {
     local rc=0
