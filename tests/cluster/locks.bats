@@ -333,6 +333,22 @@ E
     everywhere "$T" 60
 }
 
+@test "git: two members commit to one repository" {
+    local id pids=() pid
+    git -c init.defaultBranch=main init -q "$M1/$T.g"
+    git -C "$M1/$T.g" config user.email a@example.org
+    git -C "$M1/$T.g" config user.name a
+    wait_until 10 git -C "$M2/$T.g" config user.name
+    for id in 1 2; do
+        # Its lock files are O_EXCL: who comes second fails, and tries again.
+        (cd "$QFS_ROOT/m$id/$T.g" && for i in 1 2 3 4; do wait_until 30 git -c gc.auto=0 commit -q --allow-empty -m "$id $i" || exit 1; done) 3>&- &
+        pids+=($!)
+    done
+    for pid in "${pids[@]}"; do wait "$pid"; done
+    same commits "$(git -C "$M2/$T.g" log --format=%s | sort | paste -sd,)" '1 1,1 2,1 3,1 4,2 1,2 2,2 3,2 4'
+    git -C "$M1/$T.g" fsck --strict
+}
+
 @test "sqlite3: two members write one database in turn" {
     within 100 python3 - "$M1/$T.db" "$M2/$T.db" <<'E'
 import os, sqlite3, sys
