@@ -10,7 +10,7 @@ Goes on until ACQUISITIONS were acknowledged, at most SECONDS. Then it waits unt
 
 - a number was given twice, or a smaller one after a larger one;
 - a contender does not get the lock any more once all is quiet;
-- among contenders that lived, and whose members did, somebody who asked clearly later got it earlier.
+- somebody who asked clearly later got it before one whose member and the leader were well.
 
 It prints what it counted, with the overlap: for how long a contender that had lost the lock did not know yet, while another one had it."""
 
@@ -24,7 +24,7 @@ import signal
 import sys
 import time
 
-EARLIER_S = 0.2  # who asked so much earlier was in the queue, if nothing was wrong
+EARLIER_S = 0.5  # who asked so much earlier was in the queue, if nothing was wrong
 GRACE_S = 3.0    # after a fault: members find each other again
 HOLD_S = 0.06    # for how long it is held at most, but for
 LONG_SHARE = 0.04
@@ -212,36 +212,42 @@ def overlap(lines):
 
 
 def fault_times(faults):
+    """From when until when, which member, or 0 for all: when it led, or nobody knows."""
     times = []
     for line in open(faults):
         f = line.split()
-        if len(f) >= 3 and f[1] == 'begin':
-            times.append([float(f[0]), float('inf')])
-        elif len(f) >= 3 and f[1] == 'end' and times:
+        if f[1:2] == ['begin']:
+            led = len(f) < 6 or f[5] == f[3]
+            times.append([float(f[0]), float('inf'), 0 if led else int(f[3])])
+        elif f[1:2] == ['end']:
             times[-1][1] = float(f[0]) + GRACE_S
     return times
 
 
 def check_order(lines, faults):
-    """Waits that met no fault: who asked clearly earlier got it earlier."""
+    """Who asked clearly earlier got it earlier, if neither its member nor the leader was in trouble until then."""
     asked, waits = {}, []
-    for at, who, _, what, _ in lines:
+    for at, who, member, what, _ in lines:
         if what == 'ask':
             asked[who] = at
         elif what == 'got' and who in asked:
-            waits.append((asked.pop(who), at, who))
+            waits.append((asked.pop(who), at, who, member))
         elif what in ('killed', 'refused'):
             asked.pop(who, None)
-    calm = sorted(w for w in waits if not any(a - 1 < w[1] and w[0] < b for a, b in faults))
-    first_after = [None] * (len(calm) + 1)  # of those that asked at least that late: who got it first
-    for i in range(len(calm) - 1, -1, -1):
+    waits.sort()
+    first_after = [None] * (len(waits) + 1)  # of those that asked at least that late: who got it first
+    for i in range(len(waits) - 1, -1, -1):
         later = first_after[i + 1]
-        first_after[i] = calm[i] if later is None or calm[i][1] < later[1] else later
-    for asked_at, got_at, who in calm:
-        other = first_after[bisect.bisect(calm, (asked_at + EARLIER_S,))]
+        first_after[i] = waits[i] if later is None or waits[i][1] < later[1] else later
+    compared = 0
+    for asked_at, got_at, who, member in waits:
+        if any(a < got_at and asked_at < b and m in (0, member) for a, b, m in faults):
+            continue
+        compared += 1
+        other = first_after[bisect.bisect(waits, (asked_at + EARLIER_S,))]
         if other and other[1] < got_at:
             raise SystemExit(f'{other[2]} asked at {other[0]} and got it at {other[1]}, before {who}, who asked at {asked_at} and got it at {got_at}')
-    return len(calm)
+    return compared
 
 
 def main():
@@ -262,7 +268,7 @@ def main():
     met = collections.Counter(l.split()[2] for l in open(trouble + '.log') if ' begin ' in l)
     print(f'{kind}: {numbers} acquisitions; faults: {dict(met)}; '
           f'{storm.kills} contenders killed, {ends["lost"]} locks lost (ESTALE), {ends["failed"]} otherwise failed, '
-          f'{ends["refused"]} refused; {compared} waits without a fault, in order of arrival; '
+          f'{ends["refused"]} refused; {compared} waits compared, in order of arrival; '
           f'believed to have it when the next one had: {overlap(lines)}')
 
 

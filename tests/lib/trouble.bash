@@ -5,7 +5,7 @@
 #
 # Kinds: kill (-9, and started again), pause (SIGSTOP), unplug (no packets), stop (SIGTERM, and mounted again), leader-KIND (on whoever
 # leads), all (kill -9 of all at once). What happened is in $QFS_ROOT/trouble.log:
-# lines TIME begin|end KIND MEMBER SECONDS, and at last TIME quiet. TROUBLE_TENTHS is how long a fault lasts at most, in tenths of a second (30).
+# lines TIME begin|end KIND MEMBER SECONDS [LEADER], and at last TIME quiet. TROUBLE_TENTHS is how long a fault lasts at most, in tenths of a second (30).
 
 trouble_pick() { # trouble_pick KIND: the member that it meets
     local l=
@@ -18,7 +18,7 @@ trouble_once() {
     id=$(trouble_pick "$kind")
     pause=$((RANDOM % (${TROUBLE_TENTHS:-30} - 5) + 5))
     pause=$((pause / 10)).$((pause % 10))
-    trouble_note begin "$kind" "$id" "$pause"
+    trouble_note begin "$kind" "$id" "$pause" "$(leader 2>/dev/null)"
     case ${kind#leader-} in
         kill)
             kill -9 "$(on "$id" daemon_pid)" && on "$id" daemon_gone 137
