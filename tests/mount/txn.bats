@@ -389,10 +389,9 @@ E2
     same "what is kept" "$(cat "$Q/txn/a/require")" ''
 }
 
-@test "leases and locks are not built yet" {
+@test "leases are not built yet" {
     begin a
     fails_with 'Operation not supported' requires a "lease $t/f = web1"
-    fails_with 'Operation not supported' requires a 'lock db = 7'
 }
 
 # ---- Limits and rights ------------------------------------------------------------------------------------------------------------------
