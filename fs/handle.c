@@ -77,19 +77,31 @@ int handle_admit(struct fs *fs, uid_t uid)
     return d && d->n >= HANDLE_DIRTY_PER_UID ? QE_MFILE : 0;
 }
 
-static void dirty_change(struct inode_table *t, uid_t uid, bool more)
+/* Whether so much more may be kept for the user: 0 or QE_NOMEM. */
+static int dirty_room(const struct fs *fs, uid_t uid, size_t size)
+{
+    const struct dirty_count *d;
+
+    if (atomic_load(&fs->dirty_bytes) + (int64_t)size > HANDLE_DIRTY_BYTES_MAX)
+        return QE_NOMEM;
+    HASH_FIND(hh, fs->inodes->dirty, &uid, sizeof uid, d);
+    return uid != 0 && d && d->bytes + (int64_t)size > HANDLE_DIRTY_BYTES_MAX / 2 ? QE_NOMEM : 0;
+}
+
+static void dirty_change(struct inode_table *t, uid_t uid, int files, int64_t bytes)
 {
     struct dirty_count *d;
 
     HASH_FIND(hh, t->dirty, &uid, sizeof uid, d);
     if (!d) {
-        d = more ? calloc(1, sizeof *d) : NULL;
+        d = files > 0 ? calloc(1, sizeof *d) : NULL;
         if (!d)
             return; /* out of memory: not counted, and not missed when it goes */
         d->uid = uid;
         HASH_ADD(hh, t->dirty, uid, sizeof d->uid, d);
     }
-    d->n += more ? 1 : (size_t)-1;
+    d->n += (size_t)files;
+    d->bytes += bytes;
     if (d->n == 0) {
         HASH_DEL(t->dirty, d);
         free(d);
@@ -98,11 +110,13 @@ static void dirty_change(struct inode_table *t, uid_t uid, bool more)
 
 void handle_count(struct handle *h, size_t bytes_before, bool dirty_before)
 {
-    atomic_fetch_add(&h->fs->dirty_bytes, (int64_t)edits_cost(&h->edits) - (int64_t)bytes_before);
-    if (h->dirty == dirty_before)
-        return;
-    atomic_fetch_add(&h->fs->n_dirty, h->dirty ? 1 : (uint64_t)-1);
-    dirty_change(h->fs->inodes, h->uid, h->dirty);
+    int64_t bytes = (int64_t)edits_cost(&h->edits) - (int64_t)bytes_before;
+    int files = h->dirty - dirty_before;
+
+    atomic_fetch_add(&h->fs->dirty_bytes, bytes);
+    atomic_fetch_add(&h->fs->n_dirty, (uint64_t)files);
+    if (files || bytes)
+        dirty_change(h->fs->inodes, h->uid, files, bytes);
 }
 
 void handle_give_edits(struct handle *h, struct edits *out)
@@ -233,8 +247,8 @@ int handle_write(struct handle *h, const void *data, size_t size, off_t off, boo
     end = append ? h->size + (int64_t)size : (int64_t)off + (int64_t)size;
     if (end < h->size)
         end = h->size;
-    if (!err && atomic_load(&h->fs->dirty_bytes) + (int64_t)size > HANDLE_DIRTY_BYTES_MAX)
-        err = QE_NOMEM;
+    if (!err)
+        err = dirty_room(h->fs, h->uid, size);
     if (!err)
         err = handle_check_size(h, end);
     if (!err && h->readable)

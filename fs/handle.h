@@ -11,7 +11,7 @@
 #include "fs/inode.h"
 
 enum { HANDLE_DIRTY_PER_UID = 1000 };                     /* open files with edits: nobody needs more at once */
-#define HANDLE_DIRTY_BYTES_MAX (INT64_C(256) << 20)       /* of all edits in memory: 16 files of the largest max-value */
+#define HANDLE_DIRTY_BYTES_MAX (INT64_C(256) << 20)       /* of all edits in memory: 16 files of the largest max-value; a user who is not root gets half */
 
 struct handle {
     struct fs *fs;

@@ -52,10 +52,11 @@ struct inode {
     UT_hash_handle hh;
 };
 
-/* How many open files of a user are dirty. */
+/* How many open files of a user are dirty, and what their edits cost. */
 struct dirty_count {
     uid_t uid; /* key */
     size_t n;
+    int64_t bytes;
     UT_hash_handle hh;
 };
 

@@ -131,6 +131,27 @@ leave_room() { # leave_room SIZE: the quota is that much above what is used; it 
     holds f 'old\nlater\n'
 }
 
+@test "one user's uncommitted writes leave room for others" {
+    needs_quorumfs
+    chmod 777 .
+    head -c 1M /dev/zero >"$S/zeros"
+    setpriv --reuid=65533 --regid=65533 --clear-groups bash -c "
+        for i in {1..300}; do
+            exec {fd}>f\$i || exit 1
+            cat $S/zeros >&\$fd || break
+        done 2>$S/err
+        touch $S/full
+        while [ ! -e $S/enough ]; do sleep 0.02; done
+        kill -9 \$\$" 3>&- &
+    local hoarder=$!
+    wait_until 20 test -e "$S/full"
+    grep -q 'Cannot allocate memory' "$S/err"
+    cat "$S/zeros" >mine
+    touch "$S/enough"
+    wait $hoarder || true
+    same size "$(stat -c %s mine)" 1048576
+}
+
 @test "a file's name cannot forge a line of the log" {
     needs_quorumfs
     local name=$'f\nquorumfs: info: forged\e[2J'
