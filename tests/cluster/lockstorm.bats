@@ -44,4 +44,3 @@ storm() { # storm KIND FAULT...
 @test "flock: members are killed, paused, cut off" { storm flock kill pause unplug leader-kill leader-pause leader-unplug; }
 @test "lockf: members are paused and cut off" { storm lockf pause unplug; }
 @test "a named lock: members are killed, paused, cut off" { storm named kill pause unplug leader-pause; }
-@test "locks/: members are killed, paused, cut off" { storm named kill pause unplug leader-kill leader-pause leader-unplug; }
