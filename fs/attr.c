@@ -190,6 +190,7 @@ static void attr_set_live(fuse_req_t req, fuse_ino_t node, const struct store_op
         return;
     }
     *data = node;
+    call.injected = inode_find(fs, node) && inode_find(fs, node)->lease; /* the kernel tells watchers of another node */
     if (set->ino != node) { /* a creation that was led to another inode: the kernel may have both */
         call.changed[0] = node;
         call.changed[1] = set->ino;

@@ -309,7 +309,7 @@ static void commit_settle(struct fs *fs, fuse_req_t req, int err, int64_t rev, u
     h->in_flight--;
     if (!err)
         commit_keep(fs, k);
-    if (!err && k->call.kind == COMMIT_CLOSE && !h->released)
+    if (!err && k->call.kind == COMMIT_CLOSE && !h->released && !in->lease)
         replay_closed(fs, (uint64_t)(uintptr_t)h, in->ino, rev);
     if (!in->creating)
         waiters_run(in);
@@ -331,6 +331,10 @@ static void commit_op(const struct commit *k, struct store_op *op)
     if (k->has_mtime) {
         op->valid |= STORE_ATTR_MTIME;
         op->mtime_ns = k->mtime_ns;
+    }
+    if (in->lease || (c && c->lease)) {
+        op->valid |= STORE_ATTR_LEASE;
+        op->lease = in->lease ? in->lease : c->lease;
     }
     if (!c)
         flock_fence(k->h, op);
@@ -376,6 +380,10 @@ static void commit_send(struct commit *k)
     call.changed[1] = k->creation ? k->creation->parent : 0;
     call.expected = k->creation || k->h->in->ino != k->h->in->node ? k->h->in->node : 0;
     call.silent = k->call.kind != COMMIT_CLOSE;
+    if (k->h->in->lease) { /* the kernel takes the node for another file than that of the live tree */
+        call.changed[0] = k->creation ? 0 : k->h->in->ino;
+        call.injected = true;
+    }
     call.wake = k->creation != NULL; /* other commits of the inode may be waiting for this one */
     call.done = k->call.kind == COMMIT_WRITE ? pending_done_write : pending_done_err;
     pending_submit(fs, &cmd, &call);

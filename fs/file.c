@@ -17,22 +17,20 @@ static struct handle *file_handle(const struct fuse_file_info *fi)
     return (struct handle *)(uintptr_t)fi->fh;
 }
 
-static void file_info(struct handle *h, struct fuse_file_info *fi)
+void file_info(struct handle *h, struct fuse_file_info *fi)
 {
     fi->fh = (uint64_t)(uintptr_t)h;
     fi->direct_io = 1;            /* reads come to us: each handle has its own snapshot */
     fi->noflush = !h->writable && !flock_wants_flush(h->fs); /* a reader's close has nothing to commit, but it ends its process's fcntl locks */
 }
 
-/* The open file is given up: the caller died before it was told. */
-static void file_drop(struct handle *h)
+void file_drop(struct handle *h)
 {
     handle_drop_edits(h);
     commit_release(h);
 }
 
-/* A handle without write access that has something to commit all the same. */
-static void file_make_writer(struct handle *h, const struct fuse_ctx *ctx)
+void file_make_writer(struct handle *h, const struct fuse_ctx *ctx)
 {
     if (h->writable)
         return;
@@ -40,8 +38,7 @@ static void file_make_writer(struct handle *h, const struct fuse_ctx *ctx)
     handle_opener(h, ctx->pid);
 }
 
-/* A handle on an existing inode or a pending creation. 0 or QE_*. */
-static int file_open_handle(struct fs *fs, struct inode *in, int flags, const struct fuse_ctx *ctx, struct handle **out)
+int file_open_handle(struct fs *fs, struct inode *in, int flags, const struct fuse_ctx *ctx, struct handle **out)
 {
     struct handle *h = handle_new(fs, in, flags, ctx);
     int err = h ? 0 : QE_NOMEM;
@@ -170,17 +167,14 @@ static void file_create_exclusive(fuse_req_t req, struct store_op *op, const str
     pending_submit(fs_of(req), &cmd, &call);
 }
 
-/* A file that exists for its session only, until it is committed. */
-static int file_create_pending(fuse_req_t req, const struct store_op *op, const char *name, int flags, struct handle **out)
+int file_create_pending(fuse_req_t req, struct inode *in, const struct store_op *op, const char *name, int flags, struct handle **out)
 {
     struct fs *fs = fs_of(req);
-    struct inode *in = inode_add(fs, op->new_ino);
-    struct creation *c = in ? creation_new(fs, in, op->parent, name) : NULL;
+    struct creation *c = creation_new(fs, in, op->parent, name);
     struct handle *h = c && !perm_of(req, &c->who) ? handle_new(fs, in, flags, fuse_req_ctx(req)) : NULL;
 
     if (!h) {
-        if (in)
-            inode_unused(fs, in);
+        inode_unused(fs, in);
         return QE_NOMEM;
     }
     if ((flags & O_TRUNC) && edits_truncate(&h->edits, 0)) { /* also of the file that may take the name first */
@@ -198,7 +192,7 @@ static int file_create_pending(fuse_req_t req, const struct store_op *op, const 
     return 0;
 }
 
-static int file_create_check(struct fs *fs, const struct fuse_ctx *ctx, fuse_ino_t parent, const char *name)
+int file_create_check(struct fs *fs, const struct fuse_ctx *ctx, fuse_ino_t parent, const char *name)
 {
     struct store_glance g;
     int err = name_refused(parent, name);
@@ -227,7 +221,7 @@ static int file_create_look(fuse_req_t req, uint64_t parent, const char *name, i
         return QE_LOOP;
     *node = attr.ino;
     if (err == QE_NOENT) {
-        c = creation_find(fs, parent, name, proc_session(fuse_req_ctx(req)->pid));
+        c = creation_find(fs, 0, parent, name, proc_session(fuse_req_ctx(req)->pid));
         if (c) {
             *node = c->in->node;
             err = 0;
@@ -241,6 +235,7 @@ void file_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mod
     struct fs *fs = fs_of(req);
     struct store_op op = {.kind = STORE_OP_CREATE, .parent = inode_ino(fs, parent), .name = {name, strlen(name)}, .mode = mode & 07777};
     struct store_attr attr;
+    struct inode *in;
     struct handle *h;
     uint64_t node;
     int err = file_create_check(fs, fuse_req_ctx(req), parent, name);
@@ -259,8 +254,10 @@ void file_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mod
         file_create_exclusive(req, &op, fi);
         return;
     }
-    if (!err)
-        err = file_create_pending(req, &op, name, fi->flags, &h);
+    if (!err) {
+        in = inode_add(fs, op.new_ino);
+        err = in ? file_create_pending(req, in, &op, name, fi->flags, &h) : QE_NOMEM;
+    }
     if (err) {
         fuse_reply_err(req, fs_errno(err));
         return;

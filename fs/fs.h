@@ -18,7 +18,8 @@
 
 /* Node ids: view << 48 | number (R20). View 0 is the live tree, and only its numbers are the same on all members. */
 enum fs_view { FS_VIEW_LIVE = 0, FS_VIEW_CONTROL = 1, FS_VIEW_LOCAL = 2, FS_VIEW_AT = 3, FS_VIEW_SNAPSHOT = 4, FS_VIEW_WATCH = 5, FS_VIEW_SINCE = 6,
-               FS_VIEW_HISTORY = 7, FS_VIEW_MEMBERS = 8, FS_VIEW_BOOKMARKS = 9, FS_VIEW_TXN = 10, FS_VIEW_LOCKS = 11 };
+               FS_VIEW_HISTORY = 7, FS_VIEW_MEMBERS = 8, FS_VIEW_BOOKMARKS = 9, FS_VIEW_TXN = 10, FS_VIEW_LOCKS = 11, FS_VIEW_LEASES = 12,
+               FS_VIEW_LEASE_KEYS = 13, FS_VIEW_LEASE_ALIVE = 14 };
 #define FS_VIEW_SHIFT 48
 static inline enum fs_view fs_view_of(fuse_ino_t node) { return (enum fs_view)(node >> FS_VIEW_SHIFT); }
 static inline uint64_t fs_number_of(fuse_ino_t node) { return node & ((UINT64_C(1) << FS_VIEW_SHIFT) - 1); }
@@ -72,6 +73,7 @@ struct fs {
     bool stopping;    /* SIGTERM: no new opens for writing */
 
     /* Any thread. */
+    atomic_bool recalls;             /* the kernel may have names, and is told to forget them: sharing.c */
     struct feed *_Atomic feed;       /* feed.c; made with the first stream */
     _Atomic uint64_t failed_commits; /* commits whose failure close could not tell, or told */
     _Atomic uint64_t n_txn_committed, n_txn_conflicts; /* transactions, for metrics */

@@ -164,10 +164,10 @@ void creation_free(struct fs *fs, struct creation *c)
     free(c);
 }
 
-struct creation *creation_find(struct fs *fs, uint64_t parent, const char *name, pid_t session)
+struct creation *creation_find(struct fs *fs, uint64_t lease, uint64_t parent, const char *name, pid_t session)
 {
     for (struct creation *c = fs->inodes->creations; c; c = c->next)
-        if (c->parent == parent && !strcmp(c->name, name) && (session == PROC_ANY_SESSION || c->session == session))
+        if (c->in->lease == lease && c->parent == parent && !strcmp(c->name, name) && (session == PROC_ANY_SESSION || c->session == session))
             return c;
     return NULL;
 }

@@ -27,6 +27,7 @@ struct creation {
     int64_t mtime_ns;    /* when has_mtime: set by utimens */
     int64_t created_ns;
     bool has_mtime;
+    uint64_t lease;      /* that the file is to be attached to, by its xattr; 0: none */
     struct store_xattr *xattrs; /* owned, also what they point to */
     size_t n_xattrs;
     struct perm who;     /* owned; who makes it: if somebody else's file takes the name first, may it be written? */
@@ -38,6 +39,7 @@ struct inode {
     uint64_t ino;        /* in the store */
     uint64_t nlookup;    /* the kernel's lookup count */
     bool asked;          /* somebody else than the replayer has looked it up: it can be watched */
+    uint64_t lease;      /* a node of leases/NAME/keys: what is committed through it is attached to this; 0: a node of the live tree */
     struct handle *handles;     /* open files of this node */
     struct creation *creation;  /* not committed yet; owned */
     bool mapped;                /* pages were read or written: the kernel may have some */
@@ -87,8 +89,9 @@ uint64_t inode_ino(struct fs *fs, uint64_t node);
 /* Makes a pending creation. NULL: out of memory. */
 struct creation *creation_new(struct fs *fs, struct inode *in, uint64_t parent, const char *name);
 void creation_free(struct fs *fs, struct creation *c);
-/* The pending creation of that name that a process of `session` sees; PROC_ANY_SESSION: anybody's. */
-struct creation *creation_find(struct fs *fs, uint64_t parent, const char *name, pid_t session);
+/* The pending creation of that name that a process of `session` sees; PROC_ANY_SESSION: anybody's. `lease`: in the keys of that lease;
+ * 0: in the live tree. Each of them knows nothing of the others'. */
+struct creation *creation_find(struct fs *fs, uint64_t lease, uint64_t parent, const char *name, pid_t session);
 bool creation_any_below(struct fs *fs, uint64_t parent, pid_t session);
 int creation_setxattr(struct creation *c, const char *name, const void *value, size_t size, int flags);
 int creation_removexattr(struct creation *c, const char *name);

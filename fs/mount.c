@@ -109,6 +109,7 @@ static void mount_on_changed(void *data, const struct store_change *changes, siz
     feed_changed(&m->fs, changes[n - 1].rev);
     replay_changed(&m->fs, changes, n);
     pages_changed(&m->fs, changes, n);
+    sharing_changed(&m->fs, changes, n);
 }
 
 /* The store's thread. */
@@ -137,12 +138,21 @@ static void mount_on_installed(void *data, int64_t rev)
     replay_installed(&m->fs, rev);
 }
 
+/* The store's thread. */
+static void mount_on_leases_gone(void *data, const uint64_t *ids, size_t n)
+{
+    struct mount *m = data;
+
+    leases_gone(&m->fs, ids, n);
+}
+
 static int mount_open_member(struct mount *m, struct buf *why)
 {
     struct fs *fs = &m->fs;
     const struct replica_options options = {.dir = fs->opt->dir, .timeout_ms = fs->opt->timeout_ms, .listen = fs->opt->listen, .advertise = fs->opt->advertise,
                                              .insecure = fs->opt->insecure, .data = m, .changed = mount_on_changed, .installed = mount_on_installed,
-                                             .membership = mount_on_membership, .locks = mount_on_locks, .lapsed = mount_on_lapsed, .fatal = mount_on_fatal};
+                                             .membership = mount_on_membership,
+                                             .leases_gone = mount_on_leases_gone, .locks = mount_on_locks, .lapsed = mount_on_lapsed, .fatal = mount_on_fatal};
     struct replica_status status;
     int err = pages_open(fs);
 
@@ -371,6 +381,7 @@ static void mount_close(struct mount *m)
     if (fs->pending) {
         pending_end(fs);
         txn_close(fs);
+        leases_close(fs);
         pending_drain(fs);
         locks_close(fs);
         feed_free(fs);

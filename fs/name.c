@@ -53,11 +53,11 @@ bool name_lookup_pending(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
     struct fs *fs = fs_of(req);
     struct fuse_entry_param e = {0};
-    struct creation *c = creation_find(fs, parent, name, PROC_ANY_SESSION);
+    struct creation *c = creation_find(fs, 0, parent, name, PROC_ANY_SESSION);
     struct store_attr attr;
 
     if (c)
-        c = creation_find(fs, parent, name, proc_session(fuse_req_ctx(req)->pid));
+        c = creation_find(fs, 0, parent, name, proc_session(fuse_req_ctx(req)->pid));
     if (!c || attr_of(fs, c->in->node, fuse_req_ctx(req)->pid, &attr))
         return false;
     e.ino = c->in->node;
@@ -178,17 +178,16 @@ static struct creation *name_pending(fuse_req_t req, fuse_ino_t parent, const ch
 {
     struct fs *fs = fs_of(req);
     struct store_attr attr;
-    struct creation *c = creation_find(fs, parent, name, PROC_ANY_SESSION);
+    struct creation *c = creation_find(fs, 0, parent, name, PROC_ANY_SESSION);
 
     if (c)
-        c = creation_find(fs, parent, name, proc_session(fuse_req_ctx(req)->pid));
+        c = creation_find(fs, 0, parent, name, proc_session(fuse_req_ctx(req)->pid));
     if (!c || c->in->creating)
         return NULL;
     return store_lookup(fs->reader, STORE_HEAD, inode_ino(fs, parent), name, strlen(name), &attr) == QE_NOENT ? c : NULL;
 }
 
-/* A pending creation is unlinked: open files of it go on in private. */
-static void name_drop_pending(struct fs *fs, struct creation *c)
+void name_drop_pending(struct fs *fs, struct creation *c)
 {
     struct store_attr attr;
 

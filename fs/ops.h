@@ -27,6 +27,8 @@ void name_reply_entry(fuse_req_t req, const struct store_attr *attr, double attr
 int name_refused(fuse_ino_t parent, const char *name);
 /* The entry for a reply; the lookup count goes up. 0 or QE_NOMEM. */
 int name_entry(struct fs *fs, const struct store_attr *attr, struct fuse_entry_param *e);
+/* A pending creation is unlinked: open files of it go on in private. */
+void name_drop_pending(struct fs *fs, struct creation *c);
 /* Who owns a new entry: its gid comes from a parent with the setgid bit. 0 or QE_*. */
 int name_owner(struct fs *fs, const struct fuse_ctx *ctx, uint64_t parent, struct store_op *op);
 
@@ -36,6 +38,16 @@ void file_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mod
 void file_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, struct fuse_file_info *fi);
 void file_write(fuse_req_t req, fuse_ino_t node, const char *data, size_t size, off_t off, struct fuse_file_info *fi);
 void file_release(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi);
+/* The parts of open and create. A handle on an existing inode or a pending creation. 0 or QE_*. */
+int file_open_handle(struct fs *fs, struct inode *in, int flags, const struct fuse_ctx *ctx, struct handle **out);
+/* A handle on a file that exists for its session only, until it is committed: `name` with what `op` says. 0 or QE_NOMEM. */
+int file_create_pending(fuse_req_t req, struct inode *in, const struct store_op *op, const char *name, int flags, struct handle **out);
+/* 0, or why nothing can be created there. */
+int file_create_check(struct fs *fs, const struct fuse_ctx *ctx, fuse_ino_t parent, const char *name);
+/* The handle has something to commit, whether or not it was opened for writing. */
+void file_make_writer(struct handle *h, const struct fuse_ctx *ctx);
+void file_info(struct handle *h, struct fuse_file_info *fi); /* for the reply */
+void file_drop(struct handle *h); /* the open file is given up: the caller died before it was told */
 
 /* dir.c: directory listings. */
 void dir_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi);
@@ -64,6 +76,7 @@ void xattrs_list(fuse_req_t req, fuse_ino_t node, size_t size);
 /* Which names can be read at all, and which can be kept: 0, or the refusal. */
 int xattrs_readable(const char *name);
 int xattrs_check(const char *name);
+bool xattrs_is_lease(const char *name); /* user.quorum.lease, which can be set: attach.c */
 bool xattrs_is_fact(const char *name); /* user.quorum and below: what the store knows */
 uint32_t xattrs_flags(int flags);      /* STORE_XATTR_*, of those of setxattr(2) */
 /* Replies to GETXATTR and LISTXATTR. */
@@ -71,5 +84,17 @@ void xattrs_reply(fuse_req_t req, const struct buf *value, size_t size, int err)
 void xattrs_get_at(fuse_req_t req, int64_t at, uint64_t ino, const char *name, size_t size);
 void xattrs_list_at(fuse_req_t req, int64_t at, uint64_t ino, size_t size);
 void xattrs_remove(fuse_req_t req, fuse_ino_t node, const char *name);
+
+/* attach.c: user.quorum.lease. Appends the name of the lease of a file with these attributes, or of one in the making; QE_NODATA: none. */
+int attach_get(struct fs *fs, const struct store_attr *a, struct buf *out);
+int attach_get_pending(struct fs *fs, const struct creation *c, struct buf *out);
+/* SETXATTR and REMOVEXATTR of it; size 0: none. */
+void attach_set(fuse_req_t req, fuse_ino_t node, const char *value, size_t size, uint32_t flags);
+void attach_remove(fuse_req_t req, fuse_ino_t node);
+/* The parts of attach_set, for views. Calls `then`, which replies, with the id of the lease of that name; size 0: with 0. */
+typedef void (*attach_then_cb)(fuse_req_t req, fuse_ino_t node, uint64_t lease, uint32_t flags);
+void attach_find(fuse_req_t req, fuse_ino_t node, const char *value, size_t size, uint32_t flags, attach_then_cb then);
+/* STORE_XATTR_CREATE and REPLACE, as for other attributes, of a file that is attached to `now`. 0, QE_EXIST, QE_NODATA. */
+int attach_check(uint64_t now, uint32_t flags);
 
 #endif

@@ -419,6 +419,22 @@ void pending_barrier(struct fs *fs, const struct pending_call *call)
         replica_barrier(fs->replica, &p->request);
 }
 
+void pending_renew(struct fs *fs, uint64_t lease, const struct pending_call *call)
+{
+    struct pending *p = pending_wait_replica(fs, call);
+
+    if (p)
+        replica_lease_renew(fs->replica, &p->request, lease);
+}
+
+void pending_remaining(struct fs *fs, uint64_t lease, const struct pending_call *call)
+{
+    struct pending *p = pending_wait_replica(fs, call);
+
+    if (p)
+        replica_lease_remaining(fs->replica, &p->request, lease);
+}
+
 void pending_submit_op(fuse_req_t req, const struct store_op *op)
 {
     struct store_command cmd = {.ops = op, .n_ops = 1};

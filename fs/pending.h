@@ -35,6 +35,9 @@ void pending_submit(struct fs *fs, struct store_command *cmd, const struct pendi
 /* The same for a read barrier: settles when this member has all that was committed before, at the latest (with QE_TIMEDOUT) after the
  * setting `timeout`. FUSE loop. */
 void pending_barrier(struct fs *fs, const struct pending_call *call);
+/* A lease is renewed once, or the leader is asked how long it has (`rev` of settle, in ns); see replica.h. FUSE loop. */
+void pending_renew(struct fs *fs, uint64_t lease, const struct pending_call *call);
+void pending_remaining(struct fs *fs, uint64_t lease, const struct pending_call *call);
 /* One operation, whose reply is its error alone; refused at once when the member cannot write. FUSE loop. */
 void pending_submit_op(fuse_req_t req, const struct store_op *op);
 /* Done callbacks: fuse_reply_err; fuse_reply_write of `arg` bytes. */

@@ -3,7 +3,7 @@
  * The hook of a batch brings all its changes, then its answers follow, one by one, on the same thread. What other members did is mail at
  * once. Of what this member did only the answer tells whether the kernel knows: the caller may have been killed or given up meanwhile. So
  * such a change is "open" until it is answered, and holds up what is behind it for these microseconds. One that is never answered was given up
- * before it was applied.
+ * before it was applied. That a lease ended was nobody's call, so its files are told of as if another member had deleted them.
  *
  * When mail and queue have more than REPLAY_BYTES_MAX, changes are not kept any more (`behind`): they are read from the store's
  * history when the queue is empty. Then only the numbers of our own revisions are kept, since history does not tell whose they are. */
@@ -99,7 +99,7 @@ static bool changes_name(const struct store_change *c)
 /* Under the lock. */
 static void push(struct replay *r, const struct store_change *c, int64_t now_ns)
 {
-    const bool ours = c->member == r->member;
+    const bool ours = c->member == r->member && !c->unasked;
     struct replay_mail *m = NULL;
 
     /* A revision is kept whole, or not at all. */
@@ -155,7 +155,7 @@ void replay_changed(struct fs *fs, const struct store_change *changes, size_t n)
         for (size_t i = 0; i < n; i++) {
             if (changes[i].rev > r->seen) /* else it was read from the store, or looked at */
                 push(r, &changes[i], now);
-            wake = wake || changes[i].member != r->member;
+            wake = wake || changes[i].member != r->member || changes[i].unasked;
         }
         if (changes[n - 1].rev > r->changed)
             r->changed = changes[n - 1].rev;

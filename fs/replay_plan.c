@@ -189,14 +189,14 @@ static int plan_kind(struct replay *r, const struct replay_item *item, struct pl
     case REPLAY_EXCHANGE: return plan_rename(r, item, p);
     case REPLAY_FILE:
     case REPLAY_NAME: /* a local process is making a file of that name: the kernel has told that it is there */
-        if (creation_find(fs, item->parent, item->name, PROC_ANY_SESSION))
+        if (creation_find(fs, 0, item->parent, item->name, PROC_ANY_SESSION))
             p->kind = REPLAY_CONTENT;
         break;
     case REPLAY_MKDIR:
     case REPLAY_SYMLINK: break;
     case REPLAY_UNLINK:
     case REPLAY_RMDIR:
-        if (creation_find(fs, item->parent, item->name, PROC_ANY_SESSION))
+        if (creation_find(fs, 0, item->parent, item->name, PROC_ANY_SESSION))
             return QE_CANCELED;
         break;
     }

@@ -31,6 +31,25 @@ bool sharing_forget_names(struct fs *fs)
     return write(fuse_session_fd(fs->se), &h, sizeof h) == (ssize_t)sizeof h;
 }
 
+void sharing_changed(struct fs *fs, const struct store_change *changes, size_t n)
+{
+    uint64_t parent = 0;
+    bool any = false;
+
+    if (!atomic_load(&fs->recalls))
+        return;
+    for (size_t i = 0; i < n; i++) {
+        if (!changes[i].unasked)
+            continue;
+        any = true;
+        fuse_lowlevel_notify_inval_inode(fs->se, changes[i].ino, -1, 0);
+        if (changes[i].parent != parent)
+            fuse_lowlevel_notify_inval_inode(fs->se, parent = changes[i].parent, -1, 0);
+    }
+    if (any)
+        sharing_forget_names(fs);
+}
+
 /* Attributes only: an offset below 0 leaves the pages of mappings alone, for whose dirty ones the kernel would wait for this loop. */
 static void kernel_forget_attributes(struct fs *fs)
 {
@@ -101,6 +120,7 @@ void sharing_start(struct fs *fs)
 void sharing_begin(struct fs *fs)
 {
     fs->can_recall = sharing_forget_names(fs);
+    atomic_store(&fs->recalls, fs->can_recall);
     set_cache(fs);
 }
 

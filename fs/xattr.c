@@ -9,10 +9,16 @@
 #include "fs/pending.h"
 
 #define FACTS "user.quorum"
+#define LEASE FACTS ".lease"
 
 bool xattrs_is_fact(const char *name)
 {
     return !strncmp(name, FACTS, strlen(FACTS)) && (name[strlen(FACTS)] == 0 || name[strlen(FACTS)] == '.');
+}
+
+bool xattrs_is_lease(const char *name)
+{
+    return !strcmp(name, LEASE);
 }
 
 void xattrs_reply(fuse_req_t req, const struct buf *value, size_t size, int err)
@@ -37,6 +43,18 @@ static int fact_writer(struct fs *fs, int64_t at, uint64_t ino, struct buf *out)
     return err ? err : buf_printf(out, "member %u uid %u pid %d %s", w.member, w.uid, (int)w.pid, w.comm[0] ? w.comm : "?");
 }
 
+/* Of a file that is attached only. */
+static int fact_lease_line(struct fs *fs, const struct store_attr *a, struct buf *out)
+{
+    struct buf name = {0};
+    int err = attach_get(fs, a, &name);
+
+    if (!err)
+        err = buf_printf(out, "lease: %s\n", buf_cstr(&name));
+    buf_fini(&name);
+    return err == QE_NODATA ? 0 : err;
+}
+
 /* One fact, or, with fact "", all of them as `name: value` lines. */
 static int fact_get(struct fs *fs, int64_t at, uint64_t ino, const char *fact, struct buf *out)
 {
@@ -57,20 +75,22 @@ static int fact_get(struct fs *fs, int64_t at, uint64_t ino, const char *fact, s
         else if (!strcmp(fact + 1, numbers[i].name))
             return buf_printf(out, "%lld", (long long)numbers[i].value);
     }
+    if (!all && !strcmp(fact + 1, "lease"))
+        return attach_get(fs, &a, out);
     if (!all && strcmp(fact + 1, "writer"))
         return QE_NODATA;
     err = fact_writer(fs, at, ino, &writer);
     if (!err)
         err = all ? buf_printf(out, "writer: %s\n", buf_cstr(&writer)) : buf_append(out, writer.data, writer.len);
     buf_fini(&writer);
+    if (!err && all && a.lease)
+        err = fact_lease_line(fs, &a, out);
     return err;
 }
 
 /* Which names may be kept: 0, or the refusal. */
 int xattrs_check(const char *name)
 {
-    if (!strcmp(name, FACTS ".lease"))
-        return QE_NOTBUILT;
     if (xattrs_is_fact(name))
         return QE_PERM;
     if (strncmp(name, "user.", 5) || !name[5])
@@ -125,7 +145,9 @@ void xattrs_get(fuse_req_t req, fuse_ino_t node, const char *name, size_t size)
     int64_t at;
     int err = xattrs_readable(name);
 
-    if (!err && in && in->creation) {
+    if (!err && in && in->creation && xattrs_is_lease(name)) {
+        err = attach_get_pending(fs, in->creation, &value);
+    } else if (!err && in && in->creation) {
         x = creation_xattr(in->creation, name);
         err = x ? buf_append(&value, x->value.data, x->value.len) : QE_NODATA;
     } else if (!err) {
@@ -178,12 +200,13 @@ static void xattrs_settle(struct fs *fs, fuse_req_t req, int err, int64_t rev, u
     free(changed);
 }
 
-static void xattrs_submit(fuse_req_t req, const struct store_op *op)
+static void xattrs_submit(fuse_req_t req, const struct inode *in, const struct store_op *op)
 {
     struct fs *fs = fs_of(req);
     uint64_t *changed = malloc(sizeof *changed);
     struct store_command cmd = {.ops = op, .n_ops = 1};
-    struct pending_call call = {.req = req, .settle = xattrs_settle, .data = changed};
+    /* Of a file below keys of a lease the kernel tells watchers of another node. */
+    struct pending_call call = {.req = req, .settle = xattrs_settle, .data = changed, .injected = in && in->lease};
     int err = changed ? replica_writable(fs->replica) : QE_NOMEM;
 
     if (err) {
@@ -203,14 +226,14 @@ void xattrs_set(fuse_req_t req, fuse_ino_t node, const char *name, const char *v
     int err = xattrs_check(name);
 
     op.flags = xattrs_flags(flags);
-    if (!err && in && in->creation && !in->creating) {
-        err = creation_setxattr(in->creation, name, value, size, (int)op.flags);
+    if (xattrs_is_lease(name))
+        attach_set(req, node, value, size, op.flags);
+    else if (!err && in && in->creation && !in->creating)
+        fuse_reply_err(req, fs_errno(creation_setxattr(in->creation, name, value, size, (int)op.flags)));
+    else if (err)
         fuse_reply_err(req, fs_errno(err));
-    } else if (err) {
-        fuse_reply_err(req, fs_errno(err));
-    } else {
-        xattrs_submit(req, &op);
-    }
+    else
+        xattrs_submit(req, in, &op);
 }
 
 void xattrs_remove(fuse_req_t req, fuse_ino_t node, const char *name)
@@ -220,10 +243,12 @@ void xattrs_remove(fuse_req_t req, fuse_ino_t node, const char *name)
     struct store_op op = {.kind = STORE_OP_REMOVEXATTR, .ino = inode_ino(fs, node), .name = {name, strlen(name)}};
     int err = xattrs_check(name);
 
-    if (!err && in && in->creation && !in->creating)
+    if (xattrs_is_lease(name))
+        attach_remove(req, node);
+    else if (!err && in && in->creation && !in->creating)
         fuse_reply_err(req, fs_errno(creation_removexattr(in->creation, name)));
     else if (err)
         fuse_reply_err(req, fs_errno(err));
     else
-        xattrs_submit(req, &op);
+        xattrs_submit(req, in, &op);
 }

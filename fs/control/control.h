@@ -50,6 +50,12 @@ void watch_stop(struct fs *fs);
 bool watch_in_use(struct fs *fs); /* a reader has had a part of a revision, or is about to close after the last one */
 void watch_close(struct fs *fs); /* before the member is stopped */
 
+/* Leases (leases_alive.c). Any thread, after a batch was applied: these leases have gone, or, with n 0, any may have; who has their file alive
+ * open is told. */
+void leases_gone(struct fs *fs, const uint64_t *ids, size_t n);
+size_t leases_kept(struct fs *fs); /* open files that keep a lease alive */
+void leases_close(struct fs *fs); /* when nothing is pending any more */
+
 /* Locks (locks.c, claim.c). Before the first request: watchers will be told. */
 void lock_files_begin(struct fs *fs);
 void claim_look(struct fs *fs);      /* after each request: those who wait and got a signal are answered */

@@ -62,6 +62,8 @@ static int metrics_member(const struct control_facts *f, struct buf *out)
     one(out, "raft_last_index", "gauge", "Index of the last entry of the log.", (int64_t)s->last_index);
     one(out, "raft_snapshot_index", "gauge", "Index of the last snapshot.", (int64_t)s->snapshot_index);
     one(out, "raft_log_bytes", "gauge", "Bytes of log entries kept in memory since the last snapshot.", (int64_t)s->log_bytes);
+    one(out, "leases_renewed_total", "counter", "Renewals of leases that this member has acknowledged as leader.", (int64_t)s->leases_renewed);
+    one(out, "leases_expired_total", "counter", "Leases that this member has ended as leader, because their time was up.", (int64_t)s->leases_expired);
     one(out, "commands_waiting", "gauge", "Commands that were submitted and not answered.", (int64_t)s->n_waiting);
     return one(out, "disk_free_bytes", "gauge", "Free bytes on the disk of the data directory.", s->free_bytes);
 }
@@ -73,6 +75,7 @@ static int metrics_store(const struct store_glance *g, struct buf *out)
     one(out, "files", "gauge", "Regular files.", g->n_files);
     one(out, "directories", "gauge", "Directories.", g->n_dirs);
     one(out, "symlinks", "gauge", "Symbolic links.", g->n_symlinks);
+    one(out, "leases", "gauge", "Leases.", g->n_leases);
     one(out, "locks", "gauge", "Locks that are held in the cluster.", g->n_locks);
     one(out, "live_bytes", "gauge", "Bytes that count against the quota.", g->live_bytes);
     one(out, "quota_bytes", "gauge", "The quota.", g->quota);
@@ -92,6 +95,7 @@ static int metrics_mount(struct fs *fs, const struct control_facts *f, struct bu
     one(out, "transactions_committed_total", "counter", "Transactions of this mount that took effect.", (int64_t)atomic_load(&fs->n_txn_committed));
     one(out, "transactions_conflicted_total", "counter", "Transactions of this mount that met a conflict.",
         (int64_t)atomic_load(&fs->n_txn_conflicts));
+    one(out, "leases_kept", "gauge", "Open files of this mount that keep a lease alive.", (int64_t)leases_kept(fs));
     one(out, "locks_waiting", "gauge", "Calls of this mount that wait for a lock of locks/.", (int64_t)claim_waiting(fs));
     one(out, "dirty_files", "gauge", "Open files with something to commit.", (int64_t)atomic_load(&fs->n_dirty));
     one(out, "dirty_bytes", "gauge", "Bytes written and not committed.", atomic_load(&fs->dirty_bytes));

@@ -22,6 +22,7 @@ static const char text[] =
     "  snapshot.db  a copy of the whole at one revision: cp it; quorumfs init DIR --from COPY begins with it; sqlite3 opens it\n"
     "  txn/NAME/    a transaction: mkdir begins it; change its tree/, which is private; echo > commit: all in one revision or nothing;\n"
     "               status says which; `exists PATH`, `version PATH = N` and others in require; rmdir abandons it\n"
+    "  leases/NAME/ mkdir grants a lease (60 s; ttl); touch, or an open `alive`, renews it; what is put below keys/ goes with it\n"
     "  compact      the revision up to which history is forgotten; root may write a later one\n"
     "  bookmarks/NAME/revision  holds that back for a slow reader: mkdir bookmarks/NAME, then write where you are\n"
     "\n"

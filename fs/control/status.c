@@ -49,6 +49,7 @@ static size_t status_fields(const struct control_facts *f, struct status_field o
         {"commit", NULL, (int64_t)s->commit},
         {"members", NULL, s->n_members},
         {"voters", NULL, s->n_voters},
+        {"leases", NULL, g->n_leases},
         {"locks", NULL, g->n_locks},
         {"files", NULL, g->n_files},
         {"bytes", NULL, g->live_bytes},

@@ -14,6 +14,7 @@ static const struct control_row rows[] = {
     {.name = "health", .mode = S_IFREG | 0444, .read = control__read_health},
     {.name = "history", .mode = S_IFDIR | 0555, .view = FS_VIEW_HISTORY},
     {.name = "leader", .mode = S_IFREG | 0644, .read = control__read_leader, .command = control__command_leader},
+    {.name = "leases", .mode = S_IFDIR | S_ISVTX | 0777, .view = FS_VIEW_LEASES},
     {.name = "local", .mode = S_IFDIR | 0555, .view = FS_VIEW_LOCAL},
     {.name = "locks", .mode = S_IFDIR | S_ISVTX | 0777, .view = FS_VIEW_LOCKS},
     {.name = "members", .mode = S_IFDIR | 0755, .view = FS_VIEW_MEMBERS},

@@ -94,6 +94,9 @@ void control__write_lines(fuse_req_t req, const struct control_lines *to, const 
 /* bookmarks.c: a line written to the file of the bookmark `data`, its name. */
 int control__bookmark_line(struct fs *fs, void *data, const char *line, struct control_command *cmd, struct buf *why);
 
+/* leases.c: a line written to the TTL of the lease whose id `data` points to. */
+int control__ttl_line(struct fs *fs, void *data, const char *line, struct control_command *cmd, struct buf *why);
+
 /* An open control file, or a file of a view that shows what it was when it was opened. */
 struct control_file {
     struct buf content; /* what it held when it was opened; fixed */

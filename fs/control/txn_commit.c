@@ -129,6 +129,7 @@ static void fold_attrs(const struct txn_node *n, uint32_t which, struct store_op
     op->uid = n->attr.uid;
     op->gid = n->attr.gid;
     op->mtime_ns = n->attr.mtime_ns;
+    op->lease = n->attr.lease;
 }
 
 /* False: it comes to nothing. */
@@ -145,7 +146,7 @@ static bool make_op(struct txn *t, struct part *p, const struct txn_op *from, st
     case STORE_OP_CREATE: /* with its content, as one version */
         op->kind = STORE_OP_COMMIT;
         op->new_ino = from->ino;
-        fold_attrs(n, STORE_ATTR_MTIME, op);
+        fold_attrs(n, STORE_ATTR_MTIME | STORE_ATTR_LEASE, op);
         if (!n->dead) {
             fold_edits(p, n, op);
             fold_xattrs(p, n, op);

@@ -2,7 +2,7 @@
  *
  *     version|create_revision|mod_revision PATH =|!=|<|> N
  *     exists PATH            absent PATH            content PATH = "TEXT"
- *     lease PATH = NAME                             (not built yet)
+ *     lease PATH = NAME      it is attached to the lease of that name
  *     lock NAME = TOKEN      the lock of locks/ is held with that token
  *
  * A PATH is from the root, without quotes, up to a blank; what has blanks in it, or a quote at its begin, is written "in quotes". In quotes
@@ -125,12 +125,12 @@ static int take_end(struct line *l)
     return *l->p ? bad(l, "something after the end") : 0;
 }
 
-/* The kind of a requirement; 0: there is none of that name; < 0: not built yet. */
+/* The kind of a requirement; 0: there is none of that name. */
 static int kind_of(const char *word, size_t len)
 {
     static const struct { const char *word; int kind; } kinds[] = {
         {"version", STORE_IF_VERSION}, {"create_revision", STORE_IF_CREATE_REV}, {"mod_revision", STORE_IF_MOD_REV}, {"exists", STORE_IF_EXISTS},
-        {"absent", STORE_IF_ABSENT}, {"content", STORE_IF_CONTENT}, {"lease", -1}, {"lock", STORE_IF_LOCK}};
+        {"absent", STORE_IF_ABSENT}, {"content", STORE_IF_CONTENT}, {"lease", STORE_IF_LEASE}, {"lock", STORE_IF_LOCK}};
 
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (strlen(kinds[i].word) == len && !memcmp(word, kinds[i].word, len))
@@ -192,6 +192,17 @@ static int take_rest(struct line *l, struct buf *bytes, struct store_condition *
         if (!err)
             c->bytes = (struct store_bytes){(const void *)(uintptr_t)at, len};
     }
+    if (c->kind == STORE_IF_LEASE) {
+        err = take_compare(l, &c->compare);
+        if (!err && c->compare != STORE_EQ)
+            return bad(l, "only = is allowed before");
+        if (!err)
+            err = take_word(l, bytes, &at, &len);
+        if (!err && !store_lease_name_ok((const char *)bytes->data + at, len))
+            return bad(l, "no name of a lease before");
+        if (!err)
+            c->bytes = (struct store_bytes){(const void *)(uintptr_t)at, len};
+    }
     return err ? err : take_end(l);
 }
 
@@ -204,7 +215,7 @@ static int check_name(struct txn *t, const struct perm *who, struct line *l, con
         return bad(l, "a path with a NUL");
     if (c->kind == STORE_IF_LOCK)
         return store_lock_name_ok(name, len) ? 0 : bad(l, "a name that no lock has");
-    err = check_access(t, who, name, len, c->kind == STORE_IF_CONTENT);
+    err = check_access(t, who, name, len, c->kind == STORE_IF_CONTENT || c->kind == STORE_IF_LEASE);
     if (err == QE_ACCES)
         buf_printf(l->why, "the path cannot be looked at");
     return err;
@@ -218,10 +229,6 @@ static int take_line(struct txn *t, const struct perm *who, struct line *l, stru
     skip_blanks(l);
     word_len = strcspn(l->p, " \t");
     kind = kind_of(l->p, word_len);
-    if (kind < 0) {
-        buf_printf(l->why, "%.*s is not built yet", (int)word_len, l->p);
-        return QE_NOTBUILT;
-    }
     if (kind == 0)
         return bad(l, "no requirement");
     l->p += word_len;

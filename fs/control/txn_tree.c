@@ -623,6 +623,8 @@ int txn_setattr(struct txn *t, const struct store_op *set)
         n->attr.gid = set->gid;
     if (set->valid & STORE_ATTR_MTIME)
         n->attr.mtime_ns = set->mtime_ns;
+    if (set->valid & STORE_ATTR_LEASE)
+        n->attr.lease = set->lease;
     if (set->valid & STORE_ATTR_KILLPRIV)
         n->attr.mode &= ~(uint32_t)(S_ISUID | (n->attr.mode & S_IXGRP ? S_ISGID : 0));
     n->attr.ctime_ns = clock_realtime_ns();

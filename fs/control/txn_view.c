@@ -211,6 +211,27 @@ static void tree_setattr(fuse_req_t req, fuse_ino_t node, struct stat *attr, int
         reply_attr(req, t, fs_number_of(node));
 }
 
+/* user.quorum.lease, as the transaction has it. */
+static int get_lease(struct txn *t, uint64_t ino, struct buf *out)
+{
+    struct store_attr a;
+    int err = txn_attr(t, ino, &a);
+
+    return err ? err : attach_get(t->fs, &a, out);
+}
+
+static void tree_attach(fuse_req_t req, fuse_ino_t node, uint64_t lease, uint32_t flags)
+{
+    struct txn *t = of(node);
+    const struct store_op set = {.kind = STORE_OP_SETATTR, .ino = fs_number_of(node), .valid = STORE_ATTR_LEASE, .lease = lease};
+    struct store_attr a;
+    int err = t ? txn_attr(t, set.ino, &a) : QE_STALE;
+
+    if (!err)
+        err = S_ISREG(a.mode) ? attach_check(a.lease, flags) : QE_INVAL;
+    reply_err(req, err ? err : txn_setattr(t, &set));
+}
+
 static void tree_getxattr(fuse_req_t req, fuse_ino_t node, const char *name, size_t size)
 {
     struct txn *t = of(node);
@@ -218,7 +239,7 @@ static void tree_getxattr(fuse_req_t req, fuse_ino_t node, const char *name, siz
     struct buf value = {0};
     int err = t ? xattrs_readable(name) : QE_STALE;
 
-    if (!err && xattrs_is_fact(name)) { /* what the store knows of it, as of the transaction's begin */
+    if (!err && !xattrs_is_lease(name) && xattrs_is_fact(name)) { /* what the store knows of it, as of the transaction's begin */
         struct store_attr a;
 
         err = n && n->fresh ? QE_NODATA : txn_attr(t, fs_number_of(node), &a);
@@ -228,7 +249,7 @@ static void tree_getxattr(fuse_req_t req, fuse_ino_t node, const char *name, siz
         }
     }
     if (!err)
-        err = txn_getxattr(t, fs_number_of(node), name, &value);
+        err = xattrs_is_lease(name) ? get_lease(t, fs_number_of(node), &value) : txn_getxattr(t, fs_number_of(node), name, &value);
     xattrs_reply(req, &value, size, err);
     buf_fini(&value);
 }
@@ -249,7 +270,10 @@ static void tree_setxattr(fuse_req_t req, fuse_ino_t node, const char *name, con
     const struct store_bytes bytes = {value, size};
     int err = t ? xattrs_check(name) : QE_STALE;
 
-    reply_err(req, err ? err : txn_setxattr(t, fs_number_of(node), name, &bytes, xattrs_flags(flags)));
+    if (t && xattrs_is_lease(name))
+        attach_find(req, node, value, size, xattrs_flags(flags), tree_attach);
+    else
+        reply_err(req, err ? err : txn_setxattr(t, fs_number_of(node), name, &bytes, xattrs_flags(flags)));
 }
 
 static void tree_removexattr(fuse_req_t req, fuse_ino_t node, const char *name)
@@ -257,7 +281,10 @@ static void tree_removexattr(fuse_req_t req, fuse_ino_t node, const char *name)
     struct txn *t = of(node);
     int err = t ? xattrs_check(name) : QE_STALE;
 
-    reply_err(req, err ? err : txn_setxattr(t, fs_number_of(node), name, NULL, 0));
+    if (t && xattrs_is_lease(name))
+        tree_attach(req, node, 0, STORE_XATTR_REPLACE);
+    else
+        reply_err(req, err ? err : txn_setxattr(t, fs_number_of(node), name, NULL, 0));
 }
 
 /* ---- Files --------------------------------------------------------------------------------------------------------------------- */

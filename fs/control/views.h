@@ -72,6 +72,9 @@ extern const struct control_view control__snapshot_view; /* snapshot.c: snapshot
 extern const struct control_view control__members_view; /* members.c: members/ */
 extern const struct control_view control__history_view; /* past.c: history/ */
 extern const struct control_view control__bookmarks_view; /* bookmarks.c: bookmarks/ */
+extern const struct control_view control__leases_view; /* leases.c: leases/ */
+extern const struct control_view control__lease_keys_view; /* leases_keys.c: leases/NAME/keys/ */
+extern const struct control_view control__lease_alive_view; /* leases_alive.c: leases/NAME/alive */
 extern const struct control_view control__locks_view; /* locks.c: locks/ */
 
 /* NULL: there is no such view. */

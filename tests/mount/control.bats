@@ -32,6 +32,7 @@ hash 444 file
 health 444 file
 history 555 directory
 leader 644 file
+leases 1777 directory
 local 755 directory
 locks 1777 directory
 members 755 directory

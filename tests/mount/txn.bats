@@ -389,11 +389,6 @@ E2
     same "what is kept" "$(cat "$Q/txn/a/require")" ''
 }
 
-@test "leases are not built yet" {
-    begin a
-    fails_with 'Operation not supported' requires a "lease $t/f = web1"
-}
-
 # ---- Limits and rights ------------------------------------------------------------------------------------------------------------------
 
 as_nobody() { setpriv --reuid=65534 --regid=65534 --clear-groups "$@"; }

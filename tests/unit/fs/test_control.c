@@ -182,7 +182,7 @@ static void test_table_is_consistent(void **state)
     for (n = 0; control__entry(FS_CONTROL_ROOT, n, &name); n++)
         check_entry(FS_CONTROL_ROOT, n, 1);
     assert_int_equal(n, rows);
-    assert_true(control__find(FS_CONTROL_ROOT, "leases") == 0); /* not built yet: does not exist */
+    assert_true(control__find(FS_CONTROL_ROOT, "nothing") == 0);
     assert_true(control__find(FS_CONTROL_ROOT, "local") == fs_node(FS_VIEW_LOCAL, STORE_ROOT_INO));
     assert_null(control__view_of(fs_node((enum fs_view)999, 1)));
 }

@@ -1,0 +1,148 @@
+# Examples that use leases.
+load ../lib/harness
+setup_file() { mount_file; }
+teardown_file() { unmount_file; }
+setup() {
+    enter_test
+    t=${T#"$MNT/"}
+    groups=()
+}
+teardown() {
+    local g
+    for g in "${groups[@]}"; do kill -9 -- "-$g" 2>/dev/null || true; done
+    find "$MNT/.quorum/leases" -mindepth 1 -maxdepth 1 -exec rmdir {} + 2>/dev/null || true # some run out meanwhile
+    leave_test
+}
+
+background() { # background COMMAND...: GROUP is its process group
+    setsid "$@" >>"$S/out" 2>&1 3>&- &
+    GROUP=$!
+    groups+=("$GROUP")
+    disown
+}
+gone() { [ ! -e "$1" ]; }
+
+# ---- service-register.sh --------------------------------------------------------------------------------------------------------
+
+register() { TTL=2 "$QFS_EXAMPLES/service-register.sh" "$@"; }
+
+@test "service-register.sh: announced while the service runs; gone at once when it ends" {
+    mkdir services
+    background env TTL=2 "$QFS_EXAMPLES/service-register.sh" "$MNT" "$t/services/1" 10.0.0.7:80 sleep 1000
+    wait_until 10 test -e services/1
+    holds services/1 '10.0.0.7:80\n'
+    sleep 3
+    holds services/1 '10.0.0.7:80\n'
+    kill -TERM "$GROUP"
+    wait_until 2 gone services/1
+    wait_until 5 eval '! kill -0 '"$GROUP"
+    same leases "$(ls "$MNT/.quorum/leases")" ''
+}
+
+@test "service-register.sh: the command's exit status, and no announcement where it cannot be" {
+    local rc=0
+    mkdir services
+    register "$MNT" "$t/services/1" v sh -c 'exit 7' || rc=$?
+    same status "$rc" 7
+    absent services/1
+    fails_with 'cannot be announced' register "$MNT" "$t/none/1" v true
+    same leases "$(ls "$MNT/.quorum/leases")" ''
+}
+
+@test "service-register.sh: killed, with its service: gone after the TTL" {
+    mkdir services
+    background env TTL=1 "$QFS_EXAMPLES/service-register.sh" "$MNT" "$t/services/1" v sleep 1000
+    wait_until 10 test -e services/1
+    kill -9 "$GROUP" # the script alone: the service still runs
+    sleep 2
+    [ -e services/1 ] || fail "the service runs, and is not announced any more"
+    kill -9 -- "-$GROUP"
+    wait_until 5 gone services/1
+}
+
+@test "service-register.sh: announced anew when its lease was lost" {
+    mkdir services
+    background env TTL=2 "$QFS_EXAMPLES/service-register.sh" "$MNT" "$t/services/1" v sleep 1000
+    wait_until 10 test -e services/1
+    rmdir "$MNT/.quorum/leases/"service-*
+    wait_until 10 test -e services/1
+    kill -TERM "$GROUP"
+    wait_until 5 gone services/1
+}
+
+# ---- work-queue.sh --------------------------------------------------------------------------------------------------------------
+
+@test "work-queue.sh: each job is done once, by whichever worker" {
+    local i
+    mkdir -p queue/todo
+    for i in $(seq 20); do echo "$i" >"queue/todo/$i"; done
+    for i in 1 2 3; do background env ONCE=1 "$QFS_EXAMPLES/work-queue.sh" queue bash -c 'cat "$1" >>"$0"' "$S/done"; done
+    wait_until 30 eval '[ "$(ls queue/done | wc -l)" = 20 ]'
+    same jobs "$(sort -n "$S/done" | paste -sd' ')" "$(seq -s' ' 20)"
+    wait_until 10 eval '[ -z "$(ls "$MNT/.quorum/leases")" ]'
+    same "left behind" "$(ls queue/doing queue/workers queue/todo queue/failed | grep -v : | tr -d '\n')" ''
+}
+
+@test "work-queue.sh: a job of a worker that is killed is done by another one, and finished once" {
+    local i
+    mkdir -p queue/todo
+    for i in $(seq 6); do echo "$i" >"queue/todo/$i"; done
+    background env TTL=1 "$QFS_EXAMPLES/work-queue.sh" queue bash -c 'sleep 1000'
+    wait_until 10 eval '[ -n "$(find queue/doing -type f)" ]'
+    kill -9 -- "-$GROUP"
+    background env TTL=1 "$QFS_EXAMPLES/work-queue.sh" queue bash -c 'cat "$1" >>"$0"' "$S/done"
+    wait_until 20 eval '[ "$(ls queue/done | wc -l)" = 6 ]'
+    same jobs "$(sort -n "$S/done" | paste -sd' ')" '1 2 3 4 5 6'
+    kill -TERM "$GROUP"
+    wait_until 10 eval '[ -z "$(ls "$MNT/.quorum/leases")" ]'
+}
+
+@test "work-queue.sh: a worker that was believed dead does not finish what another one has" {
+    mkdir -p queue/todo
+    echo 1 >queue/todo/1
+    background env TTL=1 "$QFS_EXAMPLES/work-queue.sh" queue bash -c 'until [ -e "$0" ]; do sleep 0.05; done; echo slow >>"$1"' "$S/go" "$S/done"
+    wait_until 10 eval '[ -n "$(find queue/doing -type f)" ]'
+    rmdir "$MNT/.quorum/leases/"worker-* # as if it had run out
+    background env ONCE=1 "$QFS_EXAMPLES/work-queue.sh" queue bash -c 'echo other >>"$0"' "$S/done"
+    wait_until 10 test -e queue/done/1
+    touch "$S/go"
+    wait_until 10 grep -q 'this run does not count' "$S/out"
+    same finished "$(ls queue/done)" 1
+}
+
+@test "work-queue.sh: a job that fails is put aside" {
+    mkdir -p queue/todo
+    echo 1 >queue/todo/1
+    ONCE=1 within 20 "$QFS_EXAMPLES/work-queue.sh" queue false
+    same failed "$(ls queue/failed)" 1
+}
+
+# ---- grant.sh -------------------------------------------------------------------------------------------------------------------
+
+grant() { "$QFS_EXAMPLES/grant.sh" "$@"; }
+
+@test "grant.sh: a token is good until its time is up" {
+    local token other
+    mkdir tokens
+    token=$(grant "$MNT" "$t/tokens" 2 'for Alice')
+    other=$(grant "$MNT" "$t/tokens" 60)
+    same text "$(grant --check "$MNT" "$t/tokens" "$token")" 'for Alice'
+    grant --extend "$MNT" "$t/tokens" "$token"
+    ! grep -rq "$token" tokens && ! ls tokens | grep -q "$token" || fail "the token can be seen"
+    ! grant --check "$MNT" "$t/tokens" nonsense
+    wait_until 10 eval '! grant --check "$MNT" "$t/tokens" '"$token"
+    ! grant --extend "$MNT" "$t/tokens" "$token"
+    grant --check "$MNT" "$t/tokens" "$other"
+    grant --revoke "$MNT" "$t/tokens" "$other"
+    ! grant --check "$MNT" "$t/tokens" "$other"
+    same tokens "$(ls tokens)" ''
+}
+
+@test "grant.sh: a bad time leaves nothing behind" {
+    mkdir tokens
+    allow_log 'a write was refused'
+    ! grant "$MNT" "$t/tokens" soon
+    same "leases and tokens" "$(ls "$MNT/.quorum/leases")$(ls tokens)" ''
+    ! grant "$MNT" "$t/none" 10
+    same leases "$(ls "$MNT/.quorum/leases")" ''
+}
