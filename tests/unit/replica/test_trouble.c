@@ -392,7 +392,7 @@ static int put_until(int wanted, const char *name)
 {
     int err = 0;
 
-    for (int i = 0; i < 600; i++) {
+    for (int i = 0; i < 3000; i++) {
         err = member_put(&sh->m, name, "x");
         if (err == wanted)
             break;
