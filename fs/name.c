@@ -187,7 +187,8 @@ static struct creation *name_pending(fuse_req_t req, fuse_ino_t parent, const ch
     return store_lookup(fs->reader, STORE_HEAD, inode_ino(fs, parent), name, strlen(name), &attr) == QE_NOENT ? c : NULL;
 }
 
-void name_drop_pending(struct fs *fs, struct creation *c)
+/* A pending creation is unlinked: open files of it go on in private. */
+static void drop_pending(struct fs *fs, struct creation *c)
 {
     struct store_attr attr;
 
@@ -204,7 +205,7 @@ void name_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
     struct creation *c = name_pending(req, parent, name);
 
     if (c) {
-        name_drop_pending(fs, c);
+        drop_pending(fs, c);
         fuse_reply_err(req, 0);
         return;
     }
@@ -232,7 +233,7 @@ static void name_renamed(struct fs *fs, void *data, int err)
     struct inode *in = inode_find(fs, *replaced);
 
     if (!err && in && in->creation && !in->creating)
-        name_drop_pending(fs, in->creation);
+        drop_pending(fs, in->creation);
     free(data);
 }
 

@@ -27,8 +27,6 @@ void name_reply_entry(fuse_req_t req, const struct store_attr *attr, double attr
 int name_refused(fuse_ino_t parent, const char *name);
 /* The entry for a reply; the lookup count goes up. 0 or QE_NOMEM. */
 int name_entry(struct fs *fs, const struct store_attr *attr, struct fuse_entry_param *e);
-/* A pending creation is unlinked: open files of it go on in private. */
-void name_drop_pending(struct fs *fs, struct creation *c);
 /* Who owns a new entry: its gid comes from a parent with the setgid bit. 0 or QE_*. */
 int name_owner(struct fs *fs, const struct fuse_ctx *ctx, uint64_t parent, struct store_op *op);
 

@@ -22,7 +22,6 @@
 #include "fs/pending.h"
 #include "fs/perm.h"
 #include "fs/proc.h"
-#include "fs/sharing.h"
 #include "fs/view.h"
 
 struct keys_key {
@@ -204,59 +203,13 @@ static void keys_setattr(fuse_req_t req, fuse_ino_t node, struct stat *attr, int
         attr_set(req, node, attr, valid, fi);
 }
 
-/* Whether the caller may attach and remove: 0; QE_STALE: the lease has gone; QE_PERM. */
+/* Whether the caller may attach: 0; QE_STALE: the lease has gone; QE_PERM. */
 static int check_lease(fuse_req_t req, uint64_t id)
 {
     struct store_lease l;
     int err = leases__by_id(fs_of(req), id, &l);
 
     return err ? err : leases__is_owner(req, &l) ? 0 : QE_PERM;
-}
-
-/* ---- Removing ------------------------------------------------------------------------------------------------------------------ */
-
-static void removed(struct fs *fs, fuse_req_t req, int err, int64_t rev, uint64_t ino, void *data)
-{
-    uint64_t *dir = data;
-
-    (void)rev, (void)ino;
-    if (!err && fs->cache_s > 0) { /* the kernel has the name in the tree, too */
-        sharing_forget_names(fs);
-        fuse_lowlevel_notify_inval_inode(fs->se, *dir, -1, 0);
-    }
-    if (req) /* another file has the name by now: the kernel looks again */
-        fuse_reply_err(req, err == QE_CANCELED ? ESTALE : fs_errno(err));
-    free(dir);
-}
-
-static void keys_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
-{
-    struct fs *fs = fs_of(req);
-    struct store_op op = {.kind = STORE_OP_UNLINK, .name = {name, strlen(name)}};
-    struct store_condition bound = {.kind = STORE_IF_BOUND, .name = {name, strlen(name)}};
-    struct store_command cmd = {.ops = &op, .n_ops = 1, .conditions = &bound, .n_conditions = 1};
-    struct keys_key dir = {0};
-    struct store_attr attr;
-    struct creation *c = NULL;
-    uint64_t *data = NULL;
-    int err = key_of(parent, &dir) ? check_lease(req, dir.lease) : QE_STALE;
-
-    if (!err && (err = look(fs, &dir, name, &attr)) == QE_NOENT && (c = pending_of(req, &dir, name)) && !c->in->creating) {
-        name_drop_pending(fs, c);
-        fuse_reply_err(req, 0);
-        return;
-    }
-    if (!err)
-        err = S_ISDIR(attr.mode) ? QE_ISDIR : replica_writable(fs->replica);
-    if (!err && !(data = malloc(sizeof *data)))
-        err = QE_NOMEM;
-    if (err) {
-        fuse_reply_err(req, fs_errno(err));
-        return;
-    }
-    *data = op.parent = bound.parent = dir.ino;
-    bound.ino = attr.ino;
-    pending_submit(fs, &cmd, &(struct pending_call){.req = req, .settle = removed, .data = data, .injected = true});
 }
 
 /* ---- Opening ------------------------------------------------------------------------------------------------------------------- */
@@ -562,5 +515,4 @@ const struct control_view control__lease_keys_view = {
     .setxattr = keys_setxattr,
     .removexattr = keys_removexattr,
     .create = keys_create,
-    .unlink = keys_unlink,
 };

@@ -356,14 +356,13 @@ P
     same attached "$(below a)" "$t/g $t/h $t/i $t/k"
 }
 
-@test "rm below keys removes the file" {
+@test "rm -r does no harm: nothing below leases/ can be unlinked" {
     mkdir "$L/a"
     echo 1 >"$L/a/keys/$t/f"
-    cat f >/dev/null
-    expect_revisions 1 "rm $L/a/keys/$t/f"
-    absent f
-    fails_with 'No such file' rm "$L/a/keys/$t/f"
-    same events "$(told)" "$(printf 'put f\ndelete f')"
+    fails_with 'not permitted' rm "$L/a/keys/$t/f"
+    fails_with 'not permitted' rm -rf "$L/a"
+    holds f '1\n'
+    [ -d "$L/a" ] || fail "the lease is gone"
 }
 
 @test "permissions are those of the tree" {
@@ -378,8 +377,8 @@ P
     chmod 644 open/roots
     fails_with 'Permission denied' as_nobody "echo 1 > $L/n/keys/$t/open/roots"
     holds open/roots 'mine\n'
-    as_nobody "rm $L/n/keys/$t/open/f"
     as_nobody "rmdir $L/n"
+    absent open/f
 }
 
 @test "an open put of a lease that goes meanwhile: write and close say ESTALE, and nothing is left" {
