@@ -88,7 +88,7 @@ static int configure(struct conn *c, enum conn_kind kind, size_t cache_bytes)
 
 static int check_ours(struct conn *c, int64_t *format)
 {
-    int64_t id;
+    int64_t id = 0;
     int err = conn_pragma(c, "PRAGMA application_id", &id);
 
     if (!err && id != STORE_APPLICATION_ID) {
