@@ -6,6 +6,9 @@
  *   floor   append 256 bytes and fdatasync to a file (on the disk itself: what a commit cannot beat)
  *   create  each client creates files, all in one directory      unlink  ... and removes them
  *   txn     a transaction that overwrites -t FILES files of the directory k; DIR is the mount point
+ *   lock    opens a lock of its own for writing, and closes it; DIR is the mount point, here and below
+ *   lockc   all clients want one lock; the time is that from its close by one until its open by the next one has returned
+ *   grant   makes leases      renew   ... renews one of its own
  *   fill    writes FILES files once
  *
  * Clients are processes. One line on standard output: a table row for people, or with BENCH_SYS set the tab-separated line
@@ -37,6 +40,7 @@ struct shared {
     struct client clients[CLIENTS_MAX];
     _Atomic int phase;   /* 0 warm-up, 1 measure, 2 stop */
     _Atomic int n_ready; /* clients that have opened what they need */
+    _Atomic int64_t released_ns; /* lockc: when the holder began to close; 0: nobody has */
 };
 
 struct load { /* what one client does */
@@ -47,6 +51,7 @@ struct load { /* what one client does */
     uint64_t random;        /* state of the generator */
     uint64_t seq;           /* operations so far */
     int fd;                 /* kept open, or -1 */
+    int64_t took_ns;        /* what the newest operation measured itself; 0: it is to be timed */
     char path[4096];
 };
 
@@ -208,11 +213,55 @@ static int op_txn(struct load *l)
     return rmdir(txn) ? -1 : rc;
 }
 
+static int op_lock(struct load *l)
+{
+    int fd;
+
+    snprintf(l->path, sizeof l->path, "%s/.quorum/locks/treeload-%d", l->dir, l->me);
+    fd = open(l->path, O_WRONLY);
+    return fd < 0 || close(fd) ? -1 : 0;
+}
+
+static int op_lockc(struct load *l)
+{
+    int64_t before;
+    int fd;
+
+    snprintf(l->path, sizeof l->path, "%s/.quorum/locks/treeload", l->dir);
+    fd = open(l->path, O_WRONLY);
+    if (fd < 0)
+        return -1;
+    before = shared->released_ns;
+    l->took_ns = before ? now_ns() - before : 1;
+    shared->released_ns = now_ns();
+    return close(fd);
+}
+
+static void lease_path(struct load *l, uint64_t i)
+{
+    snprintf(l->path, sizeof l->path, "%s/.quorum/leases/treeload-%d-%d-%" PRIu64, l->dir, (int)getppid(), l->me, i);
+}
+
+static int op_grant(struct load *l)
+{
+    lease_path(l, l->seq);
+    return mkdir(l->path, 0755);
+}
+
+static int op_renew(struct load *l)
+{
+    lease_path(l, 0);
+    if (l->seq == 0 && mkdir(l->path, 0755))
+        return -1;
+    return utimensat(AT_FDCWD, l->path, NULL, 0);
+}
+
 static const struct {
     const char *name;
     int (*op)(struct load *l);
 } cases[] = {{"own", op_own},       {"kept", op_kept},     {"get", op_get}, {"floor", op_floor},
-             {"create", op_create}, {"unlink", op_unlink}, {"txn", op_txn}};
+             {"create", op_create}, {"unlink", op_unlink}, {"txn", op_txn},
+             {"lock", op_lock},     {"lockc", op_lockc},   {"grant", op_grant}, {"renew", op_renew}};
 enum { N_CASES = sizeof cases / sizeof *cases };
 
 /* Files 0 to FILES - 1, each written once, by all clients together. */
@@ -253,11 +302,12 @@ static void client_main(struct load *l, int (*op)(struct load *l))
     shared->n_ready++;
     while ((phase = shared->phase) < 2) {
         start = now_ns();
+        l->took_ns = 0;
         rc = op(l);
         if (rc && op == op_unlink)
             break; /* all that this client made is gone */
         if (phase == 1)
-            client_add(&shared->clients[l->me], now_ns() - start, rc != 0);
+            client_add(&shared->clients[l->me], l->took_ns ? l->took_ns : now_ns() - start, rc != 0);
         l->seq++;
     }
     _exit(0);

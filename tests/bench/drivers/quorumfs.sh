@@ -12,6 +12,8 @@
 #   *-follower          on the mount of a member that does not lead; others: on the leader's
 #   watch-1             written on the leader's mount, seen by inotify on a follower's
 #   txn-100-c1          a transaction of 100 files in .quorum/txn; etcd: one of 100 puts
+#   grant-c1, keepalive-* mkdir and touch in .quorum/leases
+#   lock-c1, lockc-10   open and close of a file in .quorum/locks: by itself, whole; contended, from a close until the next open has returned
 #   cp-txn-1000         cp -r of 1,000 files into a transaction and its commit, with all processes (quorumfs alone)
 #   create-c1, create-c8, unlink-c8   many names in one directory (quorumfs alone; reported, no goal)
 #
@@ -132,6 +134,7 @@ quorumfs_cases() {
     echo get-lin-c1 get-lin-c64 get-lin-c64-own get-ser-c1 get-ser-c64
     [ "$NODES" = 1 ] || echo get-lin-c1-follower get-lin-c64-follower get-ser-c1-follower get-ser-c64-follower
     echo get-ser-c1-depth2 get-ser-c1-depth4 range-100 range-10k watch-1 txn-10-c1 txn-100-c1 cp-txn-1000
+    echo grant-c1 keepalive-c1 keepalive-c64 lock-c1 lockc-10
     echo create-c1 create-c8 unlink-c8 shell-put shell-get shell-echo-builtin
 }
 
@@ -145,6 +148,10 @@ quorumfs_run() {
     put-c1 | put-c1-* | put-c8 | put-*-own*) "$TREELOAD" own -n "$n" $l "$m/k" ;;
     put-*) "$TREELOAD" kept -n "$n" $l "$m/k" ;;
     get-*) "$TREELOAD" get -n "$n" -k 10000 -l "$depth" $l "$m/k" ;;
+    grant-*) "$TREELOAD" grant -n "$n" $l "$m" ;;
+    keepalive-*) "$TREELOAD" renew -n "$n" $l "$m" ;;
+    lock-c1) "$TREELOAD" lock $l-cycle "$m" ;;
+    lockc-10) "$TREELOAD" lockc -n 10 $l-handoff "$m" ;;
     txn-*) "$TREELOAD" txn -n "$n" -t "$(cut -d- -f2 <<<"$c")" $l "$m" ;;
     cp-txn-1000) ./proctime "$c" 10 -- "$QFS_DRIVERS/publish.sh" "$WORK/quorumfs/src" "$m" ;;
     create-*) "$TREELOAD" create -n "$n" $l "$m/new" && rm -rf "$m/new" && mkdir "$m/new" ;;
