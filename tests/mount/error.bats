@@ -135,6 +135,7 @@ leave_room() { # leave_room SIZE: the quota is that much above what is used; it 
     needs_quorumfs
     chmod 777 .
     head -c 1M /dev/zero >"$S/zeros"
+    chmod 644 "$S/zeros"
     setpriv --reuid=65533 --regid=65533 --clear-groups bash -c "
         for i in {1..300}; do
             exec {fd}>f\$i || exit 1
@@ -143,12 +144,13 @@ leave_room() { # leave_room SIZE: the quota is that much above what is used; it 
         touch $S/full
         while [ ! -e $S/enough ]; do sleep 0.02; done
         kill -9 \$\$" 3>&- &
-    local hoarder=$!
+    local hoarder=$! wrote=no
     wait_until 20 test -e "$S/full"
-    grep -q 'Cannot allocate memory' "$S/err"
-    cat "$S/zeros" >mine
+    cat "$S/zeros" >mine && wrote=yes
     touch "$S/enough"
     wait $hoarder || true
+    grep -q 'Cannot allocate memory' "$S/err"
+    same "somebody else wrote" $wrote yes
     same size "$(stat -c %s mine)" 1048576
 }
 
