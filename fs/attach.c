@@ -1,11 +1,12 @@
 /* user.quorum.lease: the lease that a file is attached to. Reading it gives the lease's name; setting it attaches, an empty value or removing it
- * detaches. Only files take a lease, and only the lease's owner and root may attach to it. */
+ * detaches. Only files take a lease, and only the lease's owner and root may attach to it, if they may remove the file: else who may only write it could. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "fs/ops.h"
 #include "fs/pending.h"
+#include "fs/perm.h"
 
 struct attaching { /* waits for the newest state: the lease may have been granted elsewhere */
     fuse_ino_t node;
@@ -38,6 +39,33 @@ int attach_check(uint64_t now, uint32_t flags)
     return !now && flags & STORE_XATTR_REPLACE ? QE_NODATA : 0;
 }
 
+int attach_allowed(fuse_req_t req, const struct store_attr *dir, const struct store_attr *file)
+{
+    struct perm who;
+    int err = perm_of(req, &who);
+
+    if (!err)
+        err = perm_to_remove(&who, dir, file);
+    perm_fini(&who);
+    return err;
+}
+
+/* Of a file that is there. */
+static int check_there(fuse_req_t req, uint64_t ino, uint64_t lease, uint32_t flags)
+{
+    struct fs *fs = fs_of(req);
+    struct store_attr a, dir;
+    int err = store_getattr(fs->reader, STORE_HEAD, ino, &a);
+
+    if (!err)
+        err = attach_check(a.lease, flags);
+    if (!err && lease)
+        err = store_getattr(fs->reader, STORE_HEAD, a.parent, &dir);
+    if (!err && lease)
+        err = attach_allowed(req, &dir, &a);
+    return err == QE_NOENT ? QE_STALE : err; /* the kernel looks for the name again */
+}
+
 /* Attaches to a lease that is there, or to none: 0. A file in the making keeps it for its commit. */
 static void attach(fuse_req_t req, fuse_ino_t node, uint64_t lease, uint32_t flags)
 {
@@ -45,17 +73,8 @@ static void attach(fuse_req_t req, fuse_ino_t node, uint64_t lease, uint32_t fla
     struct inode *in = inode_find(fs, node);
     struct store_op op = {.kind = STORE_OP_SETATTR, .ino = inode_ino(fs, node), .valid = STORE_ATTR_LEASE, .lease = lease};
     bool pending = in && in->creation && !in->creating;
-    struct store_attr a;
-    int err = 0;
+    int err = pending ? attach_check(in->creation->lease, flags) : check_there(req, op.ino, lease, flags);
 
-    if (pending)
-        a.lease = in->creation->lease;
-    else
-        err = store_getattr(fs->reader, STORE_HEAD, op.ino, &a);
-    if (err == QE_NOENT)
-        err = QE_STALE; /* the kernel looks for the name again */
-    if (!err)
-        err = attach_check(a.lease, flags);
     if (!err && pending)
         in->creation->lease = lease;
     if (err || pending)
@@ -125,7 +144,8 @@ void attach_find(fuse_req_t req, fuse_ino_t node, const char *value, size_t size
         then(req, node, id, flags);
 }
 
-/* Replies: 0; EINVAL: no file, or no name of a lease; ENOENT: no such lease; ESTALE: it went just now; EPERM: somebody else's; EEXIST, ENODATA. */
+/* Replies: 0; EINVAL: no file, or no name of a lease; ENOENT: no such lease; ESTALE: it went just now; EPERM: somebody else's;
+ * EACCES, EPERM: the file may not be removed; EEXIST, ENODATA. */
 void attach_set(fuse_req_t req, fuse_ino_t node, const char *value, size_t size, uint32_t flags)
 {
     if (store_ino_kind(inode_ino(fs_of(req), node)) != STORE_FILE)

@@ -94,5 +94,7 @@ typedef void (*attach_then_cb)(fuse_req_t req, fuse_ino_t node, uint64_t lease, 
 void attach_find(fuse_req_t req, fuse_ino_t node, const char *value, size_t size, uint32_t flags, attach_then_cb then);
 /* STORE_XATTR_CREATE and REPLACE, as for other attributes, of a file that is attached to `now`. 0, QE_EXIST, QE_NODATA. */
 int attach_check(uint64_t now, uint32_t flags);
+/* The lease's owner can remove the file then, so the caller must be allowed to. 0; QE_ACCES, QE_PERM; QE_NOMEM. */
+int attach_allowed(fuse_req_t req, const struct store_attr *dir, const struct store_attr *file);
 
 #endif

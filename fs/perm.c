@@ -1,6 +1,7 @@
 #include "fs/perm.h"
 
 #include <stdlib.h>
+#include <sys/stat.h>
 
 enum { GROUPS_GUESS = 64 };
 
@@ -49,4 +50,11 @@ bool perm_allows(const struct perm *p, uint32_t mode, uint32_t uid, uint32_t gid
     unsigned have = p->uid == uid ? mode >> 6 : in_group(p, gid) ? mode >> 3 : mode;
 
     return p->uid == 0 || (have & want) == want;
+}
+
+int perm_to_remove(const struct perm *p, const struct store_attr *dir, const struct store_attr *file)
+{
+    if (!perm_allows(p, dir->mode, dir->uid, dir->gid, PERM_WRITE | PERM_SEARCH))
+        return QE_ACCES;
+    return dir->mode & S_ISVTX && p->uid != 0 && p->uid != file->uid && p->uid != dir->uid ? QE_PERM : 0;
 }

@@ -350,6 +350,15 @@ static void create_pending(fuse_req_t req, uint64_t lease, const struct store_op
     nodes_forget(&nodes, node, 0); /* if the kernel was not told of it */
 }
 
+/* A file of a directory that is not attached yet. */
+static int may_attach(fuse_req_t req, const struct keys_key *dir, const struct store_attr *file)
+{
+    struct store_attr a;
+    int err = store_getattr(fs_of(req)->reader, STORE_HEAD, dir->ino, &a);
+
+    return err == QE_NOENT ? QE_STALE : err ? err : attach_allowed(req, &a, file);
+}
+
 /* What the name has in the tree: 0, a file that may be opened so; QE_NOENT; the refusal. */
 static int create_look(fuse_req_t req, const struct keys_key *dir, const char *name, int flags, struct store_attr *attr)
 {
@@ -365,6 +374,8 @@ static int create_look(fuse_req_t req, const struct keys_key *dir, const char *n
         return QE_LOOP;
     if (flags & O_EXCL)
         return QE_EXIST;
+    if (attr->lease != dir->lease && (err = may_attach(req, dir, attr)))
+        return err;
     err = perm_of(req, &who); /* the kernel has asked for the directory only */
     if (!err && !perm_allows(&who, attr->mode, attr->uid, attr->gid, want))
         err = QE_ACCES;

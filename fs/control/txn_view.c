@@ -224,11 +224,15 @@ static void tree_attach(fuse_req_t req, fuse_ino_t node, uint64_t lease, uint32_
 {
     struct txn *t = of(node);
     const struct store_op set = {.kind = STORE_OP_SETATTR, .ino = fs_number_of(node), .valid = STORE_ATTR_LEASE, .lease = lease};
-    struct store_attr a;
+    struct store_attr a, dir;
     int err = t ? txn_attr(t, set.ino, &a) : QE_STALE;
 
     if (!err)
         err = S_ISREG(a.mode) ? attach_check(a.lease, flags) : QE_INVAL;
+    if (!err && lease)
+        err = txn_attr_unread(t, a.parent, &dir);
+    if (!err && lease)
+        err = attach_allowed(req, &dir, &a);
     reply_err(req, err ? err : txn_setattr(t, &set));
 }
 

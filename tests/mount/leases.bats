@@ -434,6 +434,26 @@ P
     same "a copy has none" "$(lease_of g)" ''
 }
 
+@test "who may not remove a file cannot attach it to a lease, whose end would" {
+    as_nobody "mkdir $L/n"
+    mkdir closed sticky open
+    echo 1 | tee closed/f sticky/f open/f
+    chmod 755 closed
+    chmod 1777 sticky
+    chmod 777 open
+    chmod 666 closed/f sticky/f open/f
+    fails_with 'Permission denied' as_nobody "setfattr -n user.quorum.lease -v n closed/f"
+    fails_with 'not permitted' as_nobody "setfattr -n user.quorum.lease -v n sticky/f"
+    fails_with 'not permitted' as_nobody "echo 2 > $L/n/keys/$t/sticky/f"
+    as_nobody "mkdir $Q/txn/n"
+    fails_with 'Permission denied' as_nobody "setfattr -n user.quorum.lease -v n $Q/txn/n/tree/$t/closed/f"
+    as_nobody "rmdir $Q/txn/n; setfattr -n user.quorum.lease -v n open/f; echo 3 > sticky/own; setfattr -n user.quorum.lease -v n sticky/own"
+    same attached "$(below n)" "$t/open/f $t/sticky/own"
+    as_nobody "rmdir $L/n"
+    holds closed/f '1\n'
+    holds sticky/f '1\n'
+}
+
 @test "the lease belongs to the file: puts and renames keep it, a file renamed over it ends it" {
     mkdir "$L/a"
     echo 1 >"$L/a/keys/$t/f"
