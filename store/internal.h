@@ -66,6 +66,11 @@ struct session_table {
     size_t n, cap;
 };
 
+struct owner_table { /* users who have leases or locks */
+    struct owner *list; /* owned; ascending by uid */
+    size_t n, cap;
+};
+
 struct changes {
     struct store_change *list; /* owned; name.data and old_name.data are offsets into `names` until changes_seal */
     size_t n, cap;
@@ -99,6 +104,7 @@ struct store {
     struct state st;
     struct state before;                       /* st when the transaction under way began */
     struct session_table sessions;
+    struct owner_table owners;
     struct changes changes;      /* of the batch under way */
     struct events events;        /* likewise */
     struct lock_kept *lock_kept; /* owned; what lock_thing.c keeps of the last command; NULL: nothing */
@@ -270,6 +276,12 @@ int locks_end_of(struct store *s, struct txn *t, uint64_t session);
 int lock_is_held(struct store *s, const struct txn *t, const struct store_op *op); /* by who commits; QE_STALE */
 int lock_has_token(struct conn *c, struct store_bytes name, int64_t token, bool *yes);
 int lives_load(struct store *s); /* counts the rows of leases and locks */
+/* How many a user has (owners.c): so many more. 0 or QE_NOMEM. */
+int owner_count(struct store *s, uint32_t uid, int64_t leases, int64_t locks);
+bool owner_may_lease(const struct store *s, uint32_t uid); /* may have one more */
+bool owner_may_lock(const struct store *s, uint32_t uid);
+int owners_load(struct store *s);
+void owners_fini(struct owner_table *t);
 void lock_forget(struct store *s); /* what is kept in memory may not be what the tables say */
 
 /* Told after COMMIT (events.c). */

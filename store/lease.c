@@ -84,6 +84,7 @@ int leases_each(struct conn *c, const char *after, store_lease_cb cb, void *data
 int lease_put(struct store *s, const struct store_lease *was, const struct store_lease *is)
 {
     sqlite3_stmt *q = conn_stmt(&s->conn, is ? STMT_LEASE_SET : STMT_LEASE_DELETE);
+    int err;
 
     bind_u(q, 1, is ? is->id : was->id);
     if (is) {
@@ -97,7 +98,8 @@ int lease_put(struct store *s, const struct store_lease *was, const struct store
     if (was)
         s->st.hash -= hash_lease(was);
     s->st.n_leases += (is != NULL) - (was != NULL);
-    return conn_run(&s->conn, q);
+    err = is && was ? 0 : owner_count(s, is ? is->owner : was->owner, is ? 1 : -1, 0);
+    return err ? err : conn_run(&s->conn, q);
 }
 
 /* ---- Operation ----------------------------------------------------------------------------------------------------------- */
@@ -122,7 +124,7 @@ static int grant(struct store *s, struct txn *t, const struct store_op *op, uint
     err = lease_by_name(&s->conn, op->name, &other);
     if (err != QE_NOENT)
         return err ? err : QE_EXIST;
-    if (s->st.n_leases >= STORE_LEASES_MAX)
+    if (s->st.n_leases >= STORE_LEASES_MAX || !owner_may_lease(s, l.owner))
         return QE_NOSPC;
     memcpy(l.name, op->name.data, op->name.len);
     err = lease_put(s, NULL, &l);
@@ -273,7 +275,9 @@ int lives_load(struct store *s)
 {
     int err = count(s, STMT_LEASE_COUNT, &s->st.n_leases, NULL);
 
-    return err ? err : count(s, STMT_LOCK_COUNT, &s->st.n_locks, &s->st.n_held);
+    if (!err)
+        err = count(s, STMT_LOCK_COUNT, &s->st.n_locks, &s->st.n_held);
+    return err ? err : owners_load(s);
 }
 
 /* ---- Reading ------------------------------------------------------------------------------------------------------------- */

@@ -75,7 +75,7 @@ static int ask(struct store *s, struct txn *t, const struct store_op *op, struct
         t->token = had->token;
         return 0;
     }
-    if (!had && (s->st.n_locks >= STORE_LOCKS_MAX || th->n >= STORE_LOCKS_OF_THING_MAX))
+    if (!had && (s->st.n_locks >= STORE_LOCKS_MAX || th->n >= STORE_LOCKS_OF_THING_MAX || !owner_may_lock(s, want->uid)))
         return QE_NOLOCK;
     if (had) {
         lock_drop(th, had);

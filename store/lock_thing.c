@@ -187,8 +187,10 @@ static int delete(struct store *s, const struct lock_row *r)
 }
 
 /* Hash and counters, from what the table had to what it has now. */
-static void account(struct store *s, const struct lock_thing *th, struct lock_row *r)
+static int account(struct store *s, const struct lock_thing *th, struct lock_row *r)
 {
+    bool was = r->was != 0;
+
     s->st.hash -= r->was;
     s->st.n_locks -= r->was != 0;
     s->st.n_held -= r->was_held;
@@ -198,6 +200,7 @@ static void account(struct store *s, const struct lock_thing *th, struct lock_ro
     s->st.n_locks += r->was != 0;
     s->st.n_held += r->was_held;
     r->changed = false;
+    return owner_count(s, r->uid, 0, (r->was != 0) - was);
 }
 
 /* New rows stand behind all others, so their ids are the highest whatever has gone. */
@@ -216,7 +219,8 @@ int lock_thing_save(struct store *s, struct lock_thing *th)
             err = update(s, r);
         else
             continue;
-        account(s, th, r);
+        if (!err)
+            err = account(s, th, r);
     }
     if (!err && th->moved && th->class == STORE_LOCK_NAMED)
         err = event_lock(s, &(struct store_lock_event){.kind = STORE_LOCK_CHANGED, .class = th->class, .name = th->name});

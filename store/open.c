@@ -114,6 +114,7 @@ void store_free(struct store *s)
         close(s->copy_fd);
     pthread_mutex_destroy(&s->where);
     sessions_fini(&s->sessions);
+    owners_fini(&s->owners);
     arena_free(s->arena);
     arena_free(s->part_arena);
     free(s->changes.list);

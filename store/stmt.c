@@ -121,12 +121,14 @@ const struct stmt_def stmt_defs[STMT_N] = {
     [STMT_LEASE_SET] = {"INSERT OR REPLACE INTO lease(" LEASE_COLUMNS ") VALUES(?1, ?2, ?3, ?4, ?5, ?6)", WRITE},
     [STMT_LEASE_DELETE] = {"DELETE FROM lease WHERE id = ?1", WRITE},
     [STMT_LEASE_COUNT] = {"SELECT count(*) FROM lease", WRITE},
+    [STMT_LEASE_OWNERS] = {"SELECT owner, count(*) FROM lease GROUP BY owner", WRITE},
     [STMT_LEASE_FILES] = {"SELECT ino FROM node WHERE lease = ?1 AND ino > ?2 ORDER BY ino LIMIT ?3", READ},
     [STMT_LEASE_FILES_COUNT] = {"SELECT count(*) FROM node WHERE lease = ?1", READ},
 
     [STMT_LOCK_THING] = {"SELECT " LOCK_COLUMNS " FROM lock WHERE class = ?1 AND ino = ?2 AND name = ?3 ORDER BY id", READ},
     [STMT_LOCK_LAST] = {"SELECT max(id) FROM lock", WRITE},
     [STMT_LOCK_COUNT] = {"SELECT count(*), count(*) FILTER (WHERE token > 0) FROM lock", WRITE},
+    [STMT_LOCK_OWNERS] = {"SELECT uid, count(*) FROM lock GROUP BY uid", WRITE},
     [STMT_LOCK_INSERT] = {"INSERT INTO lock(" LOCK_COLUMNS ", class, ino, name) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, "
                           "?14, ?15, ?16)", WRITE},
     [STMT_LOCK_UPDATE] = {"UPDATE lock SET request = ?2, first = ?3, last = ?4, token = ?5, vhash = ?6 WHERE id = ?1", WRITE},

@@ -40,7 +40,7 @@ enum {
     STORE_MEMBERS_MAX = 64,             /* of a cluster */
     STORE_VOTERS_MAX = 7,               /* of them */
     STORE_LEASE_NAME_MAX = 64,
-    STORE_LEASES_MAX = 200000,
+    STORE_LEASES_MAX = 200000,          /* of one user who is not root half; likewise locks */
     STORE_LEASE_FILES_MAX = 100000,     /* deleted in one revision when a lease ends */
     STORE_LOCK_NAME_MAX = 200,          /* of a named lock */
     STORE_LOCK_VALUE_MAX = 4096,        /* bytes that its holder proclaims */

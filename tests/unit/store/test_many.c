@@ -27,15 +27,15 @@ static void reserve(struct kit *k)
     k->end_n = k->next_n + STORE_INO_BLOCK;
 }
 
-/* Commands 0..n-1 of one kind, in entries of BATCH; `err`: the answer to the last one. */
-static int many(struct kit *k, int n, make_op make)
+/* Commands from..n-1 of one kind, in entries of BATCH; `err`: the answer to the last one. */
+static int many_from(struct kit *k, int from, int n, make_op make)
 {
     struct store_op *ops = calloc(BATCH, sizeof *ops);
     struct store_command *cmds = calloc(BATCH, sizeof *cmds);
     char(*names)[32] = calloc(BATCH, sizeof *names);
     int err = 0;
 
-    for (int done = 0; done < n;) {
+    for (int done = from; done < n;) {
         int part = n - done < BATCH ? n - done : BATCH;
 
         while (k->end_n - k->next_n < BATCH) /* a command between those of the batch would overtake them */
@@ -53,6 +53,11 @@ static int many(struct kit *k, int n, make_op make)
     free(cmds);
     free(names);
     return err;
+}
+
+static int many(struct kit *k, int n, make_op make)
+{
+    return many_from(k, 0, n, make);
 }
 
 static int64_t started;
@@ -84,7 +89,10 @@ static void there_is_a_limit_of_locks(void **state)
     struct store_op again = {.kind = STORE_OP_LOCK, .flags = STORE_LOCK_NAMED, .name = B("n7"), .owner = 14, .request = 1000001};
 
     begin();
-    assert_int_equal(many(k, STORE_LOCKS_MAX, lock_op), QE_QUEUED);
+    assert_int_equal(many(k, STORE_LOCKS_MAX / 2, lock_op), QE_QUEUED);
+    assert_int_equal(kit_op(k, &more), QE_NOLOCK); /* one user leaves room for others */
+    k->uid = 0;
+    assert_int_equal(many_from(k, STORE_LOCKS_MAX / 2, STORE_LOCKS_MAX, lock_op), QE_QUEUED);
     done("200,000 locks");
     assert_int_equal(kit_op(k, &more), QE_NOLOCK);
     assert_int_equal(kit_op(k, &again), QE_QUEUED); /* in the place of what it has, which the next one gets */
@@ -184,10 +192,18 @@ static struct store_op grant_op(struct kit *k, int i, char name[32])
 
 static void there_is_a_limit_of_leases(void **state)
 {
+    const struct store_op one = {.kind = STORE_OP_LEASE, .flags = STORE_LEASE_GRANT, .name = B("more"), .rev = S};
     struct kit *k = *state;
 
     begin();
-    assert_int_equal(many(k, STORE_LEASES_MAX, grant_op), 0);
+    assert_int_equal(many(k, STORE_LEASES_MAX / 2, grant_op), 0);
+    assert_int_equal(kit_op(k, &one), QE_NOSPC); /* one user leaves room for others */
+    kit_reopen(k);
+    assert_int_equal(kit_op(k, &one), QE_NOSPC);
+    assert_int_equal(kit_op(k, &(struct store_op){.kind = STORE_OP_LEASE, .flags = STORE_LEASE_REVOKE, .ino = (uint64_t)k->res.rev}), 0);
+    assert_int_equal(kit_op(k, &one), 0);
+    k->uid = 0;
+    assert_int_equal(many_from(k, STORE_LEASES_MAX / 2, STORE_LEASES_MAX, grant_op), 0);
     done("200,000 leases");
     assert_int_equal(kit_op(k, &(struct store_op){.kind = STORE_OP_LEASE, .flags = STORE_LEASE_GRANT, .name = B("one"), .rev = S}), QE_NOSPC);
     assert_int_equal(kit_glance(k).n_leases, STORE_LEASES_MAX);
