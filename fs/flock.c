@@ -274,18 +274,34 @@ void flock_look(struct fs *fs)
 struct release {
     fuse_req_t req;
     struct handle *h;   /* a reference */
-    bool whole;
+    bool whole, exclusive;
     uint64_t owner;
     int64_t start, end;
+    pid_t pid;
     struct file_lock *spare; /* owned; for what is cut in two */
     int err;
 };
+
+/* The cluster has too many locks to make two ranges of one: the range is held as before. */
+static void hold_again(struct fs *fs, const struct release *r)
+{
+    struct inode *in = flock__inode(r->h);
+    struct file_lock *l = in ? calloc(1, sizeof *l) : NULL;
+
+    if (!l) {
+        log_error("lock", "out of memory: a lock of inode %llu stays until this member is unmounted", (unsigned long long)r->h->in->ino);
+        return;
+    }
+    *l = (struct file_lock){.fs = fs, .h = r->h, .ino = in->ino, .exclusive = r->exclusive, .owner = r->owner, .start = r->start, .end = r->end, .pid = r->pid};
+    flock__hold(l, in);
+}
 
 static void released(struct fs *fs, void *data, int err)
 {
     struct release *r = data;
 
-    (void)fs;
+    if (err == QE_NOLOCK && !r->h->lock_lost)
+        hold_again(fs, r);
     fuse_reply_err(r->req, fs_errno(r->err ? r->err : err));
     handle_unref(r->h);
     free(r->spare);
@@ -307,6 +323,8 @@ static void release_now(struct fs *fs, void *data, int err)
         locks_drop(fs, l->lock, released, r);
         flock__unhold(l);
     } else {
+        r->exclusive = l->exclusive;
+        r->pid = l->pid;
         err = locks_unrange(fs, l->ino, r->owner, r->start, r->end, released, r);
         if (err) {
             released(fs, r, err);

@@ -339,9 +339,9 @@ static void lock_given(struct fs *fs, fuse_req_t req, int err, int64_t rev, uint
         l->resend = true; /* refused: again from the tick */
         return;
     }
-    if (err && err != QE_TIMEDOUT && err != QE_SHUTDOWN)
+    if (err && err != QE_NOLOCK && err != QE_TIMEDOUT && err != QE_SHUTDOWN)
         log_error("lock", "giving back a lock of inode %llu failed: %s", (unsigned long long)l->want.ino, qfs_strerror(err));
-    lock_settle(l, err ? QE_TIMEDOUT : l->was_granted && l->want.class == STORE_LOCK_RANGE ? QE_STALE : 0);
+    lock_settle(l, err == QE_NOLOCK ? err : err ? QE_TIMEDOUT : l->was_granted && l->want.class == STORE_LOCK_RANGE ? QE_STALE : 0);
     lock_free(l);
 }
 

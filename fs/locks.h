@@ -36,7 +36,8 @@ struct lock_calls {
 /* NULL: out of memory, and nothing was asked. */
 struct lock *locks_ask(struct fs *fs, const struct lock_want *want, const struct lock_calls *calls, void *data);
 /* `err`: 0; QE_TIMEDOUT (the cluster will know in the end: it is told again and again); of a RANGE that was given up: QE_STALE (it had been granted,
- * so what its owner held of that range before is gone with it). */
+ * so what its owner held of that range before is gone with it); of locks_unrange: QE_NOLOCK (two ranges would come of one, and there are too many: it
+ * is held as before). */
 typedef void (*locks_settle_cb)(struct fs *fs, void *data, int err);
 /* Gives it back, or up; frees it. Neither callback is called any more. `settle` (may be NULL) is called once when the cluster knows, never inside this. */
 void locks_drop(struct fs *fs, struct lock *l, locks_settle_cb settle, void *data);

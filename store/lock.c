@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "store/base/failpoint.h"
+
 bool store_lock_name_ok(const char *name, size_t len)
 {
     return len > 0 && len <= STORE_LOCK_NAME_MAX && *name != '.' && !memchr(name, '/', len) && !memchr(name, 0, len);
@@ -112,21 +114,30 @@ int op_lock(struct store *s, struct txn *t, const struct store_op *op, uint64_t 
 
 /* ---- Giving back --------------------------------------------------------------------------------------------------------- */
 
-/* Would a hole in the middle of a range be left? */
-static bool splits(const struct lock_thing *th, const struct lock_row *what)
+/* The range in which a hole would be left; NULL: none. */
+static const struct lock_row *split(const struct lock_thing *th, const struct lock_row *what)
 {
     for (size_t i = 0; i < th->n; i++)
         if (th->rows[i].token && lock_same_owner(&th->rows[i], what) && th->rows[i].first < what->first && th->rows[i].last > what->last)
-            return true;
-    return false;
+            return &th->rows[i];
+    return NULL;
 }
 
-static int give_back(struct lock_thing *th, const struct lock_row *what)
+/* Two ranges come of one: there are limits, as for asking, but a file may have more than that. */
+static bool may_split(const struct store *s, const struct lock_thing *th, const struct lock_row *range)
 {
+    return th->n < 2 * STORE_LOCKS_OF_THING_MAX && s->st.n_locks < STORE_LOCKS_MAX && owner_may_lock(s, range->uid) && !FAILPOINT("store.lock.split");
+}
+
+static int give_back(struct store *s, struct lock_thing *th, const struct lock_row *what)
+{
+    const struct lock_row *range = what->request == 0 ? split(th, what) : NULL;
     size_t n = th->n;
 
+    if (range && !may_split(s, th, range))
+        return QE_NOLOCK;
     if (what->request == 0)
-        return n >= 2 * STORE_LOCKS_OF_THING_MAX && splits(th, what) ? QE_NOLOCK : lock_carve(th, what);
+        return lock_carve(th, what);
     for (size_t i = 0; i < n; i++)
         if (th->rows[i].session == what->session && th->rows[i].request == what->request)
             lock_drop(th, &th->rows[i]);
@@ -144,7 +155,7 @@ int op_unlock(struct store *s, struct txn *t, const struct store_op *op, uint64_
         return err;
     err = lock_thing_take(s, &th);
     if (!err)
-        err = give_back(&th, &what);
+        err = give_back(s, &th, &what);
     if (!err)
         err = lock_hand_over(s, t, &th);
     if (!err)

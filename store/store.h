@@ -105,7 +105,8 @@ enum store_op_kind {
     STORE_OP_LOCK,         /* asks for a lock, see store_lock_class. 0: held, and result.rev is its token; QUEUED: an event will tell; WOULDBLOCK;
                             * DEADLOCK: RANGE only; NOLOCK. A grant takes a revision, waiting takes none */
     STORE_OP_UNLOCK,       /* gives back, or withdraws; who waits gets it in the same command. Takes a revision only if somebody does. Never fails
-                            * because nothing is held. NOLOCK: a range would be split, and its inode has twice STORE_LOCKS_OF_THING_MAX */
+                            * because nothing is held. NOLOCK: a range would be split, and its inode has twice STORE_LOCKS_OF_THING_MAX, or there are
+                            * as many locks as LOCK allows: nothing was given back */
     STORE_OP_PROCLAIM,     /* `bytes` is the value of the named lock `name`, held by `owner` with token `rev`. STALE: it is not; no revision */
     STORE_OP_LAPSE,        /* all that session `ino` holds and waits for is over. `rev` as in EXPIRE; 0: the command's own session (`ino`: it, or 0), else INVAL.
                             * NOENT: no such session */

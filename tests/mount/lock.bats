@@ -1,7 +1,11 @@
 # flock and fcntl locks on one member, and what they do to open files: a commit before a lock is released, the newest content after
 # one is taken. What several members have of them is in tests/cluster/locks.bats.
 load ../lib/harness
-setup_file() { mount_file; }
+setup_file() {
+    root_file || return 1
+    [ "${QFS_FAILPOINTS:-1}" != 1 ] || export QUORUMFS_FAILPOINTS=store.lock.split=while:$QFS_ROOT/on.split
+    daemon_start
+}
 teardown_file() { unmount_file; }
 setup() { enter_test; }
 teardown() {
@@ -340,6 +344,25 @@ E
     B lock 3 r 15 2
     B fails EAGAIN lock 3 w 15 1
     B fails EAGAIN lock 3 r 17 1
+    A close 3
+    B lock 3 w 0 0
+}
+
+@test "where there are too many locks to split a range, it is held as before" {
+    needs_failpoints
+    touch f
+    actor_start A
+    actor_start B
+    A open 3 f +
+    B open 3 f +
+    A lock 3 w 0 100
+    touch "$QFS_ROOT/on.split"
+    A fails ENOLCK lock 3 u 50 10
+    B fails EAGAIN lock 3 r 55 1
+    A lock 3 u 0 50
+    A lock 3 u 60 40
+    rm "$QFS_ROOT/on.split"
+    B fails EAGAIN lock 3 r 55 1
     A close 3
     B lock 3 w 0 0
 }

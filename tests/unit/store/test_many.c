@@ -86,15 +86,22 @@ static void there_is_a_limit_of_locks(void **state)
 {
     struct kit *k = *state;
     struct store_op more = {.kind = STORE_OP_LOCK, .flags = STORE_LOCK_WHOLE, .ino = 44, .owner = 1, .request = 1000000};
+    struct store_op range = {.kind = STORE_OP_LOCK, .flags = STORE_LOCK_RANGE, .ino = 48, .owner = 2, .request = 1000002, .last = 99};
+    struct store_op middle = {.kind = STORE_OP_UNLOCK, .flags = STORE_LOCK_RANGE, .ino = 48, .owner = 2, .first = 50, .last = 50};
+    struct store_op first = {.kind = STORE_OP_UNLOCK, .flags = STORE_LOCK_RANGE, .ino = 48, .owner = 2, .first = 0, .last = 0};
     struct store_op again = {.kind = STORE_OP_LOCK, .flags = STORE_LOCK_NAMED, .name = B("n7"), .owner = 14, .request = 1000001};
 
+    assert_int_equal(kit_op(k, &range), 0);
     begin();
-    assert_int_equal(many(k, STORE_LOCKS_MAX / 2, lock_op), QE_QUEUED);
+    assert_int_equal(many(k, STORE_LOCKS_MAX / 2 - 1, lock_op), 0);
     assert_int_equal(kit_op(k, &more), QE_NOLOCK); /* one user leaves room for others */
+    assert_int_equal(kit_op(k, &middle), QE_NOLOCK); /* there would be two ranges */
+    assert_int_equal(kit_op(k, &first), 0);
     k->uid = 0;
-    assert_int_equal(many_from(k, STORE_LOCKS_MAX / 2, STORE_LOCKS_MAX, lock_op), QE_QUEUED);
+    assert_int_equal(many_from(k, STORE_LOCKS_MAX / 2 - 1, STORE_LOCKS_MAX - 1, lock_op), 0);
     done("200,000 locks");
     assert_int_equal(kit_op(k, &more), QE_NOLOCK);
+    assert_int_equal(kit_op(k, &middle), QE_NOLOCK);
     assert_int_equal(kit_op(k, &again), QE_QUEUED); /* in the place of what it has, which the next one gets */
     begin();
     for (int i = 0; i < 1000; i++) {
