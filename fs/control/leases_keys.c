@@ -285,7 +285,7 @@ static void create_existing(fuse_req_t req, uint64_t lease, const struct store_a
 
         file_make_writer(h, fuse_req_ctx(req));
         h->dirty = true;
-        handle_count(h, h->edits.bytes, dirty);
+        handle_count(h, edits_cost(&h->edits), dirty);
     }
     if (err)
         fuse_reply_err(req, fs_errno(err));

@@ -288,6 +288,7 @@ P
     expect_revisions 1 "exec 9>> $L/a/keys/$t/h; exec 9>&-"
     holds h 'kept\n'
     same attached "$(below a)" "$t/f $t/g $t/h"
+    grep -qx 'quorumfs_dirty_bytes 0' "$Q/metrics"
 }
 
 @test "keys lists what is attached, and the directories on the way" {
