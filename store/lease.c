@@ -282,21 +282,6 @@ int lives_load(struct store *s)
 
 /* ---- Reading ------------------------------------------------------------------------------------------------------------- */
 
-static int count_files(struct conn *c, struct store_lease *l)
-{
-    sqlite3_stmt *q = conn_stmt(c, STMT_LEASE_FILES_COUNT);
-    bool found;
-    int err;
-
-    bind_u(q, 1, l->id);
-    err = conn_row(c, q, &found);
-    if (err || !found)
-        return err ? err : QE_CORRUPT;
-    l->n_files = col_i(q, 0);
-    conn_reset(q);
-    return 0;
-}
-
 static int read_one(struct store_reader *r, const char *name, uint64_t id, struct store_lease *out)
 {
     int64_t at = STORE_HEAD;
@@ -306,8 +291,6 @@ static int read_one(struct store_reader *r, const char *name, uint64_t id, struc
     if (err)
         return err;
     err = name ? lease_by_name(&r->conn, (struct store_bytes){name, strlen(name)}, &l) : lease_by_id(&r->conn, id, &l);
-    if (!err)
-        err = count_files(&r->conn, &l);
     if (!err)
         *out = l;
     reader_close_at(r);

@@ -561,12 +561,11 @@ struct store_lease {
     uint32_t owner;          /* uid */
     int64_t ttl_ns, left_ns; /* left: as checkpointed; 0: the whole TTL; 1: its end has begun */
     uint64_t renewed;        /* index of the log entry that granted it or changed its TTL last */
-    int64_t n_files;         /* attached */
 };
 bool store_lease_name_ok(const char *name, size_t len); /* [A-Za-z0-9._-]{1,64}, not "." or ".."; any thread */
 int store_lease(struct store_reader *r, const char *name, struct store_lease *out); /* NOENT */
 int store_lease_by_id(struct store_reader *r, uint64_t id, struct store_lease *out); /* NOENT */
-/* By name, those after `after` ("": all); n_files is not filled in; the callback returns false to stop. */
+/* By name, those after `after` ("": all); the callback returns false to stop. */
 typedef bool (*store_lease_cb)(void *data, const struct store_lease *l);
 int store_leases(struct store_reader *r, const char *after, store_lease_cb cb, void *data);
 /* Attached files, ascending by inode number, those above `after`. */

@@ -422,6 +422,21 @@ void kit_assert_list_after(struct kit *k, int64_t at, uint64_t dir, const char *
     buf_fini(&b);
 }
 
+static bool count_one(void *data, uint64_t ino)
+{
+    (void)ino;
+    ++*(int64_t *)data;
+    return true;
+}
+
+int64_t kit_lease_files(struct kit *k, uint64_t lease)
+{
+    int64_t n = 0;
+
+    assert_int_equal(store_lease_files(k->r, lease, 0, count_one, &n), 0);
+    return n;
+}
+
 struct store_glance kit_glance(struct kit *k)
 {
     struct store_glance g;

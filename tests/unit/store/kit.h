@@ -79,6 +79,7 @@ void kit_assert_content(struct kit *k, int64_t at, uint64_t ino, const char *tex
 void kit_assert_list(struct kit *k, int64_t at, uint64_t dir, const char *names);     /* "a b c" */
 void kit_assert_list_after(struct kit *k, int64_t at, uint64_t dir, const char *after, const char *names);
 struct store_glance kit_glance(struct kit *k);
+int64_t kit_lease_files(struct kit *k, uint64_t lease); /* how many are attached */
 
 void kit_say(void *data, const char *line); /* prints lines that tell of damage */
 

@@ -106,7 +106,7 @@ static void files_are(struct kit *k, const char *name, int64_t n)
     struct store_lease l;
 
     assert_int_equal(store_lease(k->r, name, &l), 0);
-    assert_int_equal(l.n_files, n);
+    assert_int_equal(kit_lease_files(k, l.id), n);
 }
 
 /* ---- Success ------------------------------------------------------------------------------------------------------------- */
@@ -123,7 +123,7 @@ static void a_lease_is_granted_by_name(void **state)
     assert_true(id == (uint64_t)rev + 1 && k->res.rev == rev + 1 && kit_glance(k).rev == rev + 1);
     lives_are(k, "lease %" PRIu64 " ttl 60000000000 left 0 renewed; ", id);
     assert_int_equal(store_lease(k->r, "web1", &l), 0);
-    assert_true(l.id == id && l.owner == 1000 && l.ttl_ns == 60 * S && l.left_ns == 0 && l.n_files == 0 && l.renewed == k->index && !strcmp(l.name, "web1"));
+    assert_true(l.id == id && l.owner == 1000 && l.ttl_ns == 60 * S && l.left_ns == 0 && l.renewed == k->index && !strcmp(l.name, "web1"));
     assert_int_equal(store_lease_by_id(k->r, id, &same), 0);
     assert_memory_equal(&l, &same, sizeof l);
     assert_int_equal(store_lease(k->r, "web2", &l), QE_NOENT);
