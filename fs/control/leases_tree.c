@@ -2,7 +2,8 @@
  *
  * A lease knows its files, and a file its path; there is no way from a directory down to the attached files below it. So all paths of the
  * lease are collected by a worker (work.h) when a directory is opened, and kept until the store has a newer revision: a find over
- * the whole tree of a quiet store collects them once. A list that is longer than a page is not of one moment. */
+ * the whole tree of a quiet store collects them once. A list that is longer than a page is not of one moment. The worker makes the listing, too:
+ * it looks for each directory in the store, and there may be 100,000. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +23,8 @@ struct tree_path {
     uint64_t ino; /* of the file */
 };
 
-struct lease_tree {
+struct lease_tree { /* does not change any more once it is the newest */
+    size_t refs;      /* FUSE loop only: the newest, and those that list it */
     uint64_t lease;
     int64_t rev;      /* that it is at least of */
     struct buf text;
@@ -31,9 +33,9 @@ struct lease_tree {
 
 static struct lease_tree *newest; /* FUSE loop only */
 
-static void tree_free(struct lease_tree *t)
+static void tree_unref(struct lease_tree *t)
 {
-    if (!t)
+    if (!t || --t->refs)
         return;
     buf_fini(&t->text);
     buf_fini(&t->paths);
@@ -54,12 +56,14 @@ static const char *path_at(const struct lease_tree *t, const struct tree_path *p
 /* ---- Collecting: a worker ------------------------------------------------------------------------------------------------------ */
 
 struct collect {
-    struct lease_tree *t;   /* owned until it is newest */
+    struct lease_tree *t;   /* a reference */
+    bool fresh;             /* it is to be collected; nobody else has it until then */
+    bool collected;         /* it was */
+    struct listing *l;      /* owned */
     uint64_t inos[FILES_PAGE];
     size_t n;               /* of the page */
     /* What the directory is opened for. */
     uint64_t dir;
-    fuse_ino_t node;
     struct fuse_file_info fi;
 };
 
@@ -109,9 +113,8 @@ static int by_path(const void *a, const void *b, void *data)
     return strcmp(path_at(data, a), path_at(data, b));
 }
 
-static int collect_run(struct fs *fs, struct store_reader *reader, void *data)
+static int collect(struct fs *fs, struct store_reader *reader, struct collect *c)
 {
-    struct collect *c = data;
     uint64_t after = 0;
     int64_t rev;
     size_t n;
@@ -129,7 +132,7 @@ static int collect_run(struct fs *fs, struct store_reader *reader, void *data)
     return err;
 }
 
-/* ---- Listing ------------------------------------------------------------------------------------------------------------------- */
+/* ---- Listing: a worker, too ------------------------------------------------------------------------------------------------------ */
 
 /* The first path that is not below `key`, in byte order; paths that begin with "a/" lie together. */
 static size_t first_from(const struct lease_tree *t, const char *key)
@@ -149,15 +152,15 @@ static size_t first_from(const struct lease_tree *t, const char *key)
 }
 
 /* The node of a directory on the way; of one that has just gone none. */
-static fuse_ino_t dir_node(struct fs *fs, const struct lease_tree *t, uint64_t dir, const char *name, size_t len)
+static fuse_ino_t dir_node(struct store_reader *reader, const struct lease_tree *t, uint64_t dir, const char *name, size_t len)
 {
     struct store_attr a;
 
-    return store_lookup(fs->reader, STORE_HEAD, dir, name, len, &a) ? 1 : leases__key_node(t->lease, a.ino);
+    return store_lookup(reader, STORE_HEAD, dir, name, len, &a) ? 1 : leases__key_node(t->lease, a.ino);
 }
 
 /* `prefix`: the directory's path with a slash behind it, or "". */
-static int list_dir(struct fs *fs, const struct lease_tree *t, uint64_t dir, struct buf *prefix, struct listing *l)
+static int list_dir(struct store_reader *reader, const struct lease_tree *t, uint64_t dir, struct buf *prefix, struct listing *l)
 {
     const size_t base = prefix->len;
     size_t n, i = first_from(t, buf_cstr(prefix));
@@ -168,7 +171,7 @@ static int list_dir(struct fs *fs, const struct lease_tree *t, uint64_t dir, str
         const char *name = path_at(t, p + i) + base, *slash = strchr(name, '/');
         size_t len = slash ? (size_t)(slash - name) : strlen(name);
 
-        err = listing_add(l, name, len, slash ? dir_node(fs, t, dir, name, len) : p[i].ino, slash ? S_IFDIR : S_IFREG);
+        err = listing_add(l, name, len, slash ? dir_node(reader, t, dir, name, len) : p[i].ino, slash ? S_IFDIR : S_IFREG);
         i++;
         if (err || !slash)
             continue;
@@ -182,68 +185,82 @@ static int list_dir(struct fs *fs, const struct lease_tree *t, uint64_t dir, str
     return err;
 }
 
-static void reply_list(fuse_req_t req, const struct lease_tree *t, uint64_t dir, fuse_ino_t node, struct fuse_file_info *fi)
+static int make_list(struct store_reader *reader, struct collect *c)
 {
-    struct fs *fs = fs_of(req);
-    struct listing *l = listing_new(node, node);
     struct buf path = {0}, prefix = {0};
-    int err = l ? store_path(fs->reader, dir, &path) : QE_NOMEM;
+    int err = store_path(reader, c->dir, &path);
 
+    if (err == QE_NOENT)
+        err = QE_STALE;
     if (!err && path.len > 1)
         err = buf_printf(&prefix, "%s/", buf_cstr(&path) + 1);
     if (!err)
-        err = list_dir(fs, t, dir, &prefix, l);
+        err = list_dir(reader, c->t, c->dir, &prefix, c->l);
     buf_fini(&path);
     buf_fini(&prefix);
-    if (!err) {
-        listing_reply_open(req, fi, l, false);
-        return;
-    }
-    listing_free(l);
-    fuse_reply_err(req, fs_errno(err == QE_NOENT ? QE_STALE : err));
+    return err;
 }
 
-static void collected(struct fs *fs, fuse_req_t req, int err, int64_t rev, uint64_t ino, void *data)
+static int list_run(struct fs *fs, struct store_reader *reader, void *data)
+{
+    struct collect *c = data;
+    int err = c->fresh ? collect(fs, reader, c) : 0;
+
+    c->collected = c->fresh && !err;
+    return err ? err : make_list(reader, c);
+}
+
+/* ---- Opening a directory: the loop --------------------------------------------------------------------------------------------- */
+
+static void collect_free(struct collect *c)
+{
+    tree_unref(c->t);
+    listing_free(c->l);
+    free(c);
+}
+
+static void listed(struct fs *fs, fuse_req_t req, int err, int64_t rev, uint64_t ino, void *data)
 {
     struct collect *c = data;
 
     (void)fs, (void)rev, (void)ino;
-    if (!err) {
-        tree_free(newest);
+    if (c->collected) {
+        tree_unref(newest);
         newest = c->t;
-        c->t = NULL;
+        newest->refs++;
     }
-    if (req && err)
+    if (req && err) {
         fuse_reply_err(req, fs_errno(err));
-    else if (req)
-        reply_list(req, newest, c->dir, c->node, &c->fi);
-    tree_free(c->t);
-    free(c);
+    } else if (req) {
+        listing_reply_open(req, &c->fi, c->l, false);
+        c->l = NULL;
+    }
+    collect_free(c);
 }
 
 void leases__open_tree(fuse_req_t req, uint64_t lease, uint64_t dir, fuse_ino_t node, const struct fuse_file_info *fi)
 {
     struct fs *fs = fs_of(req);
-    struct fuse_file_info copy = *fi;
+    struct collect *c = calloc(1, sizeof *c);
     struct store_glance g;
-    struct collect *c;
 
     replica_glance(fs->replica, &g);
-    if (newest && newest->lease == lease && newest->rev == g.rev) {
-        reply_list(req, newest, dir, node, &copy);
-        return;
+    if (c) {
+        c->fresh = !newest || newest->lease != lease || newest->rev != g.rev;
+        c->t = c->fresh ? calloc(1, sizeof *c->t) : newest;
+        c->l = listing_new(node, node);
     }
-    c = calloc(1, sizeof *c);
-    if (c)
-        c->t = calloc(1, sizeof *c->t);
-    if (!c || !c->t) {
-        free(c);
+    if (c && c->t)
+        c->t->refs++;
+    if (!c || !c->t || !c->l) {
+        if (c)
+            collect_free(c);
         fuse_reply_err(req, ENOMEM);
         return;
     }
-    c->t->lease = lease;
+    if (c->fresh)
+        c->t->lease = lease;
     c->dir = dir;
-    c->node = node;
     c->fi = *fi;
-    work_start(fs, collect_run, &(struct pending_call){.req = req, .settle = collected, .data = c});
+    work_start(fs, list_run, &(struct pending_call){.req = req, .settle = listed, .data = c});
 }
