@@ -3,11 +3,12 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <uthash.h>
 
 #include "fs/control/control.h"
 #include "fs/locks.h"
 
-enum { FILES_MAX = 200000 }; /* open at a time: as many as locks in a cluster; more: ENOMEM */
+enum { FILES_MAX = 200000 }; /* open at a time: as many as locks in a cluster, of one user who is not root half; more: ENOMEM */
 
 struct claim_wait { /* a request that waits */
     struct claim_wait *next;
@@ -27,12 +28,20 @@ struct claim {
     bool exclusive;
     bool patient;             /* it was asked for by somebody who waits */
     bool held, lost;
-    size_t n_files;           /* that have a part of it */
+    size_t n_files;           /* that have a part of it, or need it otherwise */
+    struct lock_file *parts;  /* those that have a part */
     struct claim_wait *waits; /* in order of arrival; owned */
     char name[STORE_LOCK_NAME_MAX + 1];
 };
 
+struct user { /* who has files open */
+    uid_t uid; /* key */
+    size_t n;
+    UT_hash_handle hh;
+};
+
 static struct claim *claims;
+static struct user *users;
 static struct lock_file *files;
 static size_t n_files, n_waiting;
 static uint64_t last_owner;
@@ -104,12 +113,23 @@ static void claim_join(struct claim *c, struct lock_file *f)
         claim_leave(f, NULL, NULL);
     f->claim = c;
     c->n_files++;
+    f->next_part = c->parts;
+    if (c->parts)
+        c->parts->prev_part = f;
+    c->parts = f;
 }
 
 void claim_leave(struct lock_file *f, claim_settle_cb settle, void *data)
 {
     struct claim *c = f->claim;
 
+    if (f->next_part)
+        f->next_part->prev_part = f->prev_part;
+    if (f->prev_part)
+        f->prev_part->next_part = f->next_part;
+    else
+        c->parts = f->next_part;
+    f->prev_part = f->next_part = NULL;
     f->claim = NULL;
     c->n_files--;
     claim_unused(c, settle, data);
@@ -206,8 +226,8 @@ static void on_lost(struct fs *fs, void *data)
 
     (void)fs;
     c->lost = true;
-    for (struct lock_file *f = files; f; f = f->next)
-        if (f->claim == c && f->ph)
+    for (struct lock_file *f = c->parts; f; f = f->next_part)
+        if (f->ph)
             fuse_lowlevel_notify_poll(f->ph);
 }
 
@@ -284,17 +304,48 @@ int64_t claim_token(const struct lock_file *f)
 
 /* ---- Open files ------------------------------------------------------------------------------------------------------------------ */
 
-struct lock_file *lock_file_new(struct fs *fs, const char *name, int flags, pid_t tid)
+/* One more file of a user. False: out of memory, or too many. */
+static bool user_add(uid_t uid)
 {
-    struct lock_file *f = n_files < FILES_MAX ? calloc(1, sizeof *f) : NULL;
+    struct user *u;
 
-    if (!f)
+    HASH_FIND(hh, users, &uid, sizeof uid, u);
+    if (n_files >= FILES_MAX || (uid != 0 && u && u->n >= FILES_MAX / 2))
+        return false;
+    if (!u && (u = calloc(1, sizeof *u))) {
+        u->uid = uid;
+        HASH_ADD(hh, users, uid, sizeof u->uid, u);
+    }
+    if (u)
+        u->n++;
+    return u != NULL;
+}
+
+static void user_drop(uid_t uid)
+{
+    struct user *u;
+
+    HASH_FIND(hh, users, &uid, sizeof uid, u);
+    if (--u->n)
+        return;
+    HASH_DEL(users, u);
+    free(u);
+}
+
+struct lock_file *lock_file_new(struct fs *fs, const char *name, int flags, const struct fuse_ctx *who)
+{
+    struct lock_file *f = calloc(1, sizeof *f);
+
+    if (!f || !user_add(who->uid)) {
+        free(f);
         return NULL;
+    }
     f->fs = fs;
     f->refs = 1;
     f->readable = (flags & O_ACCMODE) != O_WRONLY;
     f->writable = (flags & O_ACCMODE) != O_RDONLY;
-    f->opener = proc_identify(tid);
+    f->uid = who->uid;
+    f->opener = proc_identify(who->pid);
     memcpy(f->name, name, strlen(name) + 1);
     f->next = files;
     if (files)
@@ -320,6 +371,7 @@ void lock_file_unref(struct lock_file *f)
     else
         files = f->next;
     n_files--;
+    user_drop(f->uid);
     buf_fini(&f->content);
     free(f);
 }

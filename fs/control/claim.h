@@ -23,16 +23,18 @@ struct lock_file {
     struct fs *fs;
     size_t refs;                   /* the open file, and what is on its way for it */
     bool readable, writable;
+    uid_t uid;                     /* who opened it */
     struct proc_id opener;
     struct fuse_file_info fi;      /* until OPEN is answered */
     struct claim *claim;           /* what it has a part of; NULL */
+    struct lock_file *prev_part, *next_part; /* of the claim's */
     struct buf content;            /* what a read shows */
     struct fuse_pollhandle *ph;    /* who polls; NULL; owned */
     char name[STORE_LOCK_NAME_MAX + 1];
 };
 
 /* NULL: out of memory, or too many are open. */
-struct lock_file *lock_file_new(struct fs *fs, const char *name, int flags, pid_t tid);
+struct lock_file *lock_file_new(struct fs *fs, const char *name, int flags, const struct fuse_ctx *who);
 void lock_file_ref(struct lock_file *f);
 void lock_file_unref(struct lock_file *f);
 /* The open file is gone: gives up its part of the claim. */

@@ -299,7 +299,7 @@ static void open_now(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
     struct fs *fs = fs_of(req);
     const char *name = name_of(node);
-    struct lock_file *f = name ? lock_file_new(fs, name, fi->flags, fuse_req_ctx(req)->pid) : NULL;
+    struct lock_file *f = name ? lock_file_new(fs, name, fi->flags, fuse_req_ctx(req)) : NULL;
     int err;
 
     if (!f) {
