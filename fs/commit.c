@@ -248,6 +248,17 @@ static bool commit_may_open(const struct commit *k, const struct store_attr *a)
     return true;
 }
 
+/* Whether its maker might have attached this file to the lease that the creation has, if it has one: as by attach_allowed. */
+static int commit_may_attach(struct fs *fs, const struct commit *k, const struct store_attr *a)
+{
+    const struct creation *c = k->creation;
+    uint64_t lease = c->in->lease ? c->in->lease : c->lease;
+    struct store_attr dir;
+    int err = lease && lease != a->lease ? store_getattr(fs->reader, STORE_HEAD, c->parent, &dir) : 0;
+
+    return err || !lease || lease == a->lease ? err : perm_to_remove(&c->who, &dir, a);
+}
+
 static void commit_send(struct commit *k);
 
 /* The name is not free. The edits go to the file that has it; if it is free again, once more to the name. 0 or QE_*. */
@@ -265,6 +276,8 @@ static int commit_name_taken(struct fs *fs, struct commit *k)
         return S_ISDIR(attr.mode) ? QE_ISDIR : QE_LOOP;
     if (!err && !commit_may_open(k, &attr))
         return QE_ACCES;
+    if (!err && (err = commit_may_attach(fs, k, &attr)))
+        return err;
     k->taken_by = err ? 0 : attr.ino;
     commit_send(k);
     return 0;

@@ -455,6 +455,29 @@ P
     holds sticky/f '1\n'
 }
 
+@test "nor a file that takes the name first which it was making" {
+    as_nobody "mkdir $L/n"
+    mkdir sticky
+    chmod 1777 sticky
+    setsid setpriv --reuid=65534 --regid=65534 --clear-groups bash -c "
+        echo 2 > $L/n/keys/$t/sticky/own
+        exec 9> $L/n/keys/$t/sticky/f
+        echo 2 >&9
+        touch $S/made
+        while [ ! -e $S/taken ]; do sleep 0.02; done
+        exec 9>&-" 3>&- &
+    local maker=$!
+    wait_until 20 test -e "$S/made"
+    umask 0
+    echo 1 >sticky/f
+    touch "$S/taken"
+    wait $maker
+    holds sticky/f '1\n'
+    same attached "$(below n)" "$t/sticky/own"
+    as_nobody "rmdir $L/n"
+    allow_log 'commit of ".*/sticky/f" by uid 65534'
+}
+
 @test "the lease belongs to the file: puts and renames keep it, a file renamed over it ends it" {
     mkdir "$L/a"
     echo 1 >"$L/a/keys/$t/f"
