@@ -260,10 +260,11 @@ static void lock_submit(struct lock *l, const struct store_op *op, pending_settl
     const struct lock_want *w = &l->want;
     struct store_command cmd = {.ops = op, .n_ops = 1, .uid = w->uid, .gid = w->gid, .pid = w->pid, .comm = l->comm};
     const struct pending_call call = {.patient = true, .wake = true, .settle = settle, .data = data};
+    bool *submitting = &l->fs->lock_client->submitting, outer = *submitting; /* out of memory, a conversion gives back within */
 
-    l->fs->lock_client->submitting = true;
+    *submitting = true;
     pending_submit(l->fs, &cmd, &call);
-    l->fs->lock_client->submitting = false;
+    *submitting = outer;
 }
 
 static struct store_op lock_op(const struct lock *l, enum store_op_kind kind)
