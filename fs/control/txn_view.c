@@ -230,7 +230,7 @@ static void tree_attach(fuse_req_t req, fuse_ino_t node, uint64_t lease, uint32_
     if (!err)
         err = S_ISREG(a.mode) ? attach_check(a.lease, flags) : QE_INVAL;
     if (!err && lease)
-        err = txn_attr_unread(t, a.parent, &dir);
+        err = txn_attr(t, a.parent, &dir);
     if (!err && lease)
         err = attach_allowed(req, &dir, &a);
     reply_err(req, err ? err : txn_setattr(t, &set));
