@@ -275,12 +275,31 @@ static struct store_op lock_op(const struct lock *l, enum store_op_kind kind)
                              .owner = w->owner, .request = l->request, .first = w->first, .last = w->last};
 }
 
+static void lock_resend(struct lock *l)
+{
+    const struct store_op op = lock_op(l, STORE_OP_UNLOCK);
+
+    l->resend = false;
+    lock_submit(l, &op, lock_given, l);
+}
+
+/* What an owner of ranges gave back, and what was refused, comes before what it asks for: it names bytes, not a request. */
+static void resend_ranges(struct lock_client *c, const struct lock_want *w)
+{
+    for (struct lock *l = w->class == STORE_LOCK_RANGE ? c->moving : NULL, *next; l; l = next) {
+        next = l->next;
+        if (l->state == LOCK_GIVING && l->resend && l->want.class == w->class && l->want.ino == w->ino && l->want.owner == w->owner)
+            lock_resend(l);
+    }
+}
+
 /* For the first time, or anew: then it is another request. */
 static void lock_ask(struct lock *l)
 {
     struct lock_client *c = l->fs->lock_client;
     struct store_op op;
 
+    resend_ranges(c, &l->want);
     lock_unhash(l);
     l->request = ++c->last_request;
     HASH_ADD(hh, c->by_request, request, sizeof l->request, l);
@@ -710,13 +729,8 @@ void locks_look(struct fs *fs)
 
 static void tick_giving(struct lock *l, bool late)
 {
-    struct store_op op;
-
-    if (l->resend) {
-        l->resend = false;
-        op = lock_op(l, STORE_OP_UNLOCK);
-        lock_submit(l, &op, lock_given, l);
-    }
+    if (l->resend)
+        lock_resend(l);
     if (late && l->settle)
         list_put(l, &l->fs->lock_client->due);
 }
