@@ -216,54 +216,59 @@ static void read_answer_final(fuse_req_t req, struct read *r)
 
 /* ---- Waiting ---- */
 
+struct settled { /* how a request stands after its barrier */
+    bool bound;          /* by all the names of its walk, or it has none */
+    enum proc_call call; /* the system call that it is of, when that matters */
+    uint64_t shape;
+};
+
 /* Whether the kernel has to walk again; then it is told. What is asked for through a descriptor has no path: there ESTALE would reach
  * the program. So it would for the name that mkdir, mknod or symlink is to make, if its LOOKUP were answered so: that name is said not to be
  * there, and what makes it is told (barrier_make_again). */
-static bool read_is_stale(fuse_req_t req, const struct read *r)
+static bool read_is_stale(fuse_req_t req, const struct read *r, const struct settled *now)
 {
     fuse_ino_t parent = r->kind == READ_LOOKUP ? r->node : 0;
     const char *name = r->kind == READ_LOOKUP ? r->name : NULL;
-    uint64_t shape = 0;
 
-    if (!r->by_path || walk_is_bound(fs_of(req), r->walk) || proc_call_of(fuse_req_ctx(req)->pid, &shape) == PROC_CALL_DESCRIPTOR)
+    if (now->bound || now->call == PROC_CALL_DESCRIPTOR)
         return false;
-    if (walk_is_second(r->walk, shape, parent, name, read_passes(r)) || walk_goes_on(r->walk, shape)) /* could not be told before */
+    if (walk_is_second(r->walk, now->shape, parent, name, read_passes(r)) || walk_goes_on(r->walk, now->shape)) /* could not be told before */
         return false;
     if (r->kind == READ_LOOKUP && r->call == PROC_CALL_MAKE) {
-        walk_make_again(r->walk, shape, parent, name);
+        walk_make_again(r->walk, now->shape, parent, name);
         fuse_reply_err(req, ENOENT);
         return true;
     }
-    walk_again(r->walk, shape, parent, name);
+    walk_again(r->walk, now->shape, parent, name);
     fuse_reply_err(req, ESTALE);
     return true;
 }
 
 /* Which system call it is matters, and cannot be seen before the thread sleeps: its request may be here before that. */
-static bool read_is_early(fuse_req_t req, struct read *r)
+static bool read_is_early(fuse_req_t req, struct read *r, struct settled *now)
 {
     bool asked = r->call == PROC_CALL_AWAKE;
-    uint64_t shape = 0;
-    enum proc_call call;
 
-    if (!asked && (!r->by_path || walk_is_bound(fs_of(req), r->walk)))
+    now->bound = !r->by_path || walk_is_bound(fs_of(req), r->walk);
+    if (!asked && now->bound)
         return false;
-    call = proc_call_of(fuse_req_ctx(req)->pid, &shape);
+    now->call = proc_call_of(fuse_req_ctx(req)->pid, &now->shape);
     if (asked) {
-        r->call = call;
-        r->shape = shape;
+        r->call = now->call;
+        r->shape = now->shape;
     }
-    return call == PROC_CALL_AWAKE && clock_boottime_ns() - r->since_ns < AWAKE_MS * INT64_C(1000000);
+    return now->call == PROC_CALL_AWAKE && clock_boottime_ns() - r->since_ns < AWAKE_MS * INT64_C(1000000);
 }
 
 static void read_settle(struct fs *fs, fuse_req_t req, int err, int64_t rev, uint64_t ino, void *data)
 {
+    struct settled now = {.call = PROC_CALL_UNKNOWN};
     struct read *r = data;
 
     (void)rev;
     (void)ino;
     barrier_close(fs); /* old names are over */
-    if (req && !err && read_is_early(req, r)) {
+    if (req && !err && read_is_early(req, r, &now)) {
         pending_barrier(fs, &(struct pending_call){.req = req, .settle = read_settle, .data = r});
         return;
     }
@@ -271,7 +276,7 @@ static void read_settle(struct fs *fs, fuse_req_t req, int err, int64_t rev, uin
         walk_release(r->walk);
     if (req && err) {
         fuse_reply_err(req, fs_errno(err));
-    } else if (req && !read_is_stale(req, r)) {
+    } else if (req && !read_is_stale(req, r, &now)) {
         if (r->kind == READ_LOOKUP)
             read_answer(req, r);
         else
