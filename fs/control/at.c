@@ -312,9 +312,8 @@ static void at_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 /* ---- Directories --------------------------------------------------------------------------------------------------------------- */
 
 struct at_list { /* a directory that is being opened */
-    struct fuse_file_info fi;
+    struct listing_job job;
     struct at_key key;
-    struct listing *out; /* owned */
     /* The worker's. */
     size_t n;            /* names in the page */
     char last[STORE_NAME_MAX];
@@ -328,7 +327,7 @@ static bool at_list_name(void *data, const void *name, size_t len, uint64_t ino)
 {
     struct at_list *l = data;
 
-    l->err = listing_add(l->out, name, len, fs_node(FS_VIEW_AT, nodes_number(&(struct at_key){l->key.value, ino}, sizeof(struct at_key))), types[ino & 3]);
+    l->err = listing_add(l->job.out, name, len, fs_node(FS_VIEW_AT, nodes_number(&(struct at_key){l->key.value, ino}, sizeof(struct at_key))), types[ino & 3]);
     memcpy(l->last, name, len);
     l->last_len = len;
     return !l->err && ++l->n < PAGE_NAMES;
@@ -347,21 +346,6 @@ static int at_list_run(struct fs *fs, struct store_reader *reader, void *data)
     return err ? err : l->err;
 }
 
-static void at_list_settle(struct fs *fs, fuse_req_t req, int err, int64_t rev, uint64_t ino, void *data)
-{
-    struct at_list *l = data;
-
-    (void)fs, (void)rev, (void)ino;
-    if (req && !err) {
-        listing_reply_open(req, &l->fi, l->out, true);
-        l->out = NULL;
-    } else if (req) {
-        fuse_reply_err(req, fs_errno(err));
-    }
-    listing_free(l->out);
-    free(l);
-}
-
 static void at_opendir(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
     struct at_list *l;
@@ -372,18 +356,16 @@ static void at_opendir(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *f
         listing_open_empty(req, node, fi);
         return;
     }
-    l = known ? calloc(1, sizeof *l) : NULL;
-    if (l) {
-        l->fi = *fi;
-        l->key = key;
-        l->out = listing_new(node, node);
-    }
-    if (!l || !l->out) {
-        free(l);
-        fuse_reply_err(req, known ? ENOMEM : ENOENT);
+    if (!known) {
+        fuse_reply_err(req, ENOENT);
         return;
     }
-    work_start(fs_of(req), at_list_run, &(struct pending_call){.req = req, .settle = at_list_settle, .data = l});
+    l = calloc(1, sizeof *l);
+    if (l) {
+        l->job.keep = true;
+        l->key = key;
+    }
+    listing_start(req, node, node, fi, at_list_run, l ? &l->job : NULL);
 }
 
 const struct control_view control__at_view = {

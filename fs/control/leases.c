@@ -352,8 +352,7 @@ static void leases_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 enum { LIST_PAGE = 1000 };
 
 struct lease_list { /* a worker's */
-    struct fuse_file_info fi;
-    struct listing *l;
+    struct listing_job job;
     char after[STORE_LEASE_NAME_MAX + 1];
     size_t n; /* of the page */
     int err;
@@ -363,7 +362,7 @@ static bool add_lease(void *data, const struct store_lease *l)
 {
     struct lease_list *list = data;
 
-    list->err = listing_add(list->l, l->name, strlen(l->name), part_node(l->id, PART_DIR), S_IFDIR);
+    list->err = listing_add(list->job.out, l->name, strlen(l->name), part_node(l->id, PART_DIR), S_IFDIR);
     memcpy(list->after, l->name, sizeof list->after);
     return !list->err && ++list->n < LIST_PAGE;
 }
@@ -384,34 +383,11 @@ static int list_leases(struct fs *fs, struct store_reader *reader, void *data)
     return err;
 }
 
-static void listed(struct fs *fs, fuse_req_t req, int err, int64_t rev, uint64_t ino, void *data)
-{
-    struct lease_list *list = data;
-
-    (void)fs, (void)rev, (void)ino;
-    if (req && !err) {
-        listing_reply_open(req, &list->fi, list->l, false);
-        list->l = NULL;
-    } else if (req) {
-        fuse_reply_err(req, fs_errno(err));
-    }
-    listing_free(list->l);
-    free(list);
-}
-
 static void open_root(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
     struct lease_list *list = calloc(1, sizeof *list);
 
-    if (list)
-        list->l = listing_new(node, FS_CONTROL_ROOT);
-    if (!list || !list->l) {
-        free(list);
-        fuse_reply_err(req, ENOMEM);
-        return;
-    }
-    list->fi = *fi;
-    work_start(fs_of(req), list_leases, &(struct pending_call){.req = req, .settle = listed, .data = list});
+    listing_start(req, node, FS_CONTROL_ROOT, fi, list_leases, list ? &list->job : NULL);
 }
 
 static int add_parts(struct listing *l, uint64_t id)

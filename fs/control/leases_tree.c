@@ -56,15 +56,14 @@ static const char *path_at(const struct lease_tree *t, const struct tree_path *p
 /* ---- Collecting: a worker ------------------------------------------------------------------------------------------------------ */
 
 struct collect {
+    struct listing_job job;
     struct lease_tree *t;   /* a reference */
     bool fresh;             /* it is to be collected; nobody else has it until then */
     bool collected;         /* it was */
-    struct listing *l;      /* owned */
     uint64_t inos[FILES_PAGE];
     size_t n;               /* of the page */
     /* What the directory is opened for. */
     uint64_t dir;
-    struct fuse_file_info fi;
 };
 
 static bool collect_ino(void *data, uint64_t ino)
@@ -195,7 +194,7 @@ static int make_list(struct store_reader *reader, struct collect *c)
     if (!err && path.len > 1)
         err = buf_printf(&prefix, "%s/", buf_cstr(&path) + 1);
     if (!err)
-        err = list_dir(reader, c->t, c->dir, &prefix, c->l);
+        err = list_dir(reader, c->t, c->dir, &prefix, c->job.out);
     buf_fini(&path);
     buf_fini(&prefix);
     return err;
@@ -212,30 +211,17 @@ static int list_run(struct fs *fs, struct store_reader *reader, void *data)
 
 /* ---- Opening a directory: the loop --------------------------------------------------------------------------------------------- */
 
-static void collect_free(struct collect *c)
-{
-    tree_unref(c->t);
-    listing_free(c->l);
-    free(c);
-}
-
 static void listed(struct fs *fs, fuse_req_t req, int err, int64_t rev, uint64_t ino, void *data)
 {
     struct collect *c = data;
 
-    (void)fs, (void)rev, (void)ino;
     if (c->collected) {
         tree_unref(newest);
         newest = c->t;
         newest->refs++;
     }
-    if (req && err) {
-        fuse_reply_err(req, fs_errno(err));
-    } else if (req) {
-        listing_reply_open(req, &c->fi, c->l, false);
-        c->l = NULL;
-    }
-    collect_free(c);
+    tree_unref(c->t);
+    listing_settle(fs, req, err, rev, ino, c);
 }
 
 void leases__open_tree(fuse_req_t req, uint64_t lease, uint64_t dir, fuse_ino_t node, const struct fuse_file_info *fi)
@@ -248,19 +234,22 @@ void leases__open_tree(fuse_req_t req, uint64_t lease, uint64_t dir, fuse_ino_t 
     if (c) {
         c->fresh = !newest || newest->lease != lease || newest->rev != g.rev;
         c->t = c->fresh ? calloc(1, sizeof *c->t) : newest;
-        c->l = listing_new(node, node);
+        c->job.out = listing_new(node, node);
     }
     if (c && c->t)
         c->t->refs++;
-    if (!c || !c->t || !c->l) {
-        if (c)
-            collect_free(c);
+    if (!c || !c->t || !c->job.out) {
+        if (c) {
+            tree_unref(c->t);
+            listing_free(c->job.out);
+        }
+        free(c);
         fuse_reply_err(req, ENOMEM);
         return;
     }
     if (c->fresh)
         c->t->lease = lease;
     c->dir = dir;
-    c->fi = *fi;
+    c->job.fi = *fi;
     work_start(fs, list_run, &(struct pending_call){.req = req, .settle = listed, .data = c});
 }

@@ -47,6 +47,34 @@ void listing_reply_open(fuse_req_t req, struct fuse_file_info *fi, struct listin
         listing_free(l);
 }
 
+void listing_settle(struct fs *fs, fuse_req_t req, int err, int64_t rev, uint64_t ino, void *data)
+{
+    struct listing_job *job = data;
+
+    (void)fs, (void)rev, (void)ino;
+    if (req && !err) {
+        listing_reply_open(req, &job->fi, job->out, job->keep);
+        job->out = NULL;
+    } else if (req) {
+        fuse_reply_err(req, fs_errno(err));
+    }
+    listing_free(job->out);
+    free(job);
+}
+
+void listing_start(fuse_req_t req, fuse_ino_t node, fuse_ino_t parent, const struct fuse_file_info *fi, work_run_cb run, struct listing_job *job)
+{
+    if (job)
+        job->out = listing_new(node, parent);
+    if (!job || !job->out) {
+        free(job);
+        fuse_reply_err(req, ENOMEM);
+        return;
+    }
+    job->fi = *fi;
+    work_start(fs_of(req), run, &(struct pending_call){.req = req, .settle = listing_settle, .data = job});
+}
+
 /* Offset i is behind name i - 1. */
 void listing_readdir(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, struct fuse_file_info *fi, bool plus)
 {

@@ -3,7 +3,7 @@
 #ifndef QFS_FS_CONTROL_LISTING_H
 #define QFS_FS_CONTROL_LISTING_H
 
-#include "fs/fs.h"
+#include "fs/work.h"
 
 struct listing {
     struct buf names; /* NUL-terminated, one behind the other */
@@ -18,6 +18,17 @@ void listing_reply_open(fuse_req_t req, struct fuse_file_info *fi, struct listin
 /* A new one with "." and "..", or NULL. */
 struct listing *listing_new(fuse_ino_t node, fuse_ino_t parent);
 void listing_free(struct listing *l); /* NULL is fine */
+
+/* A listing that a worker makes. A view's own struct, of calloc, begins with one, and is what `run` and its settle get. */
+struct listing_job {
+    struct fuse_file_info fi;
+    struct listing *out; /* owned; `run` adds to it */
+    bool keep;           /* as for listing_reply_open */
+};
+/* Replies to OPENDIR when `run` has ended. The job passes over, and is freed. NULL: ENOMEM. */
+void listing_start(fuse_req_t req, fuse_ino_t node, fuse_ino_t parent, const struct fuse_file_info *fi, work_run_cb run, struct listing_job *job);
+/* What ends it, for a view that has more to do then: replies, if `req` is not NULL, and frees the job. */
+void listing_settle(struct fs *fs, fuse_req_t req, int err, int64_t rev, uint64_t ino, void *data);
 
 /* For struct control_view. */
 void listing_readdir(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, struct fuse_file_info *fi, bool plus);

@@ -21,7 +21,6 @@
 #include "fs/ops.h"
 #include "fs/pending.h"
 #include "fs/replay.h"
-#include "fs/work.h"
 
 enum { NODES_MAX = 200000 }; /* names that the kernel may know at a time, as many as there can be locks; more: ENFILE */
 #define LOCKS_ROOT fs_node(FS_VIEW_LOCKS, VIEW_ROOT)
@@ -140,8 +139,7 @@ static void view_setattr(fuse_req_t req, fuse_ino_t node, struct stat *attr, int
 /* ---- Listing ------------------------------------------------------------------------------------------------------------------- */
 
 struct lock_list {
-    struct fuse_file_info fi;
-    struct listing *out;
+    struct listing_job job;
     int err;
 };
 
@@ -151,7 +149,7 @@ static bool add_name(void *data, const char *name, size_t len)
     char copy[STORE_LOCK_NAME_MAX + 1] = "";
 
     memcpy(copy, name, len);
-    l->err = listing_add(l->out, name, len, number_of(copy), S_IFREG);
+    l->err = listing_add(l->job.out, name, len, number_of(copy), S_IFREG);
     return !l->err;
 }
 
@@ -165,36 +163,17 @@ static int list_run(struct fs *fs, struct store_reader *reader, void *data)
     return err ? err : l->err;
 }
 
-static void list_settle(struct fs *fs, fuse_req_t req, int err, int64_t rev, uint64_t ino, void *data)
-{
-    struct lock_list *l = data;
-
-    (void)fs, (void)rev, (void)ino;
-    if (req && !err) {
-        listing_reply_open(req, &l->fi, l->out, false);
-        l->out = NULL;
-    } else if (req) {
-        fuse_reply_err(req, fs_errno(err));
-    }
-    listing_free(l->out);
-    free(l);
-}
-
 /* Replies: the names that are held or waited for. */
 static void view_opendir(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
-    struct lock_list *l = is_root(node) ? calloc(1, sizeof *l) : NULL;
+    struct lock_list *l;
 
-    if (l) {
-        l->fi = *fi;
-        l->out = listing_new(node, FS_CONTROL_ROOT);
-    }
-    if (!l || !l->out) {
-        free(l);
-        fuse_reply_err(req, is_root(node) ? ENOMEM : ENOTDIR);
+    if (!is_root(node)) {
+        fuse_reply_err(req, ENOTDIR);
         return;
     }
-    work_start(fs_of(req), list_run, &(struct pending_call){.req = req, .settle = list_settle, .data = l});
+    l = calloc(1, sizeof *l);
+    listing_start(req, node, FS_CONTROL_ROOT, fi, list_run, l ? &l->job : NULL);
 }
 
 /* ---- Facts about the holder ---------------------------------------------------------------------------------------------------- */

@@ -365,10 +365,9 @@ static void past_getattr(fuse_req_t req, fuse_ino_t node)
 /* ---- Listing ------------------------------------------------------------------------------------------------------------------- */
 
 struct opening { /* a directory that is being opened */
-    struct fuse_file_info fi;
+    struct listing_job job;
     struct past_key key; /* of the directory; for a moment, of one of its entries */
     size_t len;
-    struct listing *out; /* owned */
     /* The worker's. */
     size_t n;            /* entries of the page */
     int64_t before;      /* the last version told */
@@ -385,7 +384,7 @@ static bool open_version(void *data, int64_t rev, bool deleted, enum store_kind 
 
     o->key.kind = deleted ? PAST_DELETED : PAST_VERSION;
     o->key.rev = rev;
-    o->err = listing_add(o->out, name, (size_t)n, fs_node(FS_VIEW_HISTORY, nodes_number(&o->key, KEY_HEAD + o->len)),
+    o->err = listing_add(o->job.out, name, (size_t)n, fs_node(FS_VIEW_HISTORY, nodes_number(&o->key, KEY_HEAD + o->len)),
                          kind == STORE_SYMLINK ? S_IFLNK : S_IFREG);
     o->before = rev;
     return !o->err && ++o->n < PAGE_VERSIONS;
@@ -408,7 +407,7 @@ static bool open_name(void *data, const void *name, size_t len)
     key.rev = 0;
     if (append_name(&key, &path, text))
         return true; /* a path that is too long cannot be reached either */
-    o->err = listing_add(o->out, name, len, fs_node(FS_VIEW_HISTORY, nodes_number(&key, KEY_HEAD + path)), S_IFDIR);
+    o->err = listing_add(o->job.out, name, len, fs_node(FS_VIEW_HISTORY, nodes_number(&key, KEY_HEAD + path)), S_IFDIR);
     return !o->err;
 }
 
@@ -461,39 +460,16 @@ static int open_run(struct fs *fs, struct store_reader *reader, void *data)
     return err ? err : o->err;
 }
 
-static void open_settle(struct fs *fs, fuse_req_t req, int err, int64_t rev, uint64_t ino, void *data)
-{
-    struct opening *o = data;
-
-    (void)fs, (void)rev, (void)ino;
-    if (req && !err) {
-        listing_reply_open(req, &o->fi, o->out, false);
-        o->out = NULL;
-    } else if (req) {
-        fuse_reply_err(req, fs_errno(err));
-    }
-    listing_free(o->out);
-    free(o);
-}
-
 static void past_opendir(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
     struct opening *o = calloc(1, sizeof *o);
-    int err = o ? 0 : ENOMEM;
 
-    if (!err && (!key_of(node, &o->key, &o->len) || o->key.kind != PAST_NAME))
-        err = ENOTDIR;
-    if (!err) {
-        o->fi = *fi;
-        o->out = listing_new(node, node);
-        err = o->out ? 0 : ENOMEM;
-    }
-    if (err) {
+    if (o && (!key_of(node, &o->key, &o->len) || o->key.kind != PAST_NAME)) {
         free(o);
-        fuse_reply_err(req, err);
+        fuse_reply_err(req, ENOTDIR);
         return;
     }
-    work_start(fs_of(req), open_run, &(struct pending_call){.req = req, .settle = open_settle, .data = o});
+    listing_start(req, node, node, fi, open_run, o ? &o->job : NULL);
 }
 
 const struct control_view control__history_view = {

@@ -411,7 +411,7 @@ static void tree_release(fuse_req_t req, fuse_ino_t node, struct fuse_file_info 
 
 /* ---- Directories: the picture's list, read by a worker, then what differs ------------------------------------------------------ */
 
-struct listing_job {
+struct tree_list {
     uint64_t serial, dir;
     int64_t rev;
     struct listing *l;
@@ -423,7 +423,7 @@ struct listing_job {
 
 static bool on_name(void *data, const void *name, size_t len, uint64_t ino)
 {
-    struct listing_job *j = data;
+    struct tree_list *j = data;
 
     j->err = buf_append(&j->names, name, len);
     if (!j->err)
@@ -436,7 +436,7 @@ static bool on_name(void *data, const void *name, size_t len, uint64_t ino)
 /* A worker. */
 static int list_picture(struct fs *fs, struct store_reader *reader, void *data)
 {
-    struct listing_job *j = data;
+    struct tree_list *j = data;
     size_t last = 0;
     int err;
 
@@ -464,7 +464,7 @@ static int add_name(struct txn *t, struct listing *l, const char *name, uint64_t
     return listing_add(l, name, strlen(name), node_in(t, ino), types[ino & 3]);
 }
 
-static int merge(struct txn *t, struct listing_job *j)
+static int merge(struct txn *t, struct tree_list *j)
 {
     struct txn_node *dir = txn_node_find(t, j->dir);
     struct txn_entry *e, *tmp;
@@ -490,7 +490,7 @@ static int merge(struct txn *t, struct listing_job *j)
 
 static void list_settle(struct fs *fs, fuse_req_t req, int err, int64_t rev, uint64_t ino, void *data)
 {
-    struct listing_job *j = data;
+    struct tree_list *j = data;
     struct txn *t = txn_of_serial(j->serial);
 
     (void)fs, (void)rev, (void)ino;
@@ -511,7 +511,7 @@ static void tree_opendir(fuse_req_t req, fuse_ino_t node, struct fuse_file_info 
 {
     struct txn *t = of(node);
     const struct txn_node *n = t ? txn_node_find(t, fs_number_of(node)) : NULL;
-    struct listing_job *j = calloc(1, sizeof *j);
+    struct tree_list *j = calloc(1, sizeof *j);
     struct store_attr a;
     int err = !t ? QE_STALE : !j ? QE_NOMEM : txn_attr(t, fs_number_of(node), &a);
 
