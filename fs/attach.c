@@ -90,10 +90,10 @@ static int find_lease(fuse_req_t req, const char *name, uint64_t *id)
     struct store_lease l;
     int err = store_lease(fs_of(req)->reader, name, &l);
 
-    if (!err && uid != 0 && uid != l.owner)
-        err = QE_PERM;
+    if (err)
+        return err;
     *id = l.id;
-    return err;
+    return uid == 0 || uid == l.owner ? 0 : QE_PERM;
 }
 
 static void found(struct fs *fs, fuse_req_t req, int err, int64_t rev, uint64_t ino, void *data)

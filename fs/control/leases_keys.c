@@ -233,18 +233,12 @@ static int open_check(fuse_req_t req, const struct inode *in, const struct fuse_
 static void open_now(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
     struct inode *in = inode_find(fs_of(req), node);
-    struct handle *h;
     int err = in && in->lease ? open_check(req, in, fi) : QE_STALE;
 
-    if (!err)
-        err = file_open_handle(fs_of(req), in, fi->flags, fuse_req_ctx(req), &h);
-    if (err) {
+    if (err)
         fuse_reply_err(req, fs_errno(err));
-        return;
-    }
-    file_info(h, fi);
-    if (fuse_reply_open(req, fi) == -ENOENT)
-        file_drop(h);
+    else
+        file_open(req, node, fi);
 }
 
 static void keys_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
