@@ -164,7 +164,8 @@ void loop_step(struct replica *r)
     loop_publish(r);
 }
 
-void loop_beat(struct replica *r)
+/* A tenth of a second has passed. */
+static void loop_beat(struct replica *r)
 {
     int64_t now;
 

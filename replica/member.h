@@ -141,7 +141,6 @@ void loop_stop(struct replica *r);                      /* ends the thread, or u
 void loop_fini(struct replica *r);                      /* when no other thread is left that could wake it */
 void loop_tick(struct replica *r);                      /* the loop's: time passed (guard's tick) */
 void loop_step(struct replica *r);                      /* the loop's: libraft has done something (guard's step) */
-void loop_beat(struct replica *r);                      /* the loop's: a tenth of a second has passed */
 void loop_publish(struct replica *r);                   /* the loop's: copies raft's state for other threads */
 
 /* fsm.c */

@@ -267,10 +267,8 @@ int sessions_flush(struct store *s); /* into the tables, before COMMIT */
 
 /* ---- Leases and locks (lease.c, lock.c) ---------------------------------------------------------------------------------- */
 
-int lease_by_name(struct conn *c, struct store_bytes name, struct store_lease *out); /* QE_NOENT; without n_files */
-int lease_by_id(struct conn *c, uint64_t id, struct store_lease *out);
+int lease_by_id(struct conn *c, uint64_t id, struct store_lease *out); /* QE_NOENT; without n_files */
 int leases_each(struct conn *c, const char *after, store_lease_cb cb, void *data);
-int locks_each(struct conn *c, uint64_t session, store_lock_cb cb, void *data); /* 0: of all */
 /* All that the session holds and waits for is over. */
 int locks_end_of(struct store *s, struct txn *t, uint64_t session);
 int lock_is_held(struct store *s, const struct txn *t, const struct store_op *op); /* by who commits; QE_STALE */

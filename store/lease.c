@@ -54,7 +54,7 @@ int lease_by_id(struct conn *c, uint64_t id, struct store_lease *out)
     return get(c, q, out);
 }
 
-int lease_by_name(struct conn *c, struct store_bytes name, struct store_lease *out)
+static int lease_by_name(struct conn *c, struct store_bytes name, struct store_lease *out)
 {
     sqlite3_stmt *q = conn_stmt(c, STMT_LEASE_BY_NAME);
 

@@ -103,7 +103,7 @@ int lock_has_token(struct conn *c, struct store_bytes name, int64_t token, bool 
 
 /* ---- All ----------------------------------------------------------------------------------------------------------------- */
 
-int locks_each(struct conn *c, uint64_t session, store_lock_cb cb, void *data)
+static int locks_each(struct conn *c, uint64_t session, store_lock_cb cb, void *data)
 {
     sqlite3_stmt *q = conn_stmt(c, session ? STMT_LOCK_OF : STMT_LOCK_ALL);
     bool found, more = true;

@@ -13,12 +13,7 @@ setup_file() {
     allow_log 'replica: cannot reserve inode numbers'
     allow_log 'commit: uncommitted changes to .* are lost: the member stops' # the client is told, too
 }
-teardown_file() {
-    local rc=0
-    cluster_file_end || rc=1
-    netns_file_end || rc=1
-    return $rc
-}
+teardown_file() { netns_cluster_end; }
 setup() { enter_cluster_test; }
 teardown() { leave_cluster_test; }
 

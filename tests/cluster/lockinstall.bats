@@ -8,12 +8,7 @@ setup_file() {
     export QUORUMFS_TEST_MARKER_BYTES=60000 # the log is forgotten soon, so that a member that is away needs the database
     netns_file 3 && cluster_file 3 --session-ttl 120s
 }
-teardown_file() {
-    local rc=0
-    cluster_file_end || rc=1
-    netns_file_end || rc=1
-    return $rc
-}
+teardown_file() { netns_cluster_end; }
 setup() {
     needs_failpoints
     enter_cluster_test

@@ -7,12 +7,7 @@ setup_file() {
     export QUORUMFS_TIMEOUT=1s QUORUMFS_INSECURE=yes
     netns_file 3 && cluster_file 3 --session-ttl ${TTL}s
 }
-teardown_file() {
-    local rc=0
-    cluster_file_end || rc=1
-    netns_file_end || rc=1
-    return $rc
-}
+teardown_file() { netns_cluster_end; }
 setup() {
     enter_cluster_test
     write_on 1 "$T" x
@@ -213,6 +208,16 @@ hands_over() {
     actor_end B
 }
 
+# away_and_near: f, a follower that is to be away, where A and C are; near, another member, where B is.
+away_and_near() {
+    f=$(follower)
+    near=$(others "$f" | head -1)
+    allow_log 'lock: a lock on .* is lost'
+    holder A "$f"
+    holder B "$near"
+    holder C "$f"
+}
+
 # lost_lock NAME: all that a descriptor says whose lock is lost.
 lost_lock() {
     "$1" fails ESTALE pread 3 0 10
@@ -226,17 +231,12 @@ lost_lock() {
 }
 
 @test "a member that slept longer than session-ttl has lost its locks, and knows it when it wakes up" {
-    local f
-    f=$(follower)
-    set -- $(two_others "$f")
-    allow_log 'lock: a lock on .* is lost'
-    holder A "$f"
-    holder B "$1"
-    holder C "$f"
+    local f near
+    away_and_near
     A flock 3 x
     A pwrite 3 0 unfinished
     begins C "$f" flockw 3 x
-    begins B "$1" flockw 3 x
+    begins B "$near" flockw 3 x
     member_pause "$f"
     actor_end B # not C, who came earlier, but whose member was away
     B pwrite 3 0 fresh
@@ -253,17 +253,12 @@ lost_lock() {
 }
 
 @test "a member that is cut off loses its locks; who waits there is queued anew, who asks there is told ETIMEDOUT" {
-    local f
-    f=$(follower)
-    set -- $(two_others "$f")
-    allow_log 'lock: a lock on .* is lost'
-    holder A "$f"
-    holder B "$1"
-    holder C "$f"
+    local f near
+    away_and_near
     holder D "$f"
     A lock 3 w
     begins C "$f" lockw 3 w
-    begins B "$1" lockw 3 w
+    begins B "$near" lockw 3 w
     unplug "$f"
     actor_end B
     wait_until 10 A fails ESTALE pread 3 0 10

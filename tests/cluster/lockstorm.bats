@@ -15,12 +15,7 @@ setup_file() {
     allow_log 'replica: '
     allow_log 'replay: replaced a worker that was stuck'
 }
-teardown_file() {
-    local rc=0
-    cluster_file_end || rc=1
-    netns_file_end || rc=1
-    return $rc
-}
+teardown_file() { netns_cluster_end; }
 setup() { enter_cluster_test; }
 teardown() { leave_cluster_test; }
 

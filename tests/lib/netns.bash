@@ -29,6 +29,14 @@ netns_file_end() {
     for ns in $(ip netns list | grep -o "^$QFS_NETNS-[a-z0-9]*"); do ip netns del "$ns"; done
 }
 
+# netns_cluster_end: ends the file's cluster and its network, whatever fails.
+netns_cluster_end() {
+    local rc=0
+    cluster_file_end || rc=1
+    netns_file_end || rc=1
+    return $rc
+}
+
 # unplug N, plug N: pulls the cable of a member, and puts it back. Nobody is told: packets just do not come.
 unplug() { ip -n "$(netns_name sw)" link set "port$1" down; }
 plug() { ip -n "$(netns_name sw)" link set "port$1" up; }
