@@ -192,6 +192,18 @@ EOF
     recorded || true
 }
 
+skipped_more() { (($(metric_on "$1" replay_skipped_total) >= $2)); }
+
+@test "what nobody has looked up on a member is not told there, though its directory was" {
+    local l=$(wait_leader) f skipped
+    f=$(others "$l" | head -1)
+    mkdir "$QFS_ROOT/m$l/$T/d/deep"
+    wait_until 10 quiet "$f"
+    skipped=$(metric_on "$f" replay_skipped_total)
+    for i in {1..20}; do write_on "$l" "$T/d/deep/f$i" "$i"; done
+    wait_until 10 skipped_more "$f" $((skipped + 20))
+}
+
 @test "a member that was away tells what it missed" {
     local l=$(wait_leader) f
     f=$(others "$l" | head -1)
