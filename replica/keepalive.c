@@ -19,59 +19,31 @@ enum { SESSION_PARTS = 5, LEASE_PARTS = 3 };     /* of a TTL after which it is r
 
 /* ---- The table (under the lock) ------------------------------------------------------------------------------------------ */
 
-static struct kept **place_of(const struct keepalive *k, uint64_t lease)
-{
-    struct kept **at = &k->buckets[(size_t)(lease * UINT64_C(0x9e3779b97f4a7c15) >> 20) & (k->n_buckets - 1)];
-
-    while (*at && (*at)->lease != lease)
-        at = &(*at)->next;
-    return at;
-}
-
 static struct kept *find(const struct keepalive *k, uint64_t lease)
 {
-    return k->n_buckets ? *place_of(k, lease) : NULL;
-}
+    struct kept *e;
 
-static int grow(struct keepalive *k)
-{
-    struct keepalive old = {.buckets = k->buckets, .n_buckets = k->n_buckets};
-    size_t n = old.n_buckets ? old.n_buckets * 2 : 64;
-    struct kept **buckets = calloc(n, sizeof(struct kept *));
-
-    if (!buckets)
-        return QE_NOMEM;
-    k->buckets = buckets;
-    k->n_buckets = n;
-    for (size_t i = 0; i < old.n_buckets; i++) {
-        for (struct kept *e = old.buckets[i], *next; e; e = next) {
-            struct kept **to = place_of(k, e->lease);
-
-            next = e->next;
-            e->next = *to;
-            *to = e;
-        }
-    }
-    free(old.buckets);
-    return 0;
+    HASH_FIND(hh, k->kept, &lease, sizeof lease, e);
+    return e;
 }
 
 /* It is asked about at once. */
 static struct kept *find_or_add(struct keepalive *k, uint64_t lease)
 {
-    struct kept *e = find(k, lease), **at;
+    struct kept *e = find(k, lease);
 
     if (e) {
         heap_move(&k->heap, &e->node, 0);
         return e;
     }
-    if ((k->n == k->n_buckets && grow(k)) || heap_reserve(&k->heap, k->n + 1) || !(e = calloc(1, sizeof *e)))
+    if (heap_reserve(&k->heap, HASH_COUNT(k->kept) + 1) || !(e = calloc(1, sizeof *e)))
         return NULL;
     e->lease = lease;
-    at = place_of(k, lease);
-    e->next = *at;
-    *at = e;
-    k->n++;
+    HASH_ADD(hh, k->kept, lease, sizeof lease, e);
+    if (!e->hh.tbl) {
+        free(e);
+        return NULL;
+    }
     heap_push(&k->heap, &e->node, 0);
     return e;
 }
@@ -80,9 +52,8 @@ static void drop_unless_wanted(struct keepalive *k, struct kept *e)
 {
     if (e->keeps || e->renew.head || e->ask.head)
         return;
-    *place_of(k, e->lease) = e->next;
+    HASH_DEL(k->kept, e);
     heap_remove(&k->heap, &e->node);
-    k->n--;
     free(e);
 }
 
@@ -190,14 +161,14 @@ static void end_all(struct replica *r, int err, int refuse)
 {
     struct keepalive *k = &r->keepalive;
     struct submit_list done = {0};
+    struct kept *e, *tmp;
 
     pthread_mutex_lock(&k->lock);
     k->refuse = refuse ? refuse : k->refuse;
-    for (size_t i = 0; i < k->n_buckets; i++)
-        for (struct kept *e = k->buckets[i]; e; e = e->next) {
-            settle(&e->renew, 0, true, err, 0, &done);
-            settle(&e->ask, 0, true, err, 0, &done);
-        }
+    HASH_ITER(hh, k->kept, e, tmp) {
+        settle(&e->renew, 0, true, err, 0, &done);
+        settle(&e->ask, 0, true, err, 0, &done);
+    }
     pthread_mutex_unlock(&k->lock);
     tell(&done);
 }
@@ -611,15 +582,13 @@ int keepalive_open(struct replica *r)
 void keepalive_fini(struct replica *r)
 {
     struct keepalive *k = &r->keepalive;
+    struct kept *e, *tmp;
 
     heap_fini(&k->heap); /* its nodes are part of the entries */
-    for (size_t i = 0; i < k->n_buckets; i++) {
-        for (struct kept *e = k->buckets[i], *next; e; e = next) {
-            next = e->next;
-            free(e);
-        }
+    HASH_ITER(hh, k->kept, e, tmp) {
+        HASH_DEL(k->kept, e);
+        free(e);
     }
-    free(k->buckets);
     free(k->renew);
     free(k->ask);
     pthread_mutex_destroy(&k->lock);

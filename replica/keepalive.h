@@ -30,6 +30,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <uthash.h>
+
 #include "replica/heap.h"
 #include "replica/peer.pb-c.h"
 #include "replica/submit.h"
@@ -43,10 +45,10 @@ enum hold { HOLD_NONE, HOLD_KEPT, HOLD_LOST, HOLD_LAPSED };
 
 struct kept {                /* a lease that somebody here has to do with */
     struct heap_node node;   /* when to ask (again) */
-    struct kept *next;       /* in its bucket */
     uint64_t lease;
     unsigned keeps;          /* how many want it to be kept */
     struct submit_list renew, ask; /* requests; priv.seq: the first question that covers it, 0: none yet */
+    UT_hash_handle hh;
 };
 
 struct keepalive_sent {
@@ -57,8 +59,7 @@ struct keepalive_sent {
 struct keepalive {
     /* Under `lock`. */
     pthread_mutex_t lock;
-    struct kept **buckets;   /* owned, as all entries are */
-    size_t n_buckets, n;
+    struct kept *kept;       /* by lease; owned */
     struct heap heap;        /* all of them */
     int refuse;              /* 0, or what new requests are answered */
 

@@ -13,59 +13,35 @@ static const int64_t AGAIN_NS = SEC;             /* an end that could not be pro
 
 /* ---- The table ----------------------------------------------------------------------------------------------------------- */
 
-static size_t bucket_of(const struct lessor *l, bool session, uint64_t id)
-{
-    return (size_t)((id * 2 + session) * UINT64_C(0x9e3779b97f4a7c15) >> 20) & (l->n_buckets - 1);
-}
-
 static struct life *find(const struct lessor *l, bool session, uint64_t id)
 {
-    struct life *life = l->n_buckets ? l->buckets[bucket_of(l, session, id)] : NULL;
+    struct life *life;
 
-    while (life && (life->id != id || life->session != session))
-        life = life->next;
+    HASH_FIND(hh, session ? l->sessions : l->leases, &id, sizeof id, life);
     return life;
 }
 
-static int grow(struct lessor *l)
+size_t lessor_count(const struct lessor *l)
 {
-    struct lessor old = *l;
-    size_t n = old.n_buckets ? old.n_buckets * 2 : 64;
-    struct life **buckets = calloc(n, sizeof(struct life *));
-
-    if (!buckets)
-        return QE_NOMEM;
-    l->buckets = buckets;
-    l->n_buckets = n;
-    for (size_t i = 0; i < old.n_buckets; i++) {
-        for (struct life *life = old.buckets[i], *next; life; life = next) {
-            struct life **to = &buckets[bucket_of(l, life->session, life->id)];
-
-            next = life->next;
-            life->next = *to;
-            *to = life;
-        }
-    }
-    free(old.buckets);
-    return 0;
+    return HASH_COUNT(l->leases) + HASH_COUNT(l->sessions);
 }
 
 static struct life *insert(struct lessor *l, bool session, uint64_t id)
 {
-    struct life *life, **to;
+    struct life *life = heap_reserve(&l->heap, lessor_count(l) + 1) ? NULL : calloc(1, sizeof *life);
 
-    if ((l->n == l->n_buckets && grow(l)) || heap_reserve(&l->heap, l->n + 1))
-        return NULL;
-    life = calloc(1, sizeof *life);
     if (!life)
         return NULL;
     life->id = id;
     life->session = session;
-    to = &l->buckets[bucket_of(l, session, id)];
-    life->next = *to;
-    *to = life;
-    l->n++;
-    return life;
+    if (session)
+        HASH_ADD(hh, l->sessions, id, sizeof id, life);
+    else
+        HASH_ADD(hh, l->leases, id, sizeof id, life);
+    if (life->hh.tbl)
+        return life;
+    free(life);
+    return NULL;
 }
 
 static void unwish(struct lessor *l, const struct life *life)
@@ -80,43 +56,44 @@ static void unwish(struct lessor *l, const struct life *life)
 
 static void erase(struct lessor *l, bool session, uint64_t id)
 {
-    struct life **at = l->n_buckets ? &l->buckets[bucket_of(l, session, id)] : NULL, *life;
+    struct life *life = find(l, session, id);
 
-    while (at && *at && ((*at)->id != id || (*at)->session != session))
-        at = &(*at)->next;
-    if (!at || !*at)
+    if (!life)
         return;
-    life = *at;
-    *at = life->next;
+    if (session)
+        HASH_DEL(l->sessions, life);
+    else
+        HASH_DEL(l->leases, life);
     heap_remove(&l->heap, &life->node);
     if (life->wished)
         unwish(l, life);
-    l->n_long -= !life->session && life->ttl_ns > LONG_NS;
-    l->n--;
+    l->n_long -= !session && life->ttl_ns > LONG_NS;
     free(life);
+}
+
+static void free_all(struct life **table)
+{
+    struct life *life, *tmp;
+
+    HASH_ITER(hh, *table, life, tmp) {
+        HASH_DEL(*table, life);
+        free(life);
+    }
 }
 
 void lessor_forget(struct lessor *l)
 {
     heap_clear(&l->heap);
-    for (size_t i = 0; i < l->n_buckets; i++) {
-        for (struct life *life = l->buckets[i], *next; life; life = next) {
-            next = life->next;
-            free(life);
-        }
-        l->buckets[i] = NULL;
-    }
+    free_all(&l->leases);
+    free_all(&l->sessions);
     l->wishes = NULL;
-    l->n = l->n_long = l->n_points = 0;
+    l->n_long = l->n_points = 0;
 }
 
 void lessor_fini(struct lessor *l)
 {
     lessor_forget(l);
     heap_fini(&l->heap);
-    free(l->buckets);
-    l->buckets = NULL;
-    l->n_buckets = 0;
 }
 
 const struct life *lessor_lease(const struct lessor *l, uint64_t id)
@@ -214,12 +191,23 @@ void lessor_set_session_ttl(struct lessor *l, int64_t ttl_ns, int64_t now_ns)
 
 void lessor_begin(struct lessor *l, int64_t now_ns)
 {
+    struct life *life, *tmp;
+
     lessor_stop(l);
     l->counts = true;
     l->points_ns = now_ns;
-    for (size_t i = 0; i < l->n_buckets; i++)
-        for (struct life *life = l->buckets[i]; life; life = life->next)
-            set_deadline(l, life, now_ns + (life->session ? patience(l, longest_session_ttl(l, now_ns)) : whole(life)));
+    HASH_ITER(hh, l->leases, life, tmp)
+        set_deadline(l, life, now_ns + whole(life));
+    HASH_ITER(hh, l->sessions, life, tmp)
+        set_deadline(l, life, now_ns + patience(l, longest_session_ttl(l, now_ns)));
+}
+
+static void stop_all(struct life *table)
+{
+    struct life *life, *tmp;
+
+    HASH_ITER(hh, table, life, tmp)
+        life->ending = life->under_way = life->pointed = life->wished = false;
 }
 
 void lessor_stop(struct lessor *l)
@@ -228,9 +216,8 @@ void lessor_stop(struct lessor *l)
     l->counts = false;
     l->wishes = NULL;
     l->n_points = 0;
-    for (size_t i = 0; i < l->n_buckets; i++)
-        for (struct life *life = l->buckets[i]; life; life = life->next)
-            life->ending = life->under_way = life->pointed = life->wished = false;
+    stop_all(l->leases);
+    stop_all(l->sessions);
 }
 
 enum lessor_verdict lessor_renew(struct lessor *l, uint64_t lease, int64_t now_ns)
@@ -340,14 +327,15 @@ static void point_wishes(struct lessor *l)
 /* Those that are renewed often never come here: what a new leader would give them is what they have. */
 static void point_long(struct lessor *l, int64_t now_ns)
 {
-    for (size_t i = 0; i < l->n_buckets; i++) {
-        for (struct life *life = l->buckets[i]; life && l->n_points < LESSOR_POINTS; life = life->next) {
-            int64_t left = life->deadline_ns - now_ns;
+    struct life *life, *tmp;
 
-            if (!life->session && life->ttl_ns > LONG_NS && !life->ending && !life->pointed && !life->wished && left > 0 &&
-                whole(life) - left >= DRIFT_NS)
-                point(l, life, left);
-        }
+    HASH_ITER(hh, l->leases, life, tmp) {
+        int64_t left = life->deadline_ns - now_ns;
+
+        if (l->n_points == LESSOR_POINTS)
+            break;
+        if (life->ttl_ns > LONG_NS && !life->ending && !life->pointed && !life->wished && left > 0 && whole(life) - left >= DRIFT_NS)
+            point(l, life, left);
     }
 }
 

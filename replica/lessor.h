@@ -25,6 +25,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <uthash.h>
+
 #include "replica/heap.h"
 #include "store/store.h"
 
@@ -32,7 +34,6 @@ enum { LESSOR_POINTS = 4096 }; /* leases in one checkpoint */
 
 struct life {
     struct heap_node node;   /* when to look at it; never later than the deadline. In the heap while counted and nothing is under way */
-    struct life *next;       /* in its bucket */
     struct life *next_wish;  /* lease: those that wait for a checkpoint */
     uint64_t id;
     int64_t deadline_ns;     /* while counted */
@@ -43,13 +44,13 @@ struct life {
     bool under_way;          /* and has not been answered */
     bool pointed;            /* lease: a checkpoint of it is under way */
     bool wished;             /* lease: it is to get its whole TTL from a new leader, so that it can be renewed */
+    UT_hash_handle hh;
 };
 
 struct lessor_point { uint64_t id; int64_t left_ns; }; /* left_ns 0: the whole TTL */
 
 struct lessor {
-    struct life **buckets;   /* owned, like all lives */
-    size_t n_buckets, n;
+    struct life *leases, *sessions; /* by id; owned */
     struct heap heap;        /* has room for all lives */
     size_t n_long;           /* leases that need checkpoints */
     int64_t session_ttl_ns;  /* the cluster setting */
@@ -63,6 +64,7 @@ struct lessor {
 };
 
 void lessor_fini(struct lessor *l);
+size_t lessor_count(const struct lessor *l); /* lives */
 
 /* ---- What the store tells ------------------------------------------------------------------------------------------------ */
 

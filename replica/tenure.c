@@ -457,7 +457,7 @@ static void look_at_term(struct replica *r, int64_t now_ns)
         t->needed = atomic_load(&r->applier.pushed); /* the last entry up to there that has commands, or a later one */
     if (t->needed != 0 && t->seen >= t->needed) {
         lessor_begin(&t->lessor, now_ns);
-        log_info("replica", "counts leases and sessions term=%" PRIu64 " lives=%zu", t->term, t->lessor.n);
+        log_info("replica", "counts leases and sessions term=%" PRIu64 " lives=%zu", t->term, lessor_count(&t->lessor));
     }
 }
 

@@ -139,7 +139,7 @@ static void each_of_many_ends_in_its_second(void **state)
             tell(STORE_LIFE_LEASE_GONE, life->id, 0, 0, false);
         }
     }
-    assert_int_equal(l.n, 0);
+    assert_int_equal(lessor_count(&l), 0);
 }
 
 /* The leader waits longer than the member counts. */
@@ -546,14 +546,14 @@ static void step_by_chance(void)
 
 static void let_all_end(void)
 {
-    for (int k = 0; k < 5000 && (l.n > 0 || n_entries > 0); k++) {
+    for (int k = 0; k < 5000 && (lessor_count(&l) > 0 || n_entries > 0); k++) {
         now += 60 * SEC;
         while (n_entries > 0)
             apply_one();
         for (int i = 0; i < LOG; i++)
             propose_an_end();
     }
-    assert_int_equal(l.n, 0);
+    assert_int_equal(lessor_count(&l), 0);
 }
 
 /* Over many changes of leaders, TTLs, renewals and checkpoints, with commands under way that are committed late or never: no lease ends before its
