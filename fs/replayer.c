@@ -38,12 +38,18 @@ struct places {
 /* What the order before has left open; -1: nothing. */
 static int kept_root = -1, kept_dir = -1;
 
-static int open_dir(int root, const char *path)
+/* What others have mounted over a name of ours is theirs: EXDEV, also for the last name, which a plain open would follow. */
+static int open_ours(int dir, const char *path, int flags, mode_t mode)
 {
-    const struct open_how how = {.flags = O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW,
+    const struct open_how how = {.flags = (unsigned)(flags | O_NOFOLLOW | O_CLOEXEC), .mode = mode,
                                  .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV};
 
-    return *path ? (int)syscall(SYS_openat2, root, path, &how, sizeof how) : root;
+    return (int)syscall(SYS_openat2, dir, path, &how, sizeof how);
+}
+
+static int open_dir(int root, const char *path)
+{
+    return *path ? open_ours(root, path, O_PATH | O_DIRECTORY, 0) : root;
 }
 
 static void close_dir(const struct places *p, int fd)
@@ -70,7 +76,7 @@ static int open_root(int parent, const char *base, const struct replayer_order *
 /* The byte is not stored anywhere; an empty file is truncated, so that the kernel does not take it for longer. */
 static int do_content(const struct places *p, int flags, bool touch, bool empty)
 {
-    int fd = openat(p->dir, p->name, O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | flags, 0600), err = 0;
+    int fd = open_ours(p->dir, p->name, O_WRONLY | O_NONBLOCK | flags, flags & O_CREAT ? 0600 : 0), err = 0;
 
     if (fd < 0)
         return errno;
@@ -80,15 +86,38 @@ static int do_content(const struct places *p, int flags, bool touch, bool empty)
     return err;
 }
 
+static int do_attrib(const struct places *p)
+{
+    int fd = *p->name ? open_ours(p->dir, p->name, O_PATH, 0) : p->dir, err;
+
+    if (fd < 0)
+        return errno;
+    err = utimensat(fd, "", NULL, AT_EMPTY_PATH) ? errno : 0;
+    if (fd != p->dir)
+        close(fd);
+    return err;
+}
+
+/* 0 or errno. */
+static int look_at(int dir, const char *name)
+{
+    int fd = open_ours(dir, name, O_PATH, 0);
+
+    if (fd < 0)
+        return errno;
+    close(fd);
+    return 0;
+}
+
 /* A directory that others looked up under its new name already stands there for the kernel. Looking at the old name moves it back; another
  * look elsewhere may move it again, and then the call says ESTALE. */
 static int do_rename(const struct places *p, unsigned flags, bool is_dir)
 {
-    struct stat st;
-
     for (int i = 0; i < ESTALE_TRIES; i++) {
-        if (is_dir && fstatat(p->dir, p->name, &st, AT_SYMLINK_NOFOLLOW))
-            return errno;
+        int err = is_dir ? look_at(p->dir, p->name) : 0;
+
+        if (err)
+            return err;
         if (renameat2(p->dir, p->name, p->dir2, p->name2, flags) == 0)
             return 0;
         if (errno != ESTALE)
@@ -117,7 +146,7 @@ static int do_calls(const struct places *p, const struct replayer_order *o)
     case REPLAYER_RENAME: return do_rename(p, 0, o->is_dir);
     case REPLAYER_EXCHANGE: return do_rename(p, RENAME_EXCHANGE, o->is_dir);
     case REPLAYER_REST: return 0;
-    case REPLAYER_ATTRIB: return failed(utimensat(p->dir, *p->name ? p->name : ".", NULL, AT_SYMLINK_NOFOLLOW));
+    case REPLAYER_ATTRIB: return do_attrib(p);
     }
     return EINVAL;
 }

@@ -496,6 +496,25 @@ command_waits() { [ "$(sed -n 's/^quorumfs_commands_waiting //p' "$MNT/.quorum/m
     umount "$S/bound"
 }
 
+@test "what is mounted over a name is left alone" {
+    echo old >f
+    mkdir e d
+    echo foreign >"$S/file"
+    mkdir "$S/dir"
+    touch -d @1000 "$S/file" "$S/dir"
+    mount --bind "$S/file" f
+    mount --bind "$S/dir" e
+    record "$S/events" "$S/file" "$T"
+    remote $'put f v\nput f \nappend f w\nchmod f 600\nchmod e 700\nput e/g v\nmkdir e/h\nput d/g v' && told
+    recorded
+    holds "$S/file" 'foreign\n'
+    same "time" "$(stat -c %Y "$S/file" "$S/dir" | paste -sd' ')" '1000 1000'
+    umount f e
+    ! grep -P '^1\t' "$S/events"
+    holds f w
+    holds e/g v
+}
+
 @test "inotifywait -r follows a tree that is made elsewhere" {
     inotifywait -q -m -r --format '%w%f %e' . >"$S/seen" 3>&- &
     local watcher=$!
