@@ -278,6 +278,18 @@ static void tell_silent(struct replay *r, int64_t now_ns)
 
 /* ---- Running ------------------------------------------------------------------------------------------------------------------------ */
 
+static void warn(struct replay *r, const struct replay_item *item, int error)
+{
+    int64_t now = clock_boottime_ns();
+
+    if (now - r->warned_ns < WARN_NS && r->warned)
+        return;
+    r->warned = true;
+    r->warned_ns = now;
+    log_warn("replay", "watchers were not told of a change rev=%lld inode=%llu: %s", (long long)item->rev, (unsigned long long)item->ino,
+             strerror(error));
+}
+
 static void finish(struct replay *r, struct replay_item *item)
 {
     replay_queue_remove(&r->queue, item);
@@ -301,10 +313,12 @@ static void run(struct replay *r, struct replay_worker *w, struct replay_item *i
         replay_queue_return(&r->queue, item);
         return;
     }
-    if (err == QE_CANCELED || err == QE_NOENT)
+    if (err == QE_CANCELED || err == QE_NOENT) {
         r->stats.superseded++;
-    else
+    } else {
         r->stats.failed++;
+        warn(r, item, fs_errno(err));
+    }
     finish(r, item);
 }
 
@@ -336,18 +350,6 @@ static void lag_add(struct replica_hist *h, int64_t ns)
     h->buckets[i]++;
     h->count++;
     h->sum_us += (uint64_t)us;
-}
-
-static void warn(struct replay *r, const struct replay_item *item, int error)
-{
-    int64_t now = clock_boottime_ns();
-
-    if (now - r->warned_ns < WARN_NS && r->warned)
-        return;
-    r->warned = true;
-    r->warned_ns = now;
-    log_warn("replay", "watchers were not told of a change rev=%lld inode=%llu: %s", (long long)item->rev, (unsigned long long)item->ino,
-             strerror(error));
 }
 
 /* What was at the name is there no more, or something of another kind is. */

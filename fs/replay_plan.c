@@ -43,35 +43,15 @@ static bool waiting_binding(struct replay *r, const struct replay_item *self, ui
     return false;
 }
 
-/* The last component of a path. */
-static const char *last_of(struct buf *path)
-{
-    const char *text = buf_cstr(path), *slash = strrchr(text, '/');
-
-    return slash ? slash + 1 : text;
-}
-
 /* Where a node is for the kernel. `name` gets a copy. 0; QE_NOENT: nowhere. */
 static int announced(struct replay *r, const struct replay_item *self, uint64_t node, uint64_t *parent, struct buf *name)
 {
-    struct buf path = {0};
-    struct store_attr attr;
     const char *text;
-    int err;
 
     buf_clear(name);
     if (waiting_binding(r, self, node, parent, &text))
         return buf_append(name, text, strlen(text));
-    err = store_getattr(r->fs->reader, STORE_HEAD, node, &attr);
-    if (!err)
-        err = store_path(r->fs->reader, node, &path);
-    if (!err) {
-        *parent = attr.parent;
-        text = last_of(&path);
-        err = buf_append(name, text, strlen(text));
-    }
-    buf_fini(&path);
-    return err;
+    return store_name(r->fs->reader, node, parent, name);
 }
 
 /* ---- The frame ------------------------------------------------------------------------------------------------------------------- */

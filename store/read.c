@@ -364,6 +364,37 @@ int store_path(struct store_reader *r, uint64_t ino, struct buf *out)
     return err;
 }
 
+static int name_of(struct conn *c, uint64_t ino, uint64_t *parent, struct buf *name)
+{
+    sqlite3_stmt *q = conn_stmt(c, STMT_NODE_NAME);
+    struct store_bytes bytes;
+    bool found;
+    int err;
+
+    bind_u(q, 1, ino);
+    err = conn_row(c, q, &found);
+    if (err || !found)
+        return err ? err : QE_NOENT;
+    bytes = col_b(q, 1);
+    err = col_u(q, 0) == 0 ? QE_NOENT : buf_append(name, bytes.data, bytes.len);
+    if (!err)
+        *parent = col_u(q, 0);
+    conn_reset(q);
+    return err;
+}
+
+int store_name(struct store_reader *r, uint64_t ino, uint64_t *parent, struct buf *name)
+{
+    int64_t at = STORE_HEAD;
+    int err = reader_open_at(r, &at);
+
+    if (err)
+        return err;
+    err = name_of(&r->conn, ino, parent, name);
+    reader_close_at(r);
+    return err;
+}
+
 static int writer_of(struct conn *c, int64_t seq, struct store_writer *out)
 {
     sqlite3_stmt *q = conn_stmt(c, STMT_VER_WRITER);

@@ -493,6 +493,8 @@ int store_listxattr(struct store_reader *r, int64_t at, uint64_t ino, struct buf
 int store_rev_at(struct store_reader *r, int64_t time_ns, int64_t *rev);
 /* "/a/b" of an inode as it is now, for messages. NOENT when it is deleted. */
 int store_path(struct store_reader *r, uint64_t ino, struct buf *out);
+/* The directory and the name that an inode is bound to; `name` is appended to. NOENT: a deleted one, or the root. */
+int store_name(struct store_reader *r, uint64_t ino, uint64_t *parent, struct buf *name);
 
 struct store_writer { /* who made the last commit of an inode */
     uint32_t member, uid;

@@ -298,6 +298,16 @@ sees() {
     same "in order" "$(grep CLOSE_WRITE "$S/events" | cut -f 2 | sort -c -V 2>&1)" ''
 }
 
+@test "deep in the tree each change is told in good time" {
+    local deep=$(printf 'd/%.0s' {1..1500}) i
+    within 60 mkdir -p "$deep"
+    record "$S/events" "$T/$deep"
+    for i in {1..50}; do echo "put ${deep}f$i v"; done | prefixed | within 60 inject -w >/dev/null
+    told 20
+    recorded
+    same closed "$(grep -c CLOSE_WRITE "$S/events")" 50
+}
+
 @test "a watcher that does not read keeps nobody waiting" {
     record "$S/events" "$T"
     kill -STOP "$recorder"

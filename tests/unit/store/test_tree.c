@@ -174,6 +174,24 @@ static void a_directory_moves_whole_in_one_revision(void **state)
     kit_assert_list(k, before + 1, ROOT, "conf");
 }
 
+static void an_inode_knows_its_directory_and_name(void **state)
+{
+    struct kit *k = *state;
+    uint64_t d = mkdir_in(k, ROOT, "d"), f = file_in(k, d, "f"), parent = 0;
+    struct buf name = {0};
+
+    assert_int_equal(store_name(k->r, f, &parent, &name), 0);
+    assert_true(parent == d);
+    assert_int_equal(store_name(k->r, d, &parent, &name), 0);
+    assert_true(parent == ROOT);
+    assert_string_equal(buf_cstr(&name), "fd");
+    assert_int_equal(store_name(k->r, ROOT, &parent, &name), QE_NOENT);
+    assert_int_equal(kit_unlink(k, d, "f"), 0);
+    assert_int_equal(store_name(k->r, f, &parent, &name), QE_NOENT);
+    assert_string_equal(buf_cstr(&name), "fd");
+    buf_fini(&name);
+}
+
 static void a_name_onto_itself_changes_nothing(void **state)
 {
     struct kit *k = *state;
@@ -419,6 +437,7 @@ int main(void)
         KIT_TEST(a_change_says_what_a_put_has_made),
         KIT_TEST(rename_exchange_swaps_a_file_and_a_directory),
         KIT_TEST(a_directory_moves_whole_in_one_revision),
+        KIT_TEST(an_inode_knows_its_directory_and_name),
         KIT_TEST(a_name_onto_itself_changes_nothing),
         KIT_TEST(entries_set_the_times_of_their_directory),
         KIT_TEST(names_may_have_any_bytes_but_slash_and_nul),
