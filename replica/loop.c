@@ -261,12 +261,39 @@ int loop_start(struct replica *r, struct buf *why)
     return 0;
 }
 
+/* Of this thread: whether what it submits waits for replica_release, and whether anything does. */
+static _Thread_local struct {
+    bool held, wanted;
+} hold;
+
+/* Under the lock. */
+static void wake_locked(struct replica *r)
+{
+    if (hold.held)
+        hold.wanted = true;
+    else if (r->loop.wakeable)
+        uv_async_send(&r->loop.wake);
+}
+
 void loop_wake(struct replica *r)
 {
     pthread_mutex_lock(&r->loop.lock);
-    if (r->loop.wakeable)
-        uv_async_send(&r->loop.wake);
+    wake_locked(r);
     pthread_mutex_unlock(&r->loop.lock);
+}
+
+void replica_hold(void)
+{
+    hold.held = true;
+}
+
+void replica_release(struct replica *r)
+{
+    bool wanted = hold.wanted;
+
+    hold.held = hold.wanted = false;
+    if (wanted)
+        loop_wake(r);
 }
 
 void loop_members_changed(struct replica *r)
@@ -324,7 +351,7 @@ void replica_barrier(struct replica *r, struct replica_request *req)
     } else {
         req->priv.next = r->loop.barriers;
         r->loop.barriers = req;
-        uv_async_send(&r->loop.wake);
+        wake_locked(r);
     }
     pthread_mutex_unlock(&r->loop.lock);
     if (err)

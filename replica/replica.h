@@ -122,6 +122,10 @@ uint64_t replica_new_ino(struct replica *r, enum store_kind kind);
 
 /* There is no other member, voter or standby: whatever changes the tree is submitted here. Any thread, cheap. */
 bool replica_alone(struct replica *r);
+/* From replica_hold on, what this thread submits and asks for is kept until replica_release, so that the member works on all of it at
+ * once: each wake-up of the raft loop may be a message to each member and a write of the log. Short: others wait meanwhile. */
+void replica_hold(void);
+void replica_release(struct replica *r);
 /* A linearizable read needs a barrier first. False for a cluster of one: read at once. Any thread, cheap. */
 bool replica_barrier_needed(struct replica *r);
 /* Calls back (rev: what is readable) when the store has everything that was committed before this call. Any thread. */
