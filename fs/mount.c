@@ -23,6 +23,7 @@
 #include "fs/ops.h"
 #include "fs/pages.h"
 #include "fs/pending.h"
+#include "fs/proc_kept.h"
 #include "fs/replay.h"
 #include "fs/scan.h"
 #include "fs/sharing.h"
@@ -36,6 +37,7 @@
 #define STOP_READS_NS INT64_C(1000000000)
 enum {
     SPIN_MISSES = 3,
+    HOLD_MAX = 16,        /* requests whose commands and barriers are passed on together */
     BURST_MAX = 64,       /* requests before signals and the rest are looked at */
     LOCK_WAIT_MS = 10000, /* for an old process that is about to let go of DIR */
     STOP_LOOK_MS = 100,   /* while stopping, how often the deadline is looked at */
@@ -253,6 +255,18 @@ static enum served mount_serve(struct mount *m)
     return fuse_session_exited(fs->se) ? SERVED_GONE : SERVED_ONE;
 }
 
+/* One more request. What they submit goes to the raft loop when no more of them is there, or HOLD_MAX have been served. */
+static enum served mount_serve_held(struct mount *m, int n)
+{
+    enum served got;
+
+    replica_hold();
+    got = mount_serve(m);
+    if (got != SERVED_ONE || n % HOLD_MAX == 0)
+        replica_release(m->fs.replica);
+    return got;
+}
+
 static void spin_pause(void)
 {
 #if defined __x86_64__ || defined __i386__
@@ -267,7 +281,7 @@ static void spin_pause(void)
 static bool mount_serve_burst(struct mount *m)
 {
     struct fs *fs = &m->fs;
-    enum served got = mount_serve(m);
+    enum served got = mount_serve_held(m, 1);
     int64_t last = clock_boottime_ns(), before = last, now = last;
 
     if (now - m->served_ns < SPIN_NS * 4)
@@ -277,7 +291,7 @@ static bool mount_serve_burst(struct mount *m)
             break;
         spin_pause();
         replay_look(fs);
-        got = mount_serve(m);
+        got = mount_serve_held(m, n + 1);
         now = clock_boottime_ns();
         if (got == SERVED_ONE) {
             last = now;
@@ -286,6 +300,7 @@ static bool mount_serve_burst(struct mount *m)
             m->spin_after_ns = now + SPIN_REST_NS;
         }
     }
+    replica_release(fs->replica);
     if (got == SERVED_NONE && m->spin_misses < SPIN_MISSES)
         m->spin_misses++;
     m->served_ns = last;
@@ -368,6 +383,7 @@ static void mount_close(struct mount *m)
     scan_close(fs);
     watch_close(fs);
     claim_close(fs);
+    proc_kept_close();
     work_close(fs); /* their readers, too, must be closed before replica stops */
     if (fs->inodes)
         commit_log_lost(fs);

@@ -12,6 +12,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "fs/proc_kept.h"
+
 /* Bits of the kernel's task flags (include/linux/sched.h), field 9 of /proc/PID/stat. */
 enum { FLAG_EXITING = 0x4, FLAG_SIGNALED = 0x400, SIGNAL_MASK = 0x7f };
 enum { KNOWN_MOUNTS = 64 };
@@ -75,7 +77,7 @@ static pid_t cached_tgid(pid_t tid, unsigned long long start)
 
 bool proc_info(pid_t tid, struct proc_info *out)
 {
-    char path[64], text[512], *p;
+    char text[512], *p;
     long ppid, pgrp, session, tty, tpgid, n_threads;
     unsigned long long start;
     unsigned long flags;
@@ -83,8 +85,7 @@ bool proc_info(pid_t tid, struct proc_info *out)
 
     if (tid <= 0)
         return false;
-    snprintf(path, sizeof path, "/proc/%d/stat", (int)tid);
-    if (read_text(path, text, sizeof text) <= 0)
+    if (proc_kept_read(tid, PROC_STAT, text, sizeof text) <= 0)
         return false;
     p = strrchr(text, ')'); /* the command name may hold anything */
     if (!p || sscanf(p + 1, " %c %ld %ld %ld %ld %ld %lu %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %ld %*d %llu", &state, &ppid,
@@ -137,11 +138,9 @@ pid_t proc_tgid(pid_t tid)
 
 void proc_comm(pid_t pid, char out[16])
 {
-    char path[64], text[64];
-    ssize_t n;
+    char text[64];
+    ssize_t n = pid > 0 ? proc_kept_read(pid, PROC_COMM, text, sizeof text) : -1;
 
-    snprintf(path, sizeof path, "/proc/%d/comm", (int)pid);
-    n = pid > 0 ? read_text(path, text, sizeof text) : -1;
     if (n > 0 && text[n - 1] == '\n')
         text[n - 1] = 0;
     snprintf(out, 16, "%.15s", n > 0 ? text : "?");
@@ -261,7 +260,7 @@ static enum proc_call call_kind(long nr, const unsigned long args[6])
 enum proc_call proc_call_of(pid_t tid, uint64_t *shape)
 {
     enum { TRIES = 8 }; /* a thread that has just sent its request may not sleep yet */
-    char path[64], text[256];
+    char text[256];
     unsigned long args[6], sp;
     uint64_t hash = UINT64_C(0xcbf29ce484222325);
     ssize_t len = 0;
@@ -269,8 +268,7 @@ enum proc_call proc_call_of(pid_t tid, uint64_t *shape)
 
     if (tid <= 0)
         return PROC_CALL_UNKNOWN;
-    snprintf(path, sizeof path, "/proc/%d/syscall", (int)tid);
-    for (int i = 0; i < TRIES && (len = read_text(path, text, sizeof text)) > 0 && text[0] == 'r'; i++)
+    for (int i = 0; i < TRIES && (len = proc_kept_read(tid, PROC_SYSCALL, text, sizeof text)) > 0 && text[0] == 'r'; i++)
         ; /* "running" */
     if (len > 0 && text[0] == 'r')
         return PROC_CALL_AWAKE;
