@@ -27,11 +27,16 @@ static size_t lower_bound(const struct session_table *t, uint64_t id)
     return lo;
 }
 
+static bool is_at(const struct session_table *t, size_t i, uint64_t id)
+{
+    return i < t->n && t->list[i].id == id;
+}
+
 struct session *session_find(struct session_table *t, uint64_t id)
 {
     size_t i = lower_bound(t, id);
 
-    return i < t->n && t->list[i].id == id && !t->list[i].ended ? &t->list[i] : NULL;
+    return is_at(t, i, id) && !t->list[i].ended ? &t->list[i] : NULL;
 }
 
 static struct session *of_member(struct session_table *t, uint32_t member)
@@ -147,9 +152,9 @@ bool session_answers(struct store *s, const struct store_command *cmd, struct st
     *r = (struct store_result){.session = cmd->session, .seq = cmd->seq, .rev = s->st.rev};
     if (cmd->n_ops == 1 && cmd->ops[0].kind == STORE_OP_SESSION)
         return answers_session(s, cmd, r);
-    r->err = QE_STALE;
+    r->err = cmd->seq > INT64_MAX ? QE_INVAL : QE_STALE; /* the table would sort it before all others */
     ss = session_find(&s->sessions, cmd->session);
-    if (!ss)
+    if (!ss || cmd->seq > INT64_MAX)
         return true;
     if (cmd->seq > ss->last_seq) {
         r->err = 0;
@@ -323,10 +328,10 @@ int op_session(struct store *s, struct txn *t, const struct store_op *op, uint64
     int err;
 
     (void)op;
-    if (t->cmd->seq == 0)
+    if (t->cmd->seq == 0 || t->cmd->seq > INT64_MAX)
         return QE_INVAL;
-    if (session_find(&s->sessions, t->index))
-        return QE_BUSY; /* the second one of an entry: ids are indexes */
+    if (is_at(&s->sessions, lower_bound(&s->sessions, t->index), t->index))
+        return QE_BUSY; /* the second one of an entry: ids are indexes, also of one that has ended since */
     err = member_find(s, t->cmd->member);
     if (err == QE_NOENT && (int64_t)t->cmd->member < s->st.next_member)
         return QE_STALE; /* it has been removed since */

@@ -138,6 +138,47 @@ static void of_two_sessions_in_an_entry_the_second_is_asked_to_try_again(void **
     assert_int_equal(k->res.err, QE_BUSY);
 }
 
+/* Numbers are 63 bits: the tables would have a larger one before all others. */
+static void numbers_are_below_2_to_the_63(void **state)
+{
+    struct kit *k = *state;
+    struct store_op op = {.kind = STORE_OP_RESERVE};
+    struct store_command cmd = kit_command(k, &op, 1);
+    int64_t next;
+
+    assert_int_equal(kit_apply(k, &cmd, 1), 0);
+    assert_int_equal(k->res.err, 0);
+    next = (int64_t)k->res.ino + STORE_INO_BLOCK;
+    cmd.seq = UINT64_C(1) << 63;
+    assert_int_equal(kit_apply(k, &cmd, 1), 0);
+    assert_int_equal(k->res.err, QE_INVAL);
+    kit_reopen(k);
+    assert_int_equal(kit_op(k, &op), 0); /* the numbers before it still count */
+    assert_int_equal(k->res.ino, next);
+    cmd = (struct store_command){.seq = UINT64_C(1) << 63, .member = 7, .ops = &(struct store_op){.kind = STORE_OP_SESSION}, .n_ops = 1};
+    assert_int_equal(kit_apply(k, &cmd, 1), 0);
+    assert_int_equal(k->res.err, QE_INVAL);
+}
+
+/* Its rows would go with those of the one that has just ended. */
+static void an_entry_has_one_session_even_if_that_has_ended(void **state)
+{
+    struct kit *k = *state;
+    struct store_op add = {.kind = STORE_OP_MEMBER, .flags = STORE_MEMBER_ADD, .name = B("a:1"), .mode = STORE_MEMBER_VOTER, .new_ino = 5};
+    struct store_op session = {.kind = STORE_OP_SESSION}, end = {.kind = STORE_OP_MEMBER, .flags = STORE_MEMBER_REMOVE};
+    struct store_command cmds[3];
+
+    assert_int_equal(kit_op(k, &add), 0);
+    end.ino = k->res.ino;
+    add.new_ino = 6;
+    assert_int_equal(kit_op(k, &add), 0);
+    cmds[0] = (struct store_command){.seq = 1, .member = (uint32_t)end.ino, .ops = &session, .n_ops = 1};
+    cmds[1] = kit_command(k, &end, 1);
+    cmds[2] = (struct store_command){.seq = 1, .member = (uint32_t)k->res.ino, .ops = &session, .n_ops = 1};
+    assert_int_equal(kit_apply(k, cmds, 3), 0);
+    assert_int_equal(k->res.err, QE_BUSY);
+}
+
 static int open_session(struct kit *k, uint32_t member, uint64_t nonce)
 {
     struct store_op op = {.kind = STORE_OP_SESSION};
@@ -262,6 +303,8 @@ int main(void)
         KIT_TEST(at_most_4096_results_are_kept),
         KIT_TEST(a_session_is_named_by_the_index_of_its_entry),
         KIT_TEST(of_two_sessions_in_an_entry_the_second_is_asked_to_try_again),
+        KIT_TEST(numbers_are_below_2_to_the_63),
+        KIT_TEST(an_entry_has_one_session_even_if_that_has_ended),
         KIT_TEST(a_repeated_session_is_the_same_session),
         KIT_TEST(a_new_session_of_a_member_ends_its_older_one_only),
         KIT_TEST(a_session_that_comes_too_late_is_refused),
