@@ -33,6 +33,25 @@ bool compact_pending(const struct store *s)
 
 /* ---- One row ------------------------------------------------------------------------------------------------------------- */
 
+static void row_read(sqlite3_stmt *q, struct row *r)
+{
+    bool renamed;
+    struct store_bytes name;
+
+    r->seq = col_i(q, 0);
+    r->ino = col_u(q, 1);
+    r->op = (int)col_i(q, 2);
+    r->prev = col_i(q, 3);
+    r->vseq = col_i(q, 4);
+    r->size = col_i(q, 5);
+    renamed = r->op == STORE_EV_RENAME;
+    r->parent = col_u(q, renamed ? 8 : 6);
+    name = col_b(q, renamed ? 9 : 7);
+    r->name_len = name.len <= STORE_NAME_MAX ? name.len : STORE_NAME_MAX;
+    if (r->name_len)
+        memcpy(r->name, name.data, r->name_len);
+}
+
 static bool ends_inode(int op)
 {
     return op == STORE_EV_DELETE || op == STORE_EV_RMDIR;
@@ -83,13 +102,14 @@ static int delete_version(struct store *s, int64_t seq, int64_t survivor)
     return err || kept == vseq ? err : delete_big(s, vseq);
 }
 
+/* Of a name that had many bindings each goes with the row that ended it, so that no row takes long. */
 static int delete_name(struct store *s, const struct row *r)
 {
     sqlite3_stmt *q = conn_stmt(&s->conn, STMT_NAMEH_PRUNE);
 
     bind_u(q, 1, r->parent);
     bind_b(q, 2, r->name, r->name_len);
-    bind_i(q, 3, s->st.compact_to);
+    bind_i(q, 3, rev_of(r->seq));
     return conn_run(&s->conn, q);
 }
 
@@ -117,26 +137,33 @@ static int compact_row(struct store *s, const struct row *r)
     return err;
 }
 
-/* ---- A slice ------------------------------------------------------------------------------------------------------------- */
-
-static void row_read(sqlite3_stmt *q, struct row *r)
+/* Whether a deleted inode has rows still is local, so nothing that is applied may depend on it. */
+int compact_dead(struct store *s, uint64_t ino, int64_t seq)
 {
-    bool renamed;
-    struct store_bytes name;
+    int err = 0;
 
-    r->seq = col_i(q, 0);
-    r->ino = col_u(q, 1);
-    r->op = (int)col_i(q, 2);
-    r->prev = col_i(q, 3);
-    r->vseq = col_i(q, 4);
-    r->size = col_i(q, 5);
-    renamed = r->op == STORE_EV_RENAME;
-    r->parent = col_u(q, renamed ? 8 : 6);
-    name = col_b(q, renamed ? 9 : 7);
-    r->name_len = name.len <= STORE_NAME_MAX ? name.len : STORE_NAME_MAX;
-    if (r->name_len)
-        memcpy(r->name, name.data, r->name_len);
+    while (!err && seq) {
+        sqlite3_stmt *q = conn_stmt(&s->conn, STMT_VER_SCAN);
+        struct row r;
+        bool found;
+
+        bind_i(q, 1, seq);
+        bind_i(q, 2, seq + 1);
+        bind_i(q, 3, 1);
+        err = conn_row(&s->conn, q, &found);
+        if (err || !found)
+            break;
+        row_read(q, &r);
+        conn_reset(q);
+        err = delete_version(s, seq, 0);
+        if (!err && (ends_inode(r.op) || r.op == STORE_EV_RENAME))
+            err = delete_name(s, &r);
+        seq = r.prev;
+    }
+    return err ? err : delete_node(s, ino);
 }
+
+/* ---- A slice ------------------------------------------------------------------------------------------------------------- */
 
 static int scan(struct store *s, struct row *rows, int *n)
 {
@@ -190,15 +217,14 @@ static int slice_rows(struct store *s, int64_t until_ns)
     int err = 0;
 
     for (int seen = 0; !err && seen < SLICE_ROWS && (seen == 0 || clock_boottime_ns() < until_ns);) {
-        int n;
+        int n, i;
 
         err = scan(s, rows, &n);
-        for (int i = 0; !err && i < n; i++) {
+        for (i = 0; !err && i < n && (seen == 0 || clock_boottime_ns() < until_ns); i++, seen++) { /* a row may have 16 MiB to free */
             err = compact_row(s, &rows[i]);
             s->st.compact_pos = rows[i].seq + 1;
         }
-        seen += n;
-        if (!err && n < SCAN_ROWS) {
+        if (!err && i == n && n < SCAN_ROWS) {
             bool done;
 
             err = prune_time(s, &done);

@@ -55,12 +55,9 @@ int store_maintain(struct store *s, int budget_ms, bool idle, bool *more)
     *more = false;
     if (checkpoint_due(s, idle))
         err = checkpoint(s);
-    while (!err && compact_pending(s) && !store_wal_full(s)) {
-        if (clock_boottime_ns() >= until) {
-            *more = true;
-            break;
-        }
+    while (!err && !*more && compact_pending(s) && !store_wal_full(s)) { /* something, even if the checkpoint took all the time */
         err = compact_slice(s, until);
+        *more = !err && compact_pending(s) && clock_boottime_ns() >= until;
     }
     if (!err && store_wal_full(s))
         *more = true;

@@ -71,8 +71,10 @@ const struct stmt_def stmt_defs[STMT_N] = {
     [STMT_BIG_DELETE] = {"DELETE FROM big WHERE vid = ?1", WRITE},
 
     [STMT_NAMEH_INSERT] = {"INSERT INTO name_h(parent, name, from_rev, to_rev, ino) VALUES(?1, ?2, ?3, ?4, ?5)", WRITE},
-    [STMT_NAMEH_GET] = {"SELECT ino FROM name_h WHERE parent = ?1 AND name = ?2 AND from_rev <= ?3 AND to_rev > ?3", READ},
-    [STMT_NAMEH_PRUNE] = {"DELETE FROM name_h WHERE parent = ?1 AND name = ?2 AND to_rev <= ?3", WRITE},
+    /* Bindings of a name do not overlap: only the newest one that had begun can be the one. A name may have had many. */
+    [STMT_NAMEH_GET] = {"SELECT ino FROM (SELECT ino, to_rev FROM name_h WHERE parent = ?1 AND name = ?2 AND from_rev <= ?3 ORDER BY from_rev DESC "
+                        "LIMIT 1) WHERE to_rev > ?3", READ},
+    [STMT_NAMEH_PRUNE] = {"DELETE FROM name_h WHERE parent = ?1 AND name = ?2 AND from_rev < ?3 AND to_rev <= ?3", WRITE},
     /* Bindings that began before ?3; ?4: of directories only. */
     [STMT_PAST_NOW] = {"SELECT ino, born, 9223372036854775807 FROM node WHERE parent = ?1 AND name = ?2 AND born < ?3 AND (?4 = 0 OR ino & 3 = 1)", READ},
     [STMT_PAST_ENDED] = {"SELECT ino, from_rev, to_rev FROM name_h WHERE parent = ?1 AND name = ?2 AND from_rev < ?3 AND (?4 = 0 OR ino & 3 = 1) "

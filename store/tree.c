@@ -1,7 +1,7 @@
 /* Names: create, mkdir, symlink, unlink, rmdir, rename. Each acts on what is bound when it is applied. */
 #include <string.h>
 
-#include "store/internal.h"
+#include "store/compact.h"
 
 /* ---- Checks -------------------------------------------------------------------------------------------------------------- */
 
@@ -23,13 +23,12 @@ int name_check(uint64_t parent, struct store_bytes name)
 
 int dir_load(struct store *s, uint64_t ino, struct node *dir)
 {
-    int err = node_load(s, ino, dir);
+    int err;
 
-    if (err)
-        return err;
-    if (store_ino_kind(ino) != STORE_DIR)
+    if (store_ino_kind(ino) != STORE_DIR) /* whether the row of a deleted file is still there is local */
         return QE_NOTDIR;
-    return dir->live ? 0 : QE_NOENT;
+    err = node_load(s, ino, dir);
+    return err || dir->live ? err : QE_NOENT;
 }
 
 /* 0: the name is free. */
@@ -61,19 +60,22 @@ static int has_child(struct store *s, uint64_t dir, bool *yes)
 
 /* ---- Making -------------------------------------------------------------------------------------------------------------- */
 
+/* A number is taken while a revision that can be read knows it. Of what came to an end before, some members still have rows, others have
+ * deleted them already: it must make no difference. */
 static int ino_check(struct store *s, uint64_t ino, enum store_kind kind)
 {
-    sqlite3_stmt *q = conn_stmt(&s->conn, STMT_NODE_SEQ);
-    bool found;
+    struct node was;
     int err;
 
     if (store_ino_kind(ino) != kind || ino >> 2 == 0 || (int64_t)(ino >> 2) >= s->st.next_ino)
         return QE_INVAL;
-    bind_u(q, 1, ino);
-    err = conn_row(&s->conn, q, &found);
-    if (found)
-        conn_reset(q);
-    return err ? err : found ? QE_INVAL : 0;
+    err = node_load(s, ino, &was);
+    if (!err && (was.live || rev_of(was.seq) > s->st.compacted))
+        err = QE_INVAL;
+    else if (!err)
+        err = compact_dead(s, ino, was.seq);
+    node_fini(&was);
+    return err == QE_NOENT ? 0 : err;
 }
 
 static enum store_kind kind_made(enum store_op_kind op)
