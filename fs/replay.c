@@ -214,16 +214,24 @@ static void add_silent(struct replay *r, uint64_t ino, uint64_t parent, int64_t 
     HASH_ADD(hh, r->silent, ino, sizeof s->ino, s);
 }
 
+/* Whether the kernel has told of the names of a change of our own: of a new file when it was opened, whatever becomes of its commit. */
+static bool told_names(const struct replay_mail *m)
+{
+    const bool unheard = m->state == MAIL_SILENT || m->state == MAIL_ORPHAN;
+
+    return m->state == MAIL_ANNOUNCED || (unheard && m->op == STORE_EV_PUT && m->made == STORE_MADE_FILE);
+}
+
 /* Takes one change, or two that are one; returns the last one taken. */
 static struct replay_mail *take_one(struct replay *r, struct replay_mail *m)
 {
     struct replay_mail *next = m->next;
     struct replay_item item = {.rev = m->rev, .applied_ns = m->applied_ns, .ino = m->ino, .parent = m->parent, .old_parent = m->old_parent};
 
+    if (told_names(m))
+        take_local(r, m);
     if (m->state == MAIL_ANNOUNCED || m->name_only) {
         r->rereading = r->rereading || m->name_only;
-        if (m->state == MAIL_ANNOUNCED)
-            take_local(r, m);
         return m;
     }
     if (m->state == MAIL_SILENT) {

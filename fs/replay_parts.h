@@ -47,6 +47,8 @@ int replay__plan(struct replay *r, struct replay_item *item, struct replay_frame
 void replay__plan_series(struct replay *r, const struct replay_frame *f, struct buf *order, uint64_t *kept);
 /* Whether a local operation has told of a name since that revision. */
 bool replay__overtaken(struct replay *r, uint64_t dir, const char *name, int64_t rev);
+/* Whether a local process is making a file of that name: the kernel has told that it is there. */
+bool replay__in_the_making(struct replay *r, uint64_t dir, const char *name);
 
 /* ---- Workers ----------------------------------------------------------------------------------------------------------------------- */
 

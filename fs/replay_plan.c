@@ -120,10 +120,16 @@ static enum replay_kind making_of(uint64_t ino)
     return REPLAY_FILE;
 }
 
+bool replay__in_the_making(struct replay *r, uint64_t dir, const char *name)
+{
+    return creation_find(r->fs, 0, dir, name, PROC_ANY_SESSION) != NULL;
+}
+
 /* A rename of which one half has been overtaken is the removal of the old name, or the appearance of the new one. */
 static int plan_rename(struct replay *r, const struct replay_item *item, struct plan *p)
 {
-    bool old = replay__overtaken(r, item->old_parent, item->old_name, item->rev);
+    bool old = replay__overtaken(r, item->old_parent, item->old_name, item->rev) ||
+               (item->kind == REPLAY_RENAME && replay__in_the_making(r, item->old_parent, item->old_name));
     bool new = replay__overtaken(r, item->parent, item->name, item->rev);
 
     if (!old && !new)
@@ -160,23 +166,21 @@ static int plan_content(struct replay *r, const struct replay_item *item, struct
 
 static int plan_kind(struct replay *r, const struct replay_item *item, struct plan *p)
 {
-    struct fs *fs = r->fs;
-
     switch (item->kind) {
     case REPLAY_CONTENT:
     case REPLAY_ATTRIB: return plan_content(r, item, p);
     case REPLAY_RENAME:
     case REPLAY_EXCHANGE: return plan_rename(r, item, p);
     case REPLAY_FILE:
-    case REPLAY_NAME: /* a local process is making a file of that name: the kernel has told that it is there */
-        if (creation_find(fs, 0, item->parent, item->name, PROC_ANY_SESSION))
+    case REPLAY_NAME: /* of a file in the making the kernel has told */
+        if (replay__in_the_making(r, item->parent, item->name))
             p->kind = REPLAY_CONTENT;
         break;
     case REPLAY_MKDIR:
     case REPLAY_SYMLINK: break;
     case REPLAY_UNLINK:
     case REPLAY_RMDIR:
-        if (creation_find(fs, 0, item->parent, item->name, PROC_ANY_SESSION))
+        if (replay__in_the_making(r, item->parent, item->name))
             return QE_CANCELED;
         break;
     }

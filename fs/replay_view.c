@@ -177,14 +177,20 @@ void replay_view_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi
     fuse_reply_open(req, fi);
 }
 
-/* Whether this is the order's own call, and no local operation has told of its names since. Its directories are locked in the kernel
- * now, so none can before the event. */
+/* Whether the order's call takes a name away. */
+static bool takes_away(const struct replay_frame *f)
+{
+    return f->kind == REPLAY_UNLINK || f->kind == REPLAY_RMDIR || f->kind == REPLAY_RENAME;
+}
+
+/* Whether this is the order's own call, and no local operation has told of its names since, or is making a file of the name that goes. Its
+ * directories are locked in the kernel now, so none can before the event. */
 static bool begin(fuse_req_t req, struct replay_frame *f, uint64_t dir, const char *name)
 {
     struct replay *r = fs_of(req)->replay;
     const struct replay_binding *b = find(f, f->n_own, dir, name);
 
-    if (!b || f->done || replay__overtaken(r, dir, name, f->item->rev)) {
+    if (!b || f->done || replay__overtaken(r, dir, name, f->item->rev) || (takes_away(f) && replay__in_the_making(r, dir, name))) {
         fuse_reply_err(req, ECANCELED);
         return false;
     }

@@ -234,6 +234,43 @@ sees() {
     holds f v
 }
 
+@test "a new local file that is committed by fsync holds its name" {
+    touch f
+    actor_start A
+    record "$S/events" "$T"
+    remote $'hold\nunlink f'
+    A open 3 f wct
+    A write 3 v
+    A fsync 3
+    remote go && told
+    A close 3
+    recorded
+    same deleted "$(grep -c DELETE "$S/events")" 0
+    holds f v
+}
+
+@test "a local file that is begun while a worker is about to take its name away" {
+    cd "$QFS_ROOT"
+    daemon_stop
+    QUORUMFS_FAILPOINTS=replayer.call=stall:1000 daemon_start
+    cd "$T"
+    touch a b
+    actor_start A
+    record "$S/events" "$T"
+    remote 'unlink a'
+    wait_until 5 bash -c "[ \"\$(inject queued)\" = 2 ]" # it waits, and a worker has it
+    A open 3 a wct
+    told
+    remote 'rename b c'
+    wait_until 5 bash -c "[ \"\$(inject queued)\" = 2 ]"
+    A open 4 b wct
+    told
+    A close 3
+    A close 4
+    sees $'a CREATE\nb CREATE\nc CREATE\nc CLOSE_WRITE\na CLOSE_WRITE\nb CLOSE_WRITE'
+    usual_daemon
+}
+
 @test "a rename of which a half has been overtaken" {
     touch a b
     record "$S/events" "$T"
