@@ -230,10 +230,8 @@ static struct replay_mail *take_one(struct replay *r, struct replay_mail *m)
 
     if (told_names(m))
         take_local(r, m);
-    if (m->state == MAIL_ANNOUNCED || m->name_only) {
-        r->rereading = r->rereading || m->name_only;
+    if (m->state == MAIL_ANNOUNCED || m->name_only)
         return m;
-    }
     if (m->state == MAIL_SILENT) {
         if (m->op == STORE_EV_PUT)
             add_silent(r, m->ino, m->parent, m->rev, m->applied_ns);
@@ -344,7 +342,7 @@ void replay__dispatch(struct replay *r)
         run(r, w, item);
     }
     replay__crew_rest(r);
-    if (r->queue.n == 0 && r->locals && !r->rereading)
+    if (r->queue.n == 0 && r->locals && !atomic_load(&r->behind))
         locals_clear(r);
 }
 
@@ -565,13 +563,15 @@ int replay_tick(struct fs *fs, int wait_ms)
     struct replay *r = fs->replay;
     int64_t now;
 
-    if (!r->running || (!r->queue.n && !r->silent && !r->closing && !atomic_load(&r->mail_bytes)))
+    if (!r->running || (!r->queue.n && !r->silent && !r->closing && !atomic_load(&r->mail_bytes) && !atomic_load(&r->behind)))
         return wait_ms;
     now = clock_boottime_ns();
     wait_ms = sooner(wait_ms, replay__mail_expire(r, now));
     tell_closing(r, now);
     tell_silent(r, now);
     replay__dispatch(r);
+    if (atomic_load(&r->behind))
+        read_again(r);
     if (r->crew.n_busy) {
         replay__crew_replace(r, now - 2 * (int64_t)fs->opt->timeout_ms * 1000000);
         wait_ms = sooner(wait_ms, STUCK_LOOK_MS);

@@ -193,7 +193,7 @@ void replay_answered(struct fs *fs, int64_t rev, enum replay_answer how)
     }
     while (r->open && r->open->state != MAIL_OPEN)
         r->open = r->open->next;
-    wake = wake || (any && m && !r->open); /* what is behind it */
+    wake = wake || (any && !r->open && (m || r->behind)); /* what is behind it, or in the store */
     for (size_t i = r->n_own; r->behind && i > 0 && r->own[i - 1].rev >= rev; i--)
         if (r->own[i - 1].rev == rev && r->own[i - 1].state == MAIL_OPEN)
             r->own[i - 1].state = state_of(how);
@@ -365,7 +365,6 @@ struct replay_mail *replay__mail_reread(struct replay *r)
     d.until = r->changed;
     d.last = r->mailed;
     pthread_mutex_unlock(&r->lock);
-    r->rereading = due;
     if (!due)
         return NULL;
     err = store_events(r->fs->reader, d.last, reread_event, &d);
@@ -380,7 +379,6 @@ struct replay_mail *replay__mail_reread(struct replay *r)
         d.last = d.until; /* the rest is no event */
     pthread_mutex_lock(&r->lock);
     reread_until(r, d.last);
-    r->rereading = r->behind;
     pthread_mutex_unlock(&r->lock);
     return d.list;
 }

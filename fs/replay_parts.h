@@ -150,7 +150,6 @@ struct replay {
     uint32_t member;      /* ours */
     unsigned major, minor; /* of our mount */
     bool running;         /* from replay_open to replay_stop */
-    bool rereading;       /* the store has more to be told */
     bool held;            /* a test holds everything back */
     int poll;             /* epoll: the crew's, `wake`, and a test's socket */
     int wake;             /* eventfd */
@@ -162,7 +161,7 @@ struct replay {
     _Atomic size_t mail_bytes;   /* of mail; with the queue's, what is limited */
     bool woken;                  /* `wake` is written */
     bool accepting;              /* changes are taken */
-    bool behind;                 /* too much at once: changes are read from the store again, behind `mailed` */
+    atomic_bool behind;          /* too much at once: changes are read from the store again, behind `mailed`. The loop may look without the lock */
     int64_t mailed;              /* last revision that was put into the mail */
     int64_t seen;                /* last revision that was taken in without the mail */
     int64_t changed;             /* last revision that the hook has seen */

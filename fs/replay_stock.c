@@ -142,9 +142,12 @@ void replay__stock(struct replay *r)
     s = r->stock;
     if (!s || r->queue.n > QUEUE_ENOUGH)
         return;
-    for (int i = 0; i < PART_NODES && s->at < s->n; i++)
-        if (look_at_node(r, s, s->nodes[s->at]))
+    for (int i = 0; i < PART_NODES && s->at < s->n; i++) {
+        if (look_at_node(r, s, s->nodes[s->at])) {
             s->at++;
+            s->after_len = 0; /* it may have ended in the middle of its names */
+        }
+    }
     atomic_store(&r->queue_bytes, r->queue.bytes);
     if (s->at == s->n)
         replay__stock_fini(r);
