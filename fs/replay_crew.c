@@ -57,17 +57,26 @@ static void hire(struct replay *r)
     struct replay_crew *c = &r->crew;
     struct replay_worker *w = c->workers, *end = c->workers + CREW_MAX + CREW_LOST_MAX;
     struct epoll_event ev = {.events = EPOLLIN};
+    int err;
 
     while (w < end && w->sock >= 0)
         w++;
     if (w == end || c->control < 0)
         return;
-    if (replayer_hire(c->control, &w->sock)) {
+    err = replayer_hire(c->control, &w->sock);
+    if (err == QE_AGAIN) { /* asked for again as long as something waits */
+        if (!c->refused)
+            log_warn("replay", "no worker can be had now: watchers have to wait");
+        c->refused = true;
+        return;
+    }
+    if (err) {
         log_error("replay", "cannot have a worker: changes of other members are not told to watchers until this is mounted again");
         close(c->control);
         c->control = -1;
         return;
     }
+    c->refused = false;
     w->lost = false;
     w->pid = 0;
     w->kept = 0;

@@ -71,6 +71,7 @@ struct replay_crew {
     pid_t supervisor;
     int epoll;           /* of all sockets */
     size_t n_busy;
+    bool refused;        /* no worker could be had when one was asked for last: logged */
     struct replay_worker workers[CREW_MAX + CREW_LOST_MAX];
 };
 

@@ -24,7 +24,7 @@
 #include "store/base/err.h"
 #include "store/base/failpoint.h"
 
-enum { ESTALE_TRIES = 8, BYTE_ITSELF = 1, NOT_REPORTED = -2 };
+enum { ESTALE_TRIES = 8, BYTE_ITSELF = 1, NOT_REPORTED = -2, NO_SOCKET = -2 };
 
 /* ---- A worker -------------------------------------------------------------------------------------------------------------------- */
 
@@ -265,7 +265,8 @@ static void keep_only(int a, int b)
         close(null);
 }
 
-/* The socket that a message on `control` brings, or -1 at its end. */
+/* The socket that a message on `control` brings; NO_SOCKET when there was no room for it: the daemon sees that its end is closed, and asks
+ * again. -1 when the daemon is gone. */
 static int receive_socket(int control)
 {
     char byte, space[CMSG_SPACE(sizeof(int))];
@@ -273,12 +274,14 @@ static int receive_socket(int control)
     struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = space, .msg_controllen = sizeof space};
     struct cmsghdr *c;
     ssize_t n;
-    int fd = -1;
+    int fd = NO_SOCKET;
 
     do
         n = recvmsg(control, &m, MSG_CMSG_CLOEXEC);
-    while (n < 0 && errno == EINTR);
-    c = n > 0 ? CMSG_FIRSTHDR(&m) : NULL;
+    while (n < 0 && (errno == EINTR || errno == ENOMEM || errno == ENOBUFS));
+    if (n <= 0)
+        return -1;
+    c = CMSG_FIRSTHDR(&m);
     if (c && c->cmsg_type == SCM_RIGHTS)
         memcpy(&fd, CMSG_DATA(c), sizeof fd);
     return fd;
@@ -298,15 +301,16 @@ static _Noreturn void supervisor_main(int control, int parent, const char *base)
     signal(SIGCHLD, SIG_IGN); /* workers that end leave nothing behind */
     for (size_t i = 0; i < sizeof not_ours / sizeof *not_ours; i++)
         signal(not_ours[i], SIG_IGN);
-    while ((sock = receive_socket(control)) >= 0) {
-        pid_t me = getpid(), pid = fork();
+    while ((sock = receive_socket(control)) != -1) {
+        pid_t me = getpid(), pid = sock < 0 ? -1 : fork();
 
         if (pid == 0) {
             close(control);
             die_with(me);
             worker_main(sock, parent, base);
         }
-        close(sock); /* if there is no worker now, the daemon sees the end of its socket */
+        if (sock >= 0)
+            close(sock); /* if there is no worker now, the daemon sees the end of its socket */
     }
     _exit(0);
 }
@@ -343,25 +347,25 @@ int replayer_fork(const char *mountpoint, pid_t *pid, int *control, struct buf *
 
 int replayer_hire(int control, int *out)
 {
-    int ends[2];
+    int ends[2], err;
     char byte = 0, space[CMSG_SPACE(sizeof(int))] = {0};
     struct iovec iov = {&byte, 1};
     struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = space, .msg_controllen = sizeof space};
     struct cmsghdr *c = CMSG_FIRSTHDR(&m);
     ssize_t n;
 
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends))
-        return QE_IO;
+    if (FAILPOINT("replayer.hire") || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends))
+        return QE_AGAIN;
     c->cmsg_level = SOL_SOCKET;
     c->cmsg_type = SCM_RIGHTS;
     c->cmsg_len = CMSG_LEN(sizeof(int));
     memcpy(CMSG_DATA(c), &ends[1], sizeof(int));
     n = sendmsg(control, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
+    err = n == 1 ? 0 : errno == EPIPE || errno == ECONNRESET || errno == ENOTCONN ? QE_IO : QE_AGAIN;
     close(ends[1]);
-    if (n == 1) {
+    if (err)
+        close(ends[0]);
+    else
         *out = ends[0];
-        return 0;
-    }
-    close(ends[0]);
-    return QE_IO;
+    return err;
 }

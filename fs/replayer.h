@@ -53,7 +53,7 @@ struct replayer_report {
 /* Forks the supervisor for `mountpoint` (an absolute path; its parent directory is opened now). Call while there is no other thread.
  * 0 with its process id and the control socket, or QE_IO with a sentence. */
 int replayer_fork(const char *mountpoint, pid_t *pid, int *control, struct buf *why);
-/* Asks for a worker: `*socket` gets our end. 0 or QE_IO. Any thread. */
+/* Asks for a worker: `*socket` gets our end. 0; QE_AGAIN: there is no descriptor or memory now; QE_IO: the supervisor is gone. Any thread. */
 int replayer_hire(int control, int *socket);
 
 #endif

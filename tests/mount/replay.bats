@@ -623,6 +623,35 @@ command_waits() { [ "$(sed -n 's/^quorumfs_commands_waiting //p' "$MNT/.quorum/m
     cd "$T"
 }
 
+@test "no worker for a while: what waits is told when there is one" {
+    allow_log 'no worker can be had now'
+    cd "$QFS_ROOT"
+    daemon_stop
+    touch "$S/none"
+    QUORUMFS_FAILPOINTS=replayer.hire=while:$S/none daemon_start
+    cd "$T"
+    record "$S/events" "$T"
+    remote 'put f v'
+    expect_log 'no worker can be had now'
+    same told "$(metric replayed_total)" 0
+    rm "$S/none"
+    told
+    sees $'f CREATE\nf MODIFY\nf CLOSE_WRITE'
+    usual_daemon
+}
+
+@test "the replayer out of descriptors: what waits is told when it has some" {
+    usual_daemon
+    local supervisor=$(pgrep -P "$(daemon_pid)" -f "mount $DIR" | head -1)
+    record "$S/events" "$T"
+    prlimit --pid "$supervisor" --nofile=3:
+    remote 'put f v'
+    wait_until 5 bash -c '[ "$(inject queued)" != 0 ]'
+    prlimit --pid "$supervisor" --nofile=1024:
+    told
+    sees $'f CREATE\nf MODIFY\nf CLOSE_WRITE'
+}
+
 @test "without its process watchers are told no more, and all else goes on" {
     local supervisor=$(pgrep -P "$(daemon_pid)" -f "mount $DIR" | head -1)
     kill -9 "$supervisor"
