@@ -7,7 +7,7 @@ load ../lib/cluster
 load ../lib/netns
 load ../lib/trouble
 setup_file() {
-    export QUORUMFS_TIMEOUT=2s QUORUMFS_INSECURE=yes
+    export QUORUMFS_TIMEOUT=2s QUORUMFS_INSECURE=yes QFS_TIMEOUTS=wanted
     netns_file 3 && cluster_file 3
     allow_log 'commit: commit of .* failed: (timed out without a quorum|input/output error)'
     allow_log 'replica: cannot reserve inode numbers'
