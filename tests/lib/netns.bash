@@ -11,7 +11,7 @@ netns_name() { echo "$QFS_NETNS-$1"; }
 netns_file() {
     local id ns sw
     export QFS_NETNS=qfs$$
-    guard $$ bash -c "for ns in \$(ip netns list | grep -o '^$QFS_NETNS-[a-z0-9]*'); do ip netns del \$ns; done" </dev/null >/dev/null 2>&1 3>&-
+    "$QFS_TESTBIN/guard" $$ bash -c "for ns in \$(ip netns list | grep -o '^$QFS_NETNS-[a-z0-9]*'); do ip netns del \$ns; done" </dev/null >/dev/null 2>&1 3>&-
     sw=$(netns_name sw)
     ip netns add "$sw" && ip -n "$sw" link add br0 type bridge && ip -n "$sw" link set br0 up || return 1
     for id in $(seq "$1"); do
