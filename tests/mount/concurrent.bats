@@ -31,7 +31,7 @@ transactors() { within 60 python3 "$BATS_TEST_DIRNAME/transactors.py" "$MNT" "$1
     wait "$reader" || fail "$(cat "$S/said")"
     cat "$S/said"
     daemon_stop
-    python3 "$BATS_TEST_DIRNAME/streams.py" check "$out" "$DIR"/state-*.db
+    python3 "$BATS_TEST_DIRNAME/streams.py" check "$out" "$out".db.* "$DIR"/state-*.db
     daemon_start
 }
 reached() { [ ! -e "/proc/$2/stat" ] || (($(rev) >= $1)); }

@@ -4,13 +4,14 @@
 The daemon may be killed and started again meanwhile, by somebody else: writers go on, readers resume by since/. History is compacted
 all the time, KEEP revisions behind. Each whole-tree reader must have every revision once, in order, complete: revisions are contiguous, and
 readers have the same lines for the same revision. A reader that compaction has overtaken gets ESTALE, and begins anew where it is: a known gap.
-In the end OUT has, for each revision that the readers have, the lines of the first one; `streams.py check OUT DB` compares them with the
-tables of the stopped store.
+What is going to be compacted is kept in copies, OUT.db.N. In the end OUT has, for each revision that the readers have, the lines of the
+first one; `streams.py check OUT DB...` compares all of them with the tables of these copies and of the stopped store.
 """
-import errno, json, multiprocessing as mp, os, random, signal, sqlite3, sys, time
+import errno, json, multiprocessing as mp, os, random, shutil, signal, sqlite3, sys, time
 
 KEEP = 8000
-DOWN = (errno.ENOTCONN, errno.ECONNABORTED, errno.ESHUTDOWN, errno.EIO, errno.ENOENT, errno.ETIMEDOUT, errno.ENODEV)
+# EXDEV: one name of a rename was looked up on the dead mount, the other one on the next.
+DOWN = (errno.ENOTCONN, errno.ECONNABORTED, errno.ESHUTDOWN, errno.EIO, errno.ENOENT, errno.ETIMEDOUT, errno.ENODEV, errno.EXDEV)
 
 
 def deadline():
@@ -106,11 +107,20 @@ def writer(mnt, i, stop, seed):
             time.sleep(0.01)
 
 
-def compactor(mnt, stop):
-    q = mnt + '/.quorum'
+def newest(db):
+    return sqlite3.connect('file:%s?mode=ro' % db, uri=True).execute('SELECT max(seq) >> 20 FROM ver').fetchone()[0]
+
+
+def compactor(mnt, stop, out):
+    """Compacts nothing before the tables that tell of it are copied."""
+    q, copied, copies = mnt + '/.quorum', 0, 0
     while not stop.wait(0.2):
         try:
             at = revision(q) - KEEP
+            if at > copied:
+                db = '%s.db.%d' % (out, copies)
+                shutil.copyfile(q + '/snapshot.db', db)
+                copied, copies = newest(db), copies + 1
             if at > 1:
                 fd = os.open(q + '/compact', os.O_WRONLY)
                 try:
@@ -236,8 +246,9 @@ def run(mnt, events, out):
     first = revision(q)
     kinds = ['fast', 'slow', 'again', 'again', 'dir1']
     readers = [mp.Process(target=reader, args=(mnt, kind, first, final, '%s.%d' % (out, i))) for i, kind in enumerate(kinds)]
-    others = [mp.Process(target=writer, args=(mnt, i, stop, seed)) for i in range(3)] + [mp.Process(target=compactor, args=(mnt, stop))]
+    others = [mp.Process(target=writer, args=(mnt, i, stop, seed)) for i in range(3)] + [mp.Process(target=compactor, args=(mnt, stop, out))]
     for p in readers + others:
+        p.daemon = True # when one has failed, the others end, too
         p.start()
     start = last = time.monotonic()
     while revision(q) - first < events:
@@ -273,25 +284,32 @@ def run(mnt, events, out):
           (final.value - first, n, len(kinds), sum(len(r['gaps']) for r in seen), time.monotonic() - start))
 
 
-def check(out, db):
-    """The lines against the tables."""
+def tables_of(db):
+    """Of each revision that it has whole: what, which name, why."""
     words = {1: 'put', 2: 'delete', 3: 'mkdir', 4: 'rmdir', 5: 'symlink', 6: 'rename', 7: 'attrib'}
+    db, revs = sqlite3.connect('file:%s?mode=ro' % db, uri=True), {}
+    compacted = db.execute('SELECT compacted FROM meta').fetchone()[0]
+    for seq, op, name, cause in db.execute('SELECT seq, op, name, cause FROM ver ORDER BY seq'):
+        if seq >> 20 > compacted:
+            revs.setdefault(seq >> 20, []).append((words[op], name.decode('latin-1'), cause))
+    return revs
+
+
+def check(out, *dbs):
+    """The lines against the tables."""
     lines = {int(k): v for k, v in json.load(open(out)).items()}
-    tables, n = {}, 0
-    for seq, op, name, cause in sqlite3.connect('file:%s?mode=ro' % db, uri=True).execute('SELECT seq, op, name, cause FROM ver ORDER BY seq'):
-        tables.setdefault(seq >> 20, []).append((words[op], name.decode('latin-1'), cause))
-    compacted = sqlite3.connect('file:%s?mode=ro' % db, uri=True).execute('SELECT compacted FROM meta').fetchone()[0]
-    for rev, rows in tables.items():
-        if rev <= compacted or rev not in lines:
-            continue
-        n += 1
-        assert len(rows) == len(lines[rev]), (rev, rows, lines[rev])
-        for (word, name, cause), line in zip(rows, lines[rev]):
+    tables = {}
+    for db in dbs:
+        tables.update(tables_of(db))
+    missing = sorted(set(lines) - set(tables))
+    assert lines and not missing, ('not in the tables', missing[:10])
+    for rev, group in lines.items():
+        assert len(tables[rev]) == len(group), (rev, tables[rev], group)
+        for (word, name, cause), line in zip(tables[rev], group):
             fields = line.split('\t')
             path = fields[3 if word == 'rename' else 2]
             assert fields[1] == word and path.rsplit('/', 1)[-1] == name and (fields[-1] == 'txn') == (cause == 'txn'), (line, word, name, cause)
-    assert n > 0, 'nothing to compare'
-    print('%d revisions are as in the tables' % n)
+    print('%d revisions are as in the tables' % len(lines))
 
 
 if __name__ == '__main__':
