@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""streams.py MNT DATA EVENTS OUT: writers change the tree, readers of all kinds follow the streams, and in the end they agree.
+"""streams.py MNT[,MNT...] DATA EVENTS OUT: writers change the tree, readers of all kinds follow the streams, and in the end they agree.
 
-The daemon may be killed and started again meanwhile, by somebody else: writers go on, readers resume by since/. History is compacted
-all the time, KEEP revisions behind. Each whole-tree reader must have every revision once, in order, complete: revisions are contiguous, and
+The daemons may be killed and started again meanwhile, by somebody else: writers go on, readers resume by since/, on the next member if there are
+several. History is compacted all the time, `keep` revisions behind. Each whole-tree reader must have every revision once, in order, complete: revisions are contiguous, and
 readers have the same lines for the same revision. A reader that compaction has overtaken gets ESTALE, and begins anew where it is: a known gap.
 What is going to be compacted is kept in copies, OUT.db.N. In the end OUT has, for each revision that the readers have, the lines of the
 first one; `streams.py check OUT DB...` compares all of them with the tables of these copies and of the stopped store.
 """
 import errno, json, multiprocessing as mp, os, random, shutil, signal, sqlite3, sys, time
 
-KEEP = 8000
+KEEP = 8000 # for long runs
 # EXDEV: one name of a rename was looked up on the dead mount, the other one on the next.
 DOWN = (errno.ENOTCONN, errno.ECONNABORTED, errno.ESHUTDOWN, errno.EIO, errno.ENOENT, errno.ETIMEDOUT, errno.ENODEV, errno.EXDEV)
 
@@ -111,17 +111,17 @@ def newest(db):
     return sqlite3.connect('file:%s?mode=ro' % db, uri=True).execute('SELECT max(seq) >> 20 FROM ver').fetchone()[0]
 
 
-def compactor(mnt, stop, out):
+def compactor(mnt, stop, out, keep):
     """Compacts nothing before the tables that tell of it are copied."""
     q, copied, copies = mnt + '/.quorum', 0, 0
     while not stop.wait(0.2):
         try:
-            at = revision(q) - KEEP
+            at = revision(q) - keep
             if at > copied:
                 db = '%s.db.%d' % (out, copies)
                 shutil.copyfile(q + '/snapshot.db', db)
                 copied, copies = newest(db), copies + 1
-            if at > 1:
+            if 1 < at <= copied:
                 fd = os.open(q + '/compact', os.O_WRONLY)
                 try:
                     os.write(fd, b'%d\n' % at)
@@ -136,13 +136,13 @@ def compactor(mnt, stop, out):
 class Follower:
     """A consumer that resumes. `lines` has each revision's lines; a revision counts when the next one has begun, or when the stream is idle."""
 
-    def __init__(self, mnt, since, path=''):
-        self.q, self.path = mnt + '/.quorum', path
+    def __init__(self, mnts, since, path=''):
+        self.qs, self.path = [mnt + '/.quorum' for mnt in mnts], path # the first one is where it reads
         self.done = since # the last revision that is complete
         self.lines, self.gaps, self.part, self.fd, self.group = {}, [], b'', None, []
 
     def open(self):
-        name = '%s/since/%d%s/.events' % (self.q, self.done, self.path)
+        name = '%s/since/%d%s/.events' % (self.qs[0], self.done, self.path)
         self.part, self.group = b'', []
         self.fd = up(os.open, name, os.O_RDONLY | os.O_NONBLOCK)
 
@@ -152,6 +152,7 @@ class Follower:
                 os.close(self.fd)
             except OSError:
                 pass
+            self.qs.append(self.qs.pop(0))
         self.fd = None
 
     def complete(self):
@@ -186,6 +187,8 @@ class Follower:
                 self.complete() # lines of a revision come together
             return False
         except Down:
+            if self.fd is None:
+                self.qs.append(self.qs.pop(0))
             self.close()
             time.sleep(0.01)
             return False
@@ -197,17 +200,17 @@ class Follower:
             if e.errno != errno.ESTALE:
                 raise
             self.close()
-            now = revision(self.q)
+            now = revision(self.qs[0])
             self.gaps.append((self.done, now))
             self.done = now
             return False
 
 
-def reader(mnt, kind, since, final, out):
-    r, f = random.Random(since + len(kind)), Follower(mnt, since, '/dir1' if kind == 'dir1' else '')
+def reader(mnts, kind, since, final, out, keep):
+    r, f = random.Random(since + len(kind)), Follower(mnts, since, '/dir1' if kind == 'dir1' else '')
     reads, end = 0, None
     while True:
-        if kind == 'slow' and not final.value and f.done + 2000 > revision(f.q):
+        if kind == 'slow' and not final.value and f.done + keep // 4 > revision(f.qs[0]):
             time.sleep(0.005) # it stays behind, in blocks of its own
             continue
         size = {'fast': 131072, 'slow': 700, 'again': r.randrange(1, 20000), 'dir1': 5000}[kind]
@@ -239,14 +242,15 @@ def whole(name, r, first, last):
     assert revs == want, (name, 'lost or invented', sorted(set(want) ^ set(revs))[:10])
 
 
-def run(mnt, events, out):
-    q, stop, final = mnt + '/.quorum', mp.Event(), mp.Value('q', 0)
+def run(mnts, events, out):
+    members, q, stop, final, keep = len(mnts), mnts[0] + '/.quorum', mp.Event(), mp.Value('q', 0), min(KEEP, events * 2 // 3)
     seed = int(os.environ.get('SEED', time.time()))
     print('seed', seed, flush=True)
     first = revision(q)
     kinds = ['fast', 'slow', 'again', 'again', 'dir1']
-    readers = [mp.Process(target=reader, args=(mnt, kind, first, final, '%s.%d' % (out, i))) for i, kind in enumerate(kinds)]
-    others = [mp.Process(target=writer, args=(mnt, i, stop, seed)) for i in range(3)] + [mp.Process(target=compactor, args=(mnt, stop, out))]
+    readers = [mp.Process(target=reader, args=(mnts[i % members:] + mnts[:i % members], kind, first, final, '%s.%d' % (out, i), keep)) for i, kind in enumerate(kinds)]
+    others = [mp.Process(target=writer, args=(mnts[i % members], i, stop, seed)) for i in range(3)]
+    others.append(mp.Process(target=compactor, args=(mnts[0], stop, out, keep)))
     for p in readers + others:
         p.daemon = True # when one has failed, the others end, too
         p.start()
@@ -316,4 +320,4 @@ if __name__ == '__main__':
     if sys.argv[1] == 'check':
         check(*sys.argv[2:])
     else:
-        run(sys.argv[1], int(sys.argv[3]), sys.argv[4])
+        run(sys.argv[1].split(','), int(sys.argv[3]), sys.argv[4])
