@@ -16,6 +16,7 @@ enum { TTL_MAX_S = 3600 }; /* of session-ttl */
 static const int64_t STILL_NS = 1000 * MS;         /* a loop that did nothing for so long has messages to read first, */
 static const int64_t LISTEN_NS = 500 * MS;         /* which it gets so much time for, */
 static const int64_t LISTEN_AGAIN_NS = 10000 * MS; /* and not again before this has passed */
+static const int64_t LATE_NS = 200 * MS;           /* what ends so late ends in large groups */
 
 /* ---- The feed (store thread) --------------------------------------------------------------------------------------------- */
 
@@ -343,23 +344,40 @@ static struct tenure_end *free_end(struct tenure *t)
     return NULL;
 }
 
+static bool is_any_under_way(const struct tenure *t)
+{
+    for (unsigned i = 0; i < TENURE_ENDS; i++)
+        if (t->ends[i].used && t->ends[i].number == t->number)
+            return true;
+    return false;
+}
+
+static void propose_end(struct replica *r, struct tenure_end *end, struct life *life)
+{
+    struct store_op op = {.kind = life->session ? STORE_OP_LAPSE : STORE_OP_LEASE, .ino = life->id, .flags = life->session ? 0 : STORE_LEASE_EXPIRE};
+
+    end->session = life->session;
+    end->id = life->id;
+    if (life->session)
+        log_info("replica", "member %" PRIu32 " was not heard of for longer than session-ttl: whatever its session %" PRIu64 " holds is lost",
+                 life->member, life->id);
+    lessor_proposed(&r->tenure.lessor, life);
+    propose(r, end, &op);
+}
+
+/* In groups, each of which is one entry: an entry costs everybody a write of the log and of the same pages of the database, one end little
+ * more than nothing. The next group comes when the last one is applied, so that the writes of others take turns with small groups; larger
+ * ones make up for lost time. */
 static void propose_ends(struct replica *r, int64_t now_ns)
 {
     struct tenure *t = &r->tenure;
+    struct life *life = is_any_under_way(t) ? NULL : lessor_due(&t->lessor, now_ns);
+    unsigned most = !life || now_ns - life->deadline_ns < LATE_NS ? TENURE_GROUP : TENURE_ENDS;
     struct tenure_end *end;
-    struct life *life;
 
-    while ((end = free_end(t)) != NULL && (life = lessor_due(&t->lessor, now_ns)) != NULL) {
-        struct store_op op = {.kind = life->session ? STORE_OP_LAPSE : STORE_OP_LEASE, .ino = life->id,
-                              .flags = life->session ? 0 : STORE_LEASE_EXPIRE};
-
-        end->session = life->session;
-        end->id = life->id;
-        if (life->session)
-            log_info("replica", "member %" PRIu32 " was not heard of for longer than session-ttl: whatever its session %" PRIu64 " holds is lost",
-                     life->member, life->id);
-        lessor_proposed(&t->lessor, life);
-        propose(r, end, &op);
+    for (unsigned n = 0; life && n < most && (end = free_end(t)) != NULL; n++) {
+        propose_end(r, end, life);
+        life = lessor_due(&t->lessor, now_ns);
     }
 }
 

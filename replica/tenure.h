@@ -18,7 +18,8 @@
 enum {
     TENURE_IDS = 3000,      /* leases in one keepalive: head of a frame */
     TENURE_ASKS = 256,      /* keepalives that wait for their confirmation; what is above it is asked again */
-    TENURE_ENDS = 64,       /* EXPIRE and LAPSE under way */
+    TENURE_ENDS = 64,       /* EXPIRE and LAPSE under way, */
+    TENURE_GROUP = 16,      /* in one entry, unless they are late */
 };
 
 /* The feed: what the store thread tells of lives, on its way to the loop. */
