@@ -179,18 +179,23 @@ class Storm:
 
 
 def check_numbers(lines):
-    seen, last = {}, 0
+    """None twice, and none is taken after a larger one. When it was taken is between `got` and `number`: a member that is stopped after the lock gave
+    its number answers late. Returns how many there were, and how many of them were noted after a larger one for that reason."""
+    seen, got, last, late = {}, {}, [(0, 0)], 0  # last: (time, the largest number that had been noted by then)
     for at, who, _, what, number in lines:
+        if what == 'got':
+            got[who] = at
         if what != 'number':
             continue
-        n = int(number)
+        n, largest = int(number), last[bisect.bisect(last, (got[who], float('inf'))) - 1][1]
         if n in seen:
             raise SystemExit(f'number {n} was given twice: to {seen[n]} and to {who} at {at}')
-        if n <= last:
-            raise SystemExit(f'number {n} at {at} comes after {last}')
+        if n <= largest:
+            raise SystemExit(f'number {n}, of a lock that was got at {got[who]}, comes after {largest}')
         seen[n] = who
-        last = n
-    return len(seen)
+        late += n < last[-1][1]
+        last.append((at, max(n, last[-1][1])))
+    return len(seen), late
 
 
 def overlap(lines):
@@ -260,13 +265,13 @@ def main():
     finally:
         storm.end()
     lines = sorted(storm.lines())
-    numbers = check_numbers(lines)
+    numbers, late = check_numbers(lines)
     compared = check_order(lines, fault_times(trouble + '.log'))
     ends = collections.Counter(l[3] for l in lines)
     if numbers < wanted:
         raise SystemExit(f'only {numbers} of {wanted} acquisitions in time: {dict(ends)}')
     met = collections.Counter(l.split()[2] for l in open(trouble + '.log') if ' begin ' in l)
-    print(f'{kind}: {numbers} acquisitions; faults: {dict(met)}; '
+    print(f'{kind}: {numbers} acquisitions, {late} numbers noted late; faults: {dict(met)}; '
           f'{storm.kills} contenders killed, {ends["lost"]} locks lost (ESTALE), {ends["failed"]} otherwise failed, '
           f'{ends["refused"]} refused; {compared} waits compared, in order of arrival; '
           f'believed to have it when the next one had: {overlap(lines)}')
