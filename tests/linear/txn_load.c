@@ -6,7 +6,7 @@
  *
  * TREE is a directory in the root of each mount; OUT.N gets the lines of client N. Group g is of kind g % 3:
  *
- *   lists    a transaction reads some and appends to others
+ *   lists    a transaction reads some and appends to others; a few have a large file besides, so that they are staged
  *   bank     it moves money between two accounts; whoever reads all of them finds the same sum
  *   pair     it reads both and switches one of them on only if the other one is off, so never both are on
  *
@@ -33,7 +33,8 @@
 
 #define CONTROL "../.quorum" /* from TREE */
 
-enum { KINDS = 3, LISTS = 4, ACCOUNTS = 6, PAIR = 2, KEYS = 8, MOUNTS_MAX = 9, MONEY = 100, PATH_SIZE = 160, TEXT_SIZE = 1 << 16, UNKNOWN_TRIES = 3000 };
+enum { KINDS = 3, LISTS = 4, ACCOUNTS = 6, PAIR = 2, KEYS = 8, MOUNTS_MAX = 9, PATH_SIZE = 160, TEXT_SIZE = 1 << 16, UNKNOWN_TRIES = 3000,
+       LARGE_BYTES = 300 << 10, LARGE_EACH = 12 };
 
 static struct counters { /* of all clients */
     atomic_int committed, conflicts, unknown, known_later, died, snapshots;
@@ -133,7 +134,7 @@ static bool read_all(struct client *c, const char *dir, int group, struct line *
 /* In a transaction, or not. CLIENT_OPEN: close may have committed it. */
 static enum client_outcome write_file(struct client *c, const char *path, int flags, const char *text)
 {
-    int fd = openat(c->dir, path, O_WRONLY | O_CLOEXEC | flags);
+    int fd = openat(c->dir, path, O_WRONLY | O_CLOEXEC | flags, 0644);
 
     if (fd < 0) {
         if (!client_is_away(c))
@@ -197,6 +198,18 @@ static bool txn_write(struct worker *w, struct txn *t, int n, long number)
         snprintf(text, sizeof text, "%d %ld\n", value, number);
     add(&t->writes, " %c%d=%d", is_list ? 'a' : 'p', key, value);
     return write_file(&w->c, path, is_list ? O_APPEND : O_TRUNC, text) == CLIENT_DONE;
+}
+
+/* More than one command of the log holds. */
+static bool txn_write_large(struct worker *w, struct txn *t)
+{
+    static char text[LARGE_BYTES + 1];
+    char path[PATH_SIZE + 32], dir[PATH_SIZE];
+
+    memset(text, 'a' + w->txns % 26, LARGE_BYTES);
+    path_in(t, w, dir);
+    snprintf(path, sizeof path, "%s/large.%d", dir, w->c.me);
+    return write_file(&w->c, path, O_CREAT | O_TRUNC, text) == CLIENT_DONE;
 }
 
 /* What `status` says. False: the member died, or is not there. */
@@ -295,6 +308,8 @@ static bool lists_step(struct worker *w, struct txn *t)
         ok = !(reads & 1u << i) || txn_read(w, t, i, NULL);
     for (int i = 0; i < LISTS && ok; i++)
         ok = !(writes & 1u << i) || txn_write(w, t, i, 0);
+    if (ok && client_draw(&w->c, LARGE_EACH) == 0)
+        ok = txn_write_large(w, t);
     return ok;
 }
 
