@@ -1,5 +1,6 @@
-/* How many leases and locks each user has, so that one user leaves room for others: half of all there can be, but for root. In memory; it follows
- * the tables, so all members agree. */
+/* How many leases and locks each user has, so that one user leaves room for others: nobody but root has more than are free then. One user can
+ * have half of all there can be, a second one half of the rest, and so on: however many try, the next one finds some. In memory; it follows the
+ * tables, so all members agree. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -68,14 +69,14 @@ bool owner_may_lease(const struct store *s, uint32_t uid)
 {
     size_t i = lower_bound(&s->owners, uid);
 
-    return uid == 0 || !is_at(&s->owners, i, uid) || s->owners.list[i].n_leases < STORE_LEASES_MAX / 2;
+    return uid == 0 || !is_at(&s->owners, i, uid) || s->owners.list[i].n_leases < STORE_LEASES_MAX - s->st.n_leases;
 }
 
 bool owner_may_lock(const struct store *s, uint32_t uid)
 {
     size_t i = lower_bound(&s->owners, uid);
 
-    return uid == 0 || !is_at(&s->owners, i, uid) || s->owners.list[i].n_locks < STORE_LOCKS_MAX / 2;
+    return uid == 0 || !is_at(&s->owners, i, uid) || s->owners.list[i].n_locks < STORE_LOCKS_MAX - s->st.n_locks;
 }
 
 /* Rows of a user and how many it has. */

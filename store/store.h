@@ -34,13 +34,14 @@ enum {
     STORE_OPS_MAX = 65536,              /* operations of a command, staged or not; each takes at most four positions of a revision */
     STORE_CAUSE_MAX = 80,               /* bytes of a cause */
     STORE_CLUSTER_ID_SIZE = 16,
+    STORE_COMPACT_HALF_MIN = 1 << 20,   /* bytes of history that a disk which fills up leaves alone */
     STORE_BOOKMARKS_MAX = 1000,         /* more make no sense: the lowest one counts */
     STORE_BOOKMARK_NAME_MAX = 64,
     STORE_ADDRESS_MAX = 261,            /* bytes of host:port: a DNS name, brackets, a colon, a port */
     STORE_MEMBERS_MAX = 64,             /* of a cluster */
     STORE_VOTERS_MAX = 7,               /* of them */
     STORE_LEASE_NAME_MAX = 64,
-    STORE_LEASES_MAX = 200000,          /* of one user who is not root half; likewise locks */
+    STORE_LEASES_MAX = 200000,          /* of one user who is not root half of what others leave; likewise locks */
     STORE_LEASE_FILES_MAX = 100000,     /* deleted in one revision when a lease ends */
     STORE_LOCK_NAME_MAX = 200,          /* of a named lock */
     STORE_LOCK_VALUE_MAX = 4096,        /* bytes that its holder proclaims */
@@ -400,6 +401,11 @@ bool store_wal_full(const struct store *s);
 /* The revision up to which `retain` wants compaction by a STORE_OP_COMPACT, 0 for none now. `time_ns`: wall clock. Bookmarks hold it back until
  * there is twice as much history as `retain` says; then it passes them: `passed` (may be NULL) says of how many. */
 int64_t store_compact_wanted(struct store *s, int64_t time_ns, int64_t *passed);
+/* The same for a disk that fills up: the revision that leaves half of the history, by its bytes, 0 when there is next to none, or what was
+ * compacted is still being deleted. It stops at the lowest bookmark, and passes it (`passed`) only if it has come there already. */
+int64_t store_compact_half(struct store *s, int64_t *passed);
+/* Room in the database file that what comes next is written to, before the file grows: compaction does not make it smaller. */
+int64_t store_reusable_bytes(struct store *s);
 
 /* ---- Copies -------------------------------------------------------------------------------------------------------------- */
 

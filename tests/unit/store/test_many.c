@@ -200,6 +200,7 @@ static struct store_op grant_op(struct kit *k, int i, char name[32])
 static void there_is_a_limit_of_leases(void **state)
 {
     const struct store_op one = {.kind = STORE_OP_LEASE, .flags = STORE_LEASE_GRANT, .name = B("more"), .rev = S};
+    const struct store_op two = {.kind = STORE_OP_LEASE, .flags = STORE_LEASE_GRANT, .name = B("two"), .rev = S};
     struct kit *k = *state;
 
     begin();
@@ -209,8 +210,13 @@ static void there_is_a_limit_of_leases(void **state)
     assert_int_equal(kit_op(k, &one), QE_NOSPC);
     assert_int_equal(kit_op(k, &(struct store_op){.kind = STORE_OP_LEASE, .flags = STORE_LEASE_REVOKE, .ino = (uint64_t)k->res.rev}), 0);
     assert_int_equal(kit_op(k, &one), 0);
+    k->uid = 2000;
+    assert_int_equal(many_from(k, STORE_LEASES_MAX / 2, STORE_LEASES_MAX / 4 * 3, grant_op), 0);
+    assert_int_equal(kit_op(k, &two), QE_NOSPC); /* nor do two of them take all */
+    k->uid = 3000;
+    assert_int_equal(kit_op(k, &two), 0);
     k->uid = 0;
-    assert_int_equal(many_from(k, STORE_LEASES_MAX / 2, STORE_LEASES_MAX, grant_op), 0);
+    assert_int_equal(many_from(k, STORE_LEASES_MAX / 4 * 3, STORE_LEASES_MAX - 1, grant_op), 0);
     done("200,000 leases");
     assert_int_equal(kit_op(k, &(struct store_op){.kind = STORE_OP_LEASE, .flags = STORE_LEASE_GRANT, .name = B("one"), .rev = S}), QE_NOSPC);
     assert_int_equal(kit_glance(k).n_leases, STORE_LEASES_MAX);
