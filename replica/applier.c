@@ -21,6 +21,8 @@ enum {
 #define MS INT64_C(1000000)
 static const int64_t IDLE_NS = 300 * MS;              /* without work: time for a checkpoint */
 static const int64_t COMPACT_BUSY_NS = 1000 * MS;     /* how often compaction is looked at under load */
+static const int64_t COMPACT_SHORT_NS = 50 * MS;      /* while the disk fills up */
+static const int64_t SHORT_LOG_NS = 60 * 1000 * MS;   /* how often that is told */
 static const int64_t COMPACT_IDLE_NS = 60 * 1000 * MS; /* and when only time passes */
 static const int64_t CHECKPOINT_NS = 1 * MS;          /* upkeep that takes longer than this has written the database */
 
@@ -476,6 +478,20 @@ static void compacted_cb(struct replica_request *req, int err, int64_t rev, uint
     atomic_store(&r->applier.compacting, false);
 }
 
+/* History that goes because the leader's disk fills up; 0: none. */
+static int64_t make_room(struct replica *r)
+{
+    struct applier *a = &r->applier;
+    int64_t passed = 0, rev = disk_short(r, store_reusable_bytes(r->store)) ? store_compact_half(r->store, &passed) : 0;
+
+    if (rev && a->compact_asked_ns - a->short_logged_ns > SHORT_LOG_NS) {
+        a->short_logged_ns = a->compact_asked_ns;
+        log_warn("replica", "the disk of \"%s\" is filling up: history before revision %" PRId64 " makes room free=%" PRId64 " bookmarks_passed=%" PRId64,
+                 r->dir.path, rev, atomic_load(&r->free_bytes), passed);
+    }
+    return rev;
+}
+
 /* The leader proposes what `retain` asks for; every member then forgets the same. */
 static void propose_compaction(struct replica *r)
 {
@@ -489,10 +505,12 @@ static void propose_compaction(struct replica *r)
         !submit_in_session(r))
         return;
     op.rev = store_compact_wanted(r->store, clock_realtime_ns(), &passed);
-    if (op.rev == 0)
-        return;
-    if (passed)
+    if (op.rev && passed)
         log_warn("replica", "compaction up to revision %" PRId64 " passes %" PRId64 " bookmarks: twice what `retain` keeps is enough", op.rev, passed);
+    if (!op.rev)
+        op.rev = make_room(r);
+    if (!op.rev)
+        return;
     atomic_store(&a->compacting, true);
     a->compact.data = r;
     a->compact.cb = compacted_cb;
@@ -588,7 +606,8 @@ static void *applier_main(void *arg)
             more = maintain(r, idle);
             dirty = !idle || more;
         }
-        if (now - a->compact_asked_ns >= (n > 0 ? COMPACT_BUSY_NS : COMPACT_IDLE_NS) || (idle && a->compact_asked_ns < worked))
+        if (now - a->compact_asked_ns >= (n == 0 ? COMPACT_IDLE_NS : disk_short(r, 0) ? COMPACT_SHORT_NS : COMPACT_BUSY_NS) ||
+            (idle && a->compact_asked_ns < worked))
             propose_compaction(r);
     }
     discard(r);

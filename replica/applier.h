@@ -39,7 +39,8 @@ struct applier {
     size_t behind_bytes;             /* MEMBER_BEHIND_BYTES, or a test's; set once */
     uint64_t last_entry;             /* store thread only: index of the newest entry that it applied in this run */
     struct store_reader *reader;     /* store thread only: for the hash of a marker */
-    int64_t compact_asked_ns;        /* store thread only: when compaction was last looked at */
+    int64_t compact_asked_ns;        /* store thread only: when compaction was last looked at, */
+    int64_t short_logged_ns;         /* and when it was last told that the disk fills up */
     struct replica_request compact;  /* our own proposal to compact */
     _Atomic bool compacting;         /* it is under way */
 

@@ -85,11 +85,15 @@ int dir_make(const char *path, struct buf *why)
     return err;
 }
 
-int64_t dir_free_bytes(const char *path)
+int64_t dir_free_bytes(const char *path, int64_t *size)
 {
     struct statvfs st;
 
-    return statvfs(path, &st) ? -1 : (int64_t)st.f_bavail * (int64_t)st.f_frsize;
+    if (statvfs(path, &st))
+        return -1;
+    if (size)
+        *size = (int64_t)st.f_blocks * (int64_t)st.f_frsize;
+    return (int64_t)st.f_bavail * (int64_t)st.f_frsize;
 }
 
 static int write_all(int fd, const void *data, size_t len)
@@ -430,7 +434,7 @@ int dir_ballast_make(const struct dir *d, uint64_t keep_free)
     err = 0;
     if (stat(path, &st) == 0 && st.st_size >= DIR_BALLAST_BYTES)
         goto out;
-    have = dir_free_bytes(d->path);
+    have = dir_free_bytes(d->path, NULL);
     err = QE_DISKFULL;
     if (have >= 0 && (uint64_t)have < keep_free + DIR_BALLAST_BYTES)
         goto out;

@@ -56,7 +56,7 @@ int dir_identity_read(const struct dir *d, struct dir_identity *id, struct buf *
 int dir_ballast_make(const struct dir *d, uint64_t keep_free);
 bool dir_ballast_release(const struct dir *d); /* false: there was none */
 
-int64_t dir_free_bytes(const char *path); /* for an ordinary user; -1 when it cannot be known */
+int64_t dir_free_bytes(const char *path, int64_t *size); /* for an ordinary user; -1 when it cannot be known. `size` (or NULL): of the disk */
 int dir_sync(const char *path);           /* fsync of a directory: 0, QE_IO */
 int dir_write_file(const char *dir, const char *name, const void *data, size_t len, struct buf *why); /* atomically, durably */
 int dir_read_file(const char *dir, const char *name, size_t max, struct buf *out); /* QE_NOENT, QE_RANGE, QE_IO, QE_NOMEM */

@@ -2,7 +2,10 @@
  *
  * Refusing early is cheap, failing late is not: libraft allocates whole segments and must be stopped when that fails. So nothing is
  * proposed while less than a few segments are free, and the ballast is given up when even the member's own needs do not fit. When
- * room comes back, the ballast is made again first, and then writes are accepted. */
+ * room comes back, the ballast is made again first, and then writes are accepted.
+ *
+ * Before it comes to that, history makes room: while little is free the leader proposes compactions beyond what `retain` asks for. The
+ * database file does not become shorter by that, but what comes next is written where old versions were, so that no more room is taken. */
 #include <inttypes.h>
 
 #include "replica/member.h"
@@ -13,6 +16,7 @@ enum {
     ADMIT_SEGMENTS = 4,    /* free for a user's command: the segment in use, two ahead, and the WAL's growth */
     INTERNAL_SEGMENTS = 2, /* free for the member's own, among them compaction, which makes room */
 };
+static const int64_t SHORT_BYTES_MAX = INT64_C(256) << 20; /* above what writes need; the log may still grow by half of it; of a small disk a quarter */
 static const int64_t LOOK_EVERY_NS = 100000000; /* how old the knowledge of free space may be */
 
 static int64_t needed(bool internal)
@@ -22,8 +26,11 @@ static int64_t needed(bool internal)
 
 static void look(struct replica *r, int64_t now)
 {
+    int64_t size = 0, free_bytes = dir_free_bytes(r->dir.path, &size);
+
     r->disk_checked_ns = now;
-    atomic_store(&r->free_bytes, dir_free_bytes(r->dir.path));
+    atomic_store(&r->disk_bytes, size);
+    atomic_store(&r->free_bytes, free_bytes);
 }
 
 /* A start needs room for its segments and for what the database has to catch up with. */
@@ -78,4 +85,12 @@ void disk_look(struct replica *r)
         return; /* not enough room for both yet */
     atomic_store(&r->disk_full, false);
     log_info("replica", "there is room on the disk of \"%s\" again: writes are accepted", r->dir.path);
+}
+
+bool disk_short(struct replica *r, int64_t reusable)
+{
+    int64_t free_bytes = atomic_load(&r->free_bytes), margin = atomic_load(&r->disk_bytes) / 4;
+
+    margin = margin < SHORT_BYTES_MAX ? margin : SHORT_BYTES_MAX;
+    return free_bytes >= 0 && free_bytes + reusable < needed(false) + margin;
 }

@@ -126,6 +126,7 @@ struct replica {
     _Atomic unsigned n_members, n_voters; /* of the configuration */
     _Atomic bool votes;           /* this member is one of the voters */
     _Atomic int64_t free_bytes;   /* on the disk of DIR */
+    _Atomic int64_t disk_bytes;   /* its size */
     _Atomic bool disk_full;       /* writes are refused until there is room */
     _Atomic bool members_changed; /* the table of members is another one than the connections know */
     _Atomic bool stopping;        /* replica_stop was called */
@@ -161,5 +162,6 @@ uint64_t member_applied(struct replica *r); /* index up to which everything is i
 void disk_prepare(struct replica *r);                   /* at start, before anything is written */
 bool disk_admits(struct replica *r, bool internal);     /* the loop's: is there room to propose another entry? */
 void disk_look(struct replica *r);                      /* the loop's: notices room that came back */
+bool disk_short(struct replica *r, int64_t reusable);   /* any thread: is there little more than what writes need, `reusable` counted? */
 
 #endif

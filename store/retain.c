@@ -1,5 +1,5 @@
 /* Forgetting, the replicated part: which revision reads may no longer go below. Deleting the rows is compact.c's, at its own pace. */
-#include "store/internal.h"
+#include "store/compact.h"
 
 /* Superseded bytes up to and including revision `rev`, which is above compacted. */
 static int hist_at(struct store *s, int64_t rev, int64_t *out)
@@ -160,5 +160,33 @@ int64_t store_compact_wanted(struct store *s, int64_t time_ns, int64_t *passed)
         return 0;
     if (passed)
         *passed = count;
+    return rev;
+}
+
+/* ---- A disk that fills up ------------------------------------------------------------------------------------------------ */
+
+int64_t store_reusable_bytes(struct store *s)
+{
+    int64_t pages = 0;
+
+    return conn_pragma(&s->conn, "PRAGMA freelist_count", &pages) ? 0 : pages * 4096;
+}
+
+/* Old versions are stored once or not at all, so half of what is counted is about half of the room. The lowest bookmark stops it, unless
+ * that is where it begins. */
+int64_t store_compact_half(struct store *s, int64_t *passed)
+{
+    int64_t hist = s->st.hist_total - s->st.hist_base, rev, lowest, count = 0;
+    int err = s->broken || compact_pending(s) || hist < STORE_COMPACT_HALF_MIN ? QE_AGAIN : rev_for_bytes(s, hist / 2, &rev);
+
+    if (!err)
+        err = bookmarks_lowest(&s->conn, s->st.compacted, &lowest);
+    if (!err && rev > lowest && lowest > s->st.compacted)
+        rev = lowest;
+    if (!err)
+        err = passed_by(s, rev, &count);
+    if (err || rev <= s->st.compacted)
+        return 0;
+    *passed = count;
     return rev;
 }

@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/statvfs.h>
@@ -116,6 +117,46 @@ static int lines_with(const char *path, const char *text)
 
 /* ---- Success ------------------------------------------------------------------------------------------------------------- */
 
+/* Versions of one file, more than the disk has room for: old ones go before a write is refused. */
+static int history_body(void *arg)
+{
+    enum { SIZE = 500000, PUTS = 1000 };
+    struct member *m = arg;
+    struct replica_status st;
+    struct store_glance g;
+    char *text = malloc(SIZE + 1);
+
+    assert_int_equal(unshare(CLONE_NEWNS), 0);
+    assert_int_equal(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
+    assert_int_equal(mount("none", m->parent, "tmpfs", 0, "size=320m"), 0);
+    member_up(m);
+    assert_non_null(text);
+    memset(text, 'x', SIZE);
+    text[SIZE] = 0;
+    for (int i = 0; i < PUTS; i++) {
+        text[0] = (char)('a' + i % 26);
+        assert_int_equal(member_put(m, "f", text), 0);
+        poll(NULL, 0, 5); /* 100 MB in a second, as on a disk */
+    }
+    replica_status(m->r, &st);
+    replica_glance(m->r, &g);
+    assert_true(st.free_bytes >= 32 << 20 && g.compacted > 0);
+    print_message("compacted %d of %d, free %d MiB\n", (int)g.compacted, (int)g.rev, (int)(st.free_bytes >> 20));
+    free(text);
+    member_down(m);
+    return 0;
+}
+
+static void old_versions_make_room_before_a_write_is_refused(void **state)
+{
+    struct member m = {0};
+
+    (void)state;
+    member_make(&m);
+    assert_int_equal(member_child(NULL, history_body, &m), 0);
+    member_remove(&m);
+}
+
 static int follower_body(void *arg)
 {
     uint32_t leader, full;
@@ -211,6 +252,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+        cmocka_unit_test(old_versions_make_room_before_a_write_is_refused),
         TEST(a_followers_full_disk_refuses_nothing),
         TEST(the_leaders_full_disk_refuses_what_others_send),
         TEST(a_session_that_is_refused_is_asked_for_now_and_then),

@@ -2,6 +2,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -363,6 +364,44 @@ static void retain_by_time_finds_the_revision(void **state)
     assert_int_equal(store_compact_wanted(k->s, start + INT64_C(62000000000), NULL), 2 + 46);
 }
 
+/* A disk fills up, whatever `retain` says: half of what there is of old versions goes, and what comes next takes its place in the file. */
+static void half_of_the_history_makes_room(void **state)
+{
+    struct kit *k = *state;
+    char *big = calloc(1, 100000);
+    int64_t first, rev, passed, room, done;
+
+    assert_non_null(big);
+    for (int i = 0; i < 41; i++)
+        assert_int_equal(kit_put_bytes(k, ROOT, "f", big, 100000), 0);
+    first = k->res.rev - 40;
+    assert_int_equal(store_compact_wanted(k->s, 0, NULL), 0);
+    rev = store_compact_half(k->s, &passed);
+    assert_true(rev == first + 20 && passed == 0);
+    assert_int_equal(bookmark(k, "b", STORE_BOOKMARK_MAKE, 0), 0);
+    assert_int_equal(bookmark(k, "b", STORE_BOOKMARK_SET, first + 10), 0);
+    assert_true(store_compact_half(k->s, &passed) == first + 10 && passed == 0);
+    kit_compact_all(k);
+    room = store_reusable_bytes(k->s);
+    assert_int_equal(kit_compact(k, first + 10), 0);
+    assert_int_equal(store_compact_half(k->s, &passed), 0); /* the rows first */
+    kit_compact_all(k);
+    assert_true(store_reusable_bytes(k->s) >= room + 10 * 100000);
+    room = store_reusable_bytes(k->s);
+    rev = store_compact_half(k->s, &passed);
+    assert_true(rev == first + 25 && passed == 1);
+    for (done = 0; done < 5; done++)
+        assert_int_equal(kit_put_bytes(k, ROOT, "f", big, 100000), 0);
+    assert_true(store_reusable_bytes(k->s) <= room - 5 * 24 * 4096);
+    for (done = 0; (rev = store_compact_half(k->s, &passed)) > 0; done++) {
+        assert_true(done < 10);
+        assert_int_equal(kit_compact(k, rev), 0);
+        kit_compact_all(k);
+    }
+    assert_true(done > 0 && kit_glance(k).hist_bytes > 0 && kit_glance(k).hist_bytes < STORE_COMPACT_HALF_MIN);
+    free(big);
+}
+
 static void replaying_the_same_entries_gives_the_same_hash(void **state)
 {
     struct kit *k = *state;
@@ -447,6 +486,7 @@ int main(void)
         KIT_TEST(retain_by_revisions_has_slack),
         KIT_TEST(retain_by_bytes_finds_the_revision),
         KIT_TEST(retain_by_time_finds_the_revision),
+        KIT_TEST(half_of_the_history_makes_room),
         KIT_TEST(replaying_the_same_entries_gives_the_same_hash),
         KIT_TEST(compacted_revisions_are_stale_and_future_ones_out_of_range),
         KIT_TEST(compaction_goes_neither_back_nor_into_the_future),
