@@ -349,6 +349,7 @@ int store_apply(struct store *s, const struct store_entry *entries, size_t n, co
     if (!err)
         err = store_commit(s);
     let_go(&s->scratch);
+    let_go(&s->scratch2);
     if (err) {
         store_abort(s);
         return err;

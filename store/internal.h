@@ -111,7 +111,7 @@ struct store {
     struct store_result *results; /* owned; of the batch under way */
     size_t n_results, cap_results;
     struct buf scratch;          /* content under construction */
-    struct buf scratch2;         /* xattrs under construction */
+    struct buf scratch2;         /* xattrs under construction; what edits leave of each other */
     struct arena *arena;         /* owned; decoded command */
     struct arena *part_arena;    /* owned; decoded part of a staged transaction */
     int wal_frames;              /* frames in the WAL since it was last reset */

@@ -6,32 +6,76 @@ int node_content(struct store *s, const struct node *n, struct buf *out)
     return content_of(&s->conn, &(struct content_at){n->seq, n->vseq, n->size, n->chash}, out);
 }
 
-/* Sizes in between count as well, so that no edit can ask for more memory than a content may have. */
-static int edit_apply(struct buf *content, const struct store_edit *e, uint64_t cap)
-{
-    uint64_t off = e->kind == STORE_EDIT_APPEND ? content->len : e->off;
+/* What a later truncation cuts off is not made at all: nobody sees it, and making it again and again would take for ever. So the content is
+ * never longer than the lowest of the truncations to come, and only grows. */
+struct edited {
+    struct buf *content;
+    uint64_t len;  /* that it would have */
+    uint64_t seen; /* bytes that no later edit cuts off */
+    uint64_t cap;  /* no edit may ask for more, also in between */
+};
 
-    if (e->kind == STORE_EDIT_TRUNCATE)
-        return off > cap ? QE_FBIG : buf_resize(content, off);
-    if (e->bytes.len == 0)
+static int grow(struct edited *d)
+{
+    uint64_t len = d->len < d->seen ? d->len : d->seen;
+
+    return len > d->content->len ? buf_resize(d->content, len) : 0;
+}
+
+static int edit_apply(struct edited *d, const struct store_edit *e)
+{
+    uint64_t off = e->kind == STORE_EDIT_APPEND ? d->len : e->off, end;
+
+    if (e->kind != STORE_EDIT_TRUNCATE && e->bytes.len == 0)
         return 0;
-    if (off > cap || e->bytes.len > cap - off)
+    if (off > d->cap || (e->kind != STORE_EDIT_TRUNCATE && e->bytes.len > d->cap - off))
         return QE_FBIG;
-    return buf_write_at(content, off, e->bytes.data, e->bytes.len);
+    if (e->kind == STORE_EDIT_TRUNCATE) {
+        d->len = off;
+        return grow(d);
+    }
+    end = off + e->bytes.len;
+    d->len = end > d->len ? end : d->len;
+    if (off >= d->seen)
+        return grow(d);
+    return buf_write_at(d->content, off, e->bytes.data, (end < d->seen ? end : d->seen) - off);
+}
+
+/* For each edit how much of the content those after it leave; into `out`. */
+static int edits_look_ahead(const struct store_op *op, struct buf *out, uint64_t *least)
+{
+    uint64_t seen = UINT64_MAX, *list;
+    int err = buf_resize(out, op->n_edits * sizeof *list);
+
+    if (err)
+        return err;
+    list = (uint64_t *)(void *)out->data;
+    for (size_t i = op->n_edits; i-- > 0;) {
+        list[i] = seen;
+        if (op->edits[i].kind == STORE_EDIT_TRUNCATE && op->edits[i].off < seen)
+            seen = op->edits[i].off;
+    }
+    *least = seen;
+    return 0;
 }
 
 /* The content that `n` would get, in s->scratch. */
 static int edits_apply(struct store *s, const struct store_op *op, const struct node *n)
 {
-    uint64_t cap = (uint64_t)(n->size > s->st.max_value ? n->size : s->st.max_value);
-    const struct store_edit *first = op->edits;
-    int err = 0;
+    struct edited d = {.content = &s->scratch, .len = (uint64_t)n->size,
+                       .cap = (uint64_t)(n->size > s->st.max_value ? n->size : s->st.max_value)};
+    uint64_t least;
+    int err = edits_look_ahead(op, &s->scratch2, &least);
 
     buf_clear(&s->scratch);
-    if (n->size && !(first->kind == STORE_EDIT_TRUNCATE && first->off == 0))
+    if (!err && n->size && least > 0)
         err = node_content(s, n, &s->scratch);
-    for (size_t i = 0; !err && i < op->n_edits; i++)
-        err = edit_apply(&s->scratch, &op->edits[i], cap);
+    if (!err && s->scratch.len > least)
+        err = buf_resize(&s->scratch, least);
+    for (size_t i = 0; !err && i < op->n_edits; i++) {
+        d.seen = ((const uint64_t *)(const void *)s->scratch2.data)[i];
+        err = edit_apply(&d, &op->edits[i]);
+    }
     return err;
 }
 

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "store/base/clock.h"
 #include "store/base/err.h"
 #include "tests/unit/store/kit.h"
 
@@ -53,6 +54,65 @@ static void edits_apply_in_order_to_the_content_of_the_moment(void **state)
     assert_int_equal(b.len, 8);
     assert_memory_equal(b.data, "aXYd!\0\0z", 8);
     buf_fini(&b);
+}
+
+static void edits_in_any_order_come_to_what_they_come_to_one_by_one(void **state)
+{
+    struct kit *k = *state;
+    unsigned seed = 7;
+    uint64_t one;
+
+    assert_int_equal(kit_put(k, ROOT, "once", "start"), 0);
+    one = k->res.ino;
+    assert_int_equal(kit_put(k, ROOT, "each", "start"), 0);
+    for (int round = 0; round < 300; round++) {
+        struct store_op each = {.kind = STORE_OP_COMMIT, .ino = k->res.ino, .n_edits = 1}, all = {.kind = STORE_OP_COMMIT, .ino = one, .n_edits = 12};
+        struct store_edit edits[12];
+        struct buf a = {0}, b = {0};
+
+        for (int i = 0; i < 12; i++) {
+            edits[i] = (struct store_edit){.kind = (enum store_edit_kind)(rand_r(&seed) % 3), .off = (uint64_t)(rand_r(&seed) % 40)};
+            if (edits[i].kind != STORE_EDIT_TRUNCATE)
+                edits[i].bytes = (struct store_bytes){&"abcdefghijklmnopqrstuvwxyz"[i], (size_t)(rand_r(&seed) % 9)};
+        }
+        all.edits = edits;
+        assert_int_equal(kit_op(k, &all), 0);
+        for (int i = 0; i < 12; i++) {
+            each.edits = &edits[i];
+            assert_int_equal(kit_op(k, &each), 0);
+        }
+        assert_int_equal(store_content(k->r, STORE_HEAD, one, &a, NULL), 0);
+        assert_int_equal(store_content(k->r, STORE_HEAD, each.ino, &b, NULL), 0);
+        assert_int_equal(a.len, b.len);
+        if (a.len)
+            assert_memory_equal(a.data, b.data, a.len);
+        buf_fini(&a);
+        buf_fini(&b);
+    }
+}
+
+/* All members wait for it. */
+static void what_is_cut_off_again_is_not_made(void **state)
+{
+    enum { N = 30000, FAR = (16 << 20) - 1 };
+    struct kit *k = *state;
+    struct store_edit *edits = calloc(N, sizeof *edits);
+    int64_t start;
+
+    assert_non_null(edits);
+    for (size_t i = 0; i < N; i += 2) {
+        edits[i] = (struct store_edit){.kind = STORE_EDIT_WRITE, .off = FAR, .bytes = B("x")};
+        edits[i + 1] = (struct store_edit){.kind = STORE_EDIT_TRUNCATE, .off = 2 + i};
+    }
+    assert_int_equal(kit_set(k, "max-value", "16M"), 0);
+    assert_int_equal(kit_put(k, ROOT, "f", "v"), 0);
+    start = clock_boottime_ns();
+    assert_int_equal(kit_op(k, &(struct store_op){.kind = STORE_OP_COMMIT, .ino = k->res.ino, .edits = edits, .n_edits = N}), 0);
+    print_message("%d ms\n", (int)((clock_boottime_ns() - start) / 1000000));
+    assert_true(clock_boottime_ns() - start < INT64_C(2000000000));
+    edits[N - 2].off++;
+    assert_int_equal(kit_op(k, &(struct store_op){.kind = STORE_OP_COMMIT, .ino = k->res.ino, .edits = edits, .n_edits = N}), QE_FBIG);
+    free(edits);
 }
 
 static void two_appends_lose_no_line(void **state)
@@ -305,6 +365,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         KIT_TEST(edits_apply_in_order_to_the_content_of_the_moment),
+        KIT_TEST(edits_in_any_order_come_to_what_they_come_to_one_by_one),
+        KIT_TEST(what_is_cut_off_again_is_not_made),
         KIT_TEST(two_appends_lose_no_line),
         KIT_TEST(a_write_beyond_the_end_fills_with_zeros),
         KIT_TEST(a_commit_to_a_deleted_inode_succeeds_and_publishes_nothing),
