@@ -19,12 +19,13 @@
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "store/base/err.h"
 #include "store/base/failpoint.h"
 
-enum { ESTALE_TRIES = 8, BYTE_ITSELF = 1, NOT_REPORTED = -2, NO_SOCKET = -2 };
+enum { ESTALE_TRIES = 8, BYTE_ITSELF = 1, NOT_REPORTED = -2, NO_SOCKET = -2, LEASE_LOOK_MS = 2, LEASE_WAIT_MS = 100 };
 
 /* ---- A worker -------------------------------------------------------------------------------------------------------------------- */
 
@@ -73,10 +74,26 @@ static int open_root(int parent, const char *base, const struct replayer_order *
     return -1;
 }
 
+/* Who has a lease on the file (F_SETLEASE) is asked to give it up, and is waited for a moment; longer would hold up what is behind this. */
+static int open_to_write(const struct places *p, int flags)
+{
+    const struct timespec pause = {.tv_nsec = LEASE_LOOK_MS * 1000000L};
+    int fd = -1;
+
+    for (int ms = 0; ms <= LEASE_WAIT_MS; ms += LEASE_LOOK_MS) {
+        fd = open_ours(p->dir, p->name, O_WRONLY | O_NONBLOCK | flags, flags & O_CREAT ? 0600 : 0);
+        if (fd >= 0 || errno != EWOULDBLOCK)
+            break;
+        nanosleep(&pause, NULL);
+        errno = EWOULDBLOCK;
+    }
+    return fd;
+}
+
 /* The byte is not stored anywhere; an empty file is truncated, so that the kernel does not take it for longer. */
 static int do_content(const struct places *p, int flags, bool touch, bool empty)
 {
-    int fd = open_ours(p->dir, p->name, O_WRONLY | O_NONBLOCK | flags, flags & O_CREAT ? 0600 : 0), err = 0;
+    int fd = open_to_write(p, flags), err = 0;
 
     if (fd < 0)
         return errno;

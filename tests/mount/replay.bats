@@ -543,6 +543,23 @@ command_waits() { [ "$(sed -n 's/^quorumfs_commands_waiting //p' "$MNT/.quorum/m
     umount "$S/bound"
 }
 
+@test "who has a lease on a file gives it up, and watchers are told" {
+    echo old >f
+    python3 - "$S" <<'END' 3>&- &
+import fcntl, os, signal, sys
+fd = os.open("f", os.O_RDONLY)
+signal.signal(signal.SIGIO, lambda *_: fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK))
+fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+open(sys.argv[1] + "/leased", "w").close()
+signal.pause()
+END
+    wait_until 10 test -e "$S/leased"
+    record "$S/events" "$T"
+    remote 'put f v' && told
+    sees $'f MODIFY\nf CLOSE_WRITE'
+    wait $!
+}
+
 @test "what is mounted over a name is left alone" {
     echo old >f
     mkdir e d
