@@ -268,6 +268,7 @@ sees() {
     A close 3
     A close 4
     sees $'a CREATE\nb CREATE\nc CREATE\nc CLOSE_WRITE\na CLOSE_WRITE\nb CLOSE_WRITE'
+    actor_signal A KILL # it is in a directory of the mount
     usual_daemon
 }
 
@@ -487,8 +488,7 @@ slow_daemon() {
     cd "$T" || return 1
 }
 usual_daemon() {
-    cd "$QFS_ROOT" && daemon_stop && daemon_start
-    cd "$T" || return 1
+    cd "$QFS_ROOT" && daemon_stop && daemon_start && cd "$T" || return 1
 }
 
 command_waits() { [ "$(sed -n 's/^quorumfs_commands_waiting //p' "$MNT/.quorum/metrics")" -gt 0 ]; }
