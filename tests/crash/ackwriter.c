@@ -414,8 +414,10 @@ int main(int argc, char **argv)
     if (!state)
         return 2;
     if (chdir(argv[2])) {
+        bool gone = is_end(errno);
+
         perror(argv[2]);
-        return 3;
+        return gone && !strcmp(argv[1], "write") ? 0 : 3;
     }
     if (!strcmp(argv[1], "verify"))
         return verify(state);
