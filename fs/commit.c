@@ -646,6 +646,7 @@ void commit_flush(fuse_req_t req, struct handle *h, uint64_t owner)
 {
     pid_t tid = fuse_req_ctx(req)->pid;
 
+    h->flushed = true;
     if (!h->dirty || !commit_is_opener(h, tid)) /* nothing to commit, or closed by a process that inherited it */
         commit_flush_decided(req, h, owner, false);
     else if (tid <= 0 || !commit_scan_aside(req, h, owner))
@@ -708,6 +709,8 @@ void commit_release(struct handle *h)
     const struct commit_call call = {.kind = COMMIT_RELEASE, .then = commit_released, .data = h};
 
     h->released = true;
+    if (!h->flushed && !h->wrote)
+        commit_abandon(h); /* its open(2) failed or was killed after OPEN or CREATE: nobody ever had it */
     replay_released(h->fs, (uint64_t)(uintptr_t)h);
     commit_start(h, &call);
 }

@@ -11,6 +11,7 @@
 #include "fs/pages.h"
 #include "fs/pending.h"
 #include "fs/proc.h"
+#include "store/base/failpoint.h"
 
 static struct handle *file_handle(const struct fuse_file_info *fi)
 {
@@ -76,6 +77,7 @@ void file_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
         return;
     }
     file_info(h, fi);
+    (void)FAILPOINT("fs.open");
     if (fuse_reply_open(req, fi) == -ENOENT)
         file_drop(h);
 }
@@ -89,6 +91,7 @@ static void file_reply_create(fuse_req_t req, const struct store_attr *attr, str
 
     file_info(h, fi);
     err = name_entry(fs_of(req), attr, &e);
+    (void)FAILPOINT("fs.open");
     if (err) {
         file_drop(h);
         fuse_reply_err(req, fs_errno(err));

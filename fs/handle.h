@@ -42,6 +42,7 @@ struct handle {
     bool dirty;         /* there is something to commit */
     size_t in_flight;   /* commits on their way: until they are settled, the session goes on seeing `size` */
     bool wrote;         /* a WRITE since the last FLUSH */
+    bool flushed;       /* a descriptor of it was closed, so some process had one */
     int failed;         /* QE_* of a write that failed in the middle of a new content: no part of it is ever published */
     int broken;         /* QE_* of a new content whose commit failed: writes of its rest fail until it is begun anew */
     int64_t written_ns; /* when it was last made dirty */

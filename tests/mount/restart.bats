@@ -98,6 +98,27 @@ daemon_with() {
     daemon_start
 }
 
+@test "a writer that is killed while it opens its file publishes nothing" {
+    needs_failpoints
+    local signal file
+    put f 'old\n'
+    daemon_stop
+    daemon_with fs.open=stall:150
+    for signal in KILL TERM INT; do
+        for file in f new; do
+            actor_start A
+            actor_begin A open 3 $file wct
+            waits ${ACTOR_PID[A]}
+            actor_signal A $signal
+        done
+    done
+    daemon_stop
+    daemon_start
+    cd "$T"
+    holds f 'old\n'
+    absent new
+}
+
 @test "a slow disk delays writers and nobody else" {
     needs_failpoints
     put f 'v\n'
