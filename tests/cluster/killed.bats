@@ -24,7 +24,7 @@ writers_start() {
     done
 }
 
-# writers_end [TERM]: they end by themselves where the member is gone; the others are asked to.
+# writers_end [SIGNAL]: they end by themselves where the member is gone; the others are killed by it.
 writers_end() {
     local pid rc=0
     for pid in "${WRITERS[@]}"; do
