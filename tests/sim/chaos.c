@@ -391,7 +391,12 @@ static void make_trouble(void)
     case 7: case 8: case 9: net_heal(); break;
     case 10: break_some(m); break;
     case 11: m->disk.slow = !m->disk.slow; break;
-    case 12: if (m->alive) pause_some(m, world.now + world_between(20 * MS, 400 * MS)); break;
+    case 12:
+        if (world.opt.lives && leader && world_chance(500))
+            pause_some(leader, world.now + world_between(100 * MS, 2500 * MS));
+        else if (m->alive)
+            pause_some(m, world.now + world_between(20 * MS, 400 * MS));
+        break;
     case 13:
         if (k->failures && world_chance(850))
             m->disk.fail_append = true;
@@ -439,7 +444,8 @@ static void restart_turn(struct member *none, void *arg)
 
 void chaos_start(void)
 {
-    world_after(world.knobs.client, NULL, client_turn, NULL);
+    if (!world.opt.lives)
+        world_after(world.knobs.client, NULL, client_turn, NULL);
     world_after(world.knobs.trouble, NULL, trouble_turn, NULL);
     world_after(20 * MS, NULL, restart_turn, NULL);
     if (world.knobs.membership)
@@ -453,6 +459,12 @@ void chaos_heal(void)
     net_heal();
     for (unsigned i = 0; i < MEMBERS_MAX; i++)
         members[i].disk.slow = members[i].disk.fail_append = members[i].disk.fail_meta = false;
+}
+
+void chaos_acked(uint64_t index)
+{
+    if (healed_ack == 0)
+        healed_ack = index;
 }
 
 uint64_t chaos_acked_since(void)

@@ -30,6 +30,10 @@ static void result_cb(void *data, const struct store_result *r)
 {
     struct member *m = data;
 
+    if (m->lives) {
+        lives_result(m, r);
+        return;
+    }
     if (r->err == 0 && !r->kept && r->session) /* a SESSION has a nonce for its number */
         check_once(m, r->seq, raft_last_applied(m->raft) + 1);
     client_applied(r->session, r->ino);
@@ -52,13 +56,25 @@ static void look_at_hash(struct member *m, uint64_t index)
 
 static void store_begin(struct member *m)
 {
-    const struct store_initial initial = {.epoch = 1, .time_ns = 1};
-    struct store_initial made = initial;
+    static const char *const settings[][2] = {{"session-ttl", "1s"}};
+    struct store_initial made = {.epoch = 1, .time_ns = 1};
+    char addresses[MEMBERS_MAX][24];
+    struct store_member list[MEMBERS_MAX];
     struct store_options options = {.dir = m->fsm.dir, .cache_bytes = 1 << 20, .reader_cache_bytes = 1 << 18};
     struct store_position pos;
     struct buf why = {0};
     int err = 0;
 
+    if (world.opt.lives) {
+        for (unsigned i = 0; i < world.opt.members; i++) {
+            snprintf(addresses[i], sizeof addresses[i], "127.0.0.1:%u", i + 1);
+            list[i] = (struct store_member){.id = i + 1, .address = addresses[i], .role = STORE_MEMBER_VOTER};
+        }
+        made.members = list;
+        made.n_members = world.opt.members;
+        made.settings = settings;
+        made.n_settings = 1;
+    }
     memcpy(made.cluster_id, sim_cluster_id, STORE_CLUSTER_ID_SIZE);
     if (!m->fsm.has_dir) {
         snprintf(m->fsm.dir, sizeof m->fsm.dir, "sim.%d.%u", (int)getpid(), m->i);
@@ -99,7 +115,7 @@ static int fsm_apply(struct raft_fsm *fsm, const struct raft_buffer *buf, void *
 {
     struct member *m = fsm->data;
     uint64_t index = raft_last_applied(m->raft) + 1, term = guard_term_of(m->guard, index);
-    const struct store_sink sink = {.data = m, .result = result_cb};
+    const struct store_sink sink = {.data = m, .result = result_cb, .lives = m->lives ? lives_told : NULL, .locks = m->lives ? lives_locks : NULL};
     uint32_t crc = 0;
     bool news = index > m->fsm.applied;
 
@@ -113,6 +129,8 @@ static int fsm_apply(struct raft_fsm *fsm, const struct raft_buffer *buf, void *
             look_at_hash(m, index);
         }
         m->fsm.applied = index;
+        if (m->lives)
+            lives_applied(m, index);
     }
     guard_marker_consider(m->guard);
     return 0;
@@ -287,6 +305,8 @@ static void stream_switch(struct member *m, void *arg)
         }
         f->applied = f->synced = f->installed_at = s->applied;
         f->hash = hash_at(s->applied);
+        if (m->lives)
+            lives_installed(m);
     }
     if (!crash_between_steps(m))
         world_after(world_between(100, 5 * MS), m, stream_release, s);

@@ -1,4 +1,4 @@
-/* sim [-s SEED] [-n COUNT] [-m MEMBERS] [-g MASK] [-t MS] [-f] [-v] [-x]: see README.md. */
+/* sim [-s SEED] [-n COUNT] [-m MEMBERS] [-g MASK] [-t MS] [-f] [-l] [-v] [-x]: see README.md. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,13 +12,16 @@
 enum { TROUBLE_MS = 6000, PROGRESS_MS = 30000, STEPS_MAX = 6000000, SECONDS_MAX = 120 };
 
 static const char usage[] =
-    "usage: sim [-s SEED] [-n COUNT] [-m MEMBERS] [-g MASK] [-t MS] [-f] [-v] [-x]\n"
+    "usage: sim [-s SEED] [-n COUNT] [-m MEMBERS] [-g MASK] [-t MS] [-f] [-l] [-v] [-x]\n"
     "  -s  the first seed (1)            -n  how many (1)\n"
     "  -m  members at the beginning (0: the seed decides between 3, 5 and 7)\n"
     "  -g  rules of the guard that are switched off (enum guard_rule; -1: all)\n"
     "  -t  milliseconds of trouble, in virtual time\n"
     "  -f  the real store as state machine, in the current directory\n"
+    "  -l  likewise, with leases, sessions and locks\n"
     "  -v  print a trace                 -x  end at the first seed that fails; succeed if there is one\n";
+
+static uint64_t healed_at; /* us */
 
 /* ---- One history --------------------------------------------------------------------------------------------------------- */
 
@@ -49,6 +52,11 @@ static void draw_knobs(void)
         world.opt.members = 3 + 2 * (unsigned)world_random(3);
     if (world.opt.members == 1)
         k->membership = true;
+    if (world.opt.lives) {
+        k->membership = false;
+        k->inflight = 8;
+        k->trouble = world_between(200 * MS, 1500 * MS); /* sessions need some time to begin, and to end */
+    }
 }
 
 static void found(void)
@@ -98,6 +106,16 @@ static bool all_followed(char *who, size_t size)
     return true;
 }
 
+static void leases_go(void)
+{
+    while (!lives_over() && world.now < healed_at + lives_patience())
+        run_until(world.now + 20 * MS);
+    if (lives_over())
+        return;
+    lives_describe();
+    world_fail(NULL, "leases are left that nobody renews");
+}
+
 static void history(void)
 {
     uint64_t trouble = (world.opt.ms ? world.opt.ms : TROUBLE_MS) * (uint64_t)MS, until;
@@ -108,12 +126,15 @@ static void history(void)
     chaos_start();
     run_until(trouble);
     chaos_heal();
+    healed_at = world.now;
     for (until = world.now + PROGRESS_MS * (uint64_t)MS; !all_followed(who, sizeof who) && world.now < until;)
         run_until(world.now + 20 * MS);
     for (unsigned i = 0; i < MEMBERS_MAX && !all_followed(who, sizeof who); i++)
         member_describe(&members[i]);
     if (!all_followed(who, sizeof who))
         world_fail(NULL, "no progress in %d s after all trouble was over: %s", PROGRESS_MS / 1000, who);
+    if (world.opt.lives)
+        leases_go();
     for (unsigned i = 0; i < MEMBERS_MAX; i++)
         if (members[i].alive)
             member_crash(&members[i], "the end");
@@ -172,6 +193,11 @@ static void add_counts(struct world *total, const struct world *w)
     total->count.transfers += w->count.transfers;
     total->count.lost += w->count.lost;
     total->count.stops += w->count.stops;
+    total->count.renewals += w->count.renewals;
+    total->count.attached += w->count.attached;
+    total->count.ends += w->count.ends;
+    total->count.lapses += w->count.lapses;
+    total->count.grants += w->count.grants;
 }
 
 static void report(const struct world *t, uint64_t n, uint64_t failed)
@@ -181,6 +207,9 @@ static void report(const struct world *t, uint64_t n, uint64_t failed)
            " by the guard), %" PRIu64 " markers, %" PRIu64 " installs, %" PRIu64 " changes of membership, %" PRIu64 " transfers\n",
            t->count.commands, t->count.acked, t->count.lost, t->count.elections, t->count.crashes, t->count.stops, t->count.markers,
            t->count.installs, t->count.changes, t->count.transfers);
+    if (t->count.ends)
+        printf("%" PRIu64 " renewals, %" PRIu64 " files attached, %" PRIu64 " leases ended, %" PRIu64 " locks handed over, %" PRIu64
+               " sessions lapsed\n", t->count.renewals, t->count.attached, t->count.ends, t->count.grants, t->count.lapses);
 }
 
 int main(int argc, char **argv)
@@ -191,7 +220,7 @@ int main(int argc, char **argv)
     bool expect = false;
     int c;
 
-    while ((c = getopt(argc, argv, "s:n:m:g:t:fvx")) != -1) {
+    while ((c = getopt(argc, argv, "s:n:m:g:t:flvx")) != -1) {
         switch (c) {
         case 's': opt.seed = strtoull(optarg, NULL, 0); break;
         case 'n': n = strtoull(optarg, NULL, 0); break;
@@ -199,6 +228,7 @@ int main(int argc, char **argv)
         case 'g': opt.off = (unsigned)strtol(optarg, NULL, 0); break;
         case 't': opt.ms = (unsigned)strtoul(optarg, NULL, 0); break;
         case 'f': opt.store = true; break;
+        case 'l': opt.lives = opt.store = true; break;
         case 'v': opt.verbose = true; break;
         case 'x': expect = true; break;
         default: fputs(usage, stderr); return 2;

@@ -142,7 +142,11 @@ static void hook_fail(void *data, const char *what)
 
 static void hook_tick(void *data)
 {
-    fsm_tick(data);
+    struct member *m = data;
+
+    fsm_tick(m);
+    if (m->lives)
+        lives_tick(m);
 }
 
 static void hook_written(void *data, int64_t ns)
@@ -180,10 +184,15 @@ static void build(struct member *m)
 {
     const struct guard_hooks hooks = {m, hook_fail, hook_tick, hook_written, hook_install, hook_full, NULL};
 
-    m->raft = fresh(sizeof *m->raft);
+    m->lives = NULL;
+    if (world.opt.lives) {
+        lives_open(m);
+    } else {
+        m->raft = fresh(sizeof *m->raft);
+        m->guard = fresh(sizeof *m->guard);
+    }
     m->io = fresh(sizeof *m->io);
     m->fsm_calls = fresh(sizeof *m->fsm_calls);
-    m->guard = fresh(sizeof *m->guard);
     *m->io = (struct raft_io){.version = 2, .impl = m, .init = io_init, .close = io_close, .load = io_load, .start = io_start,
                               .set_term = io_set_term, .set_vote = io_set_vote, .send = io_send, .append = io_append,
                               .truncate = io_truncate, .snapshot_put = io_snapshot_put, .snapshot_get = io_snapshot_get,
@@ -227,6 +236,8 @@ void member_start(struct member *m)
         world_fail(m, "does not start: %s", m->guard->why.len ? buf_cstr(&m->guard->why) : raft_errmsg(m->raft));
     world_log(m, "started: term %" PRIu64 ", log to %llu, snapshot %" PRIu64 ", database at %" PRIu64, guard_term(m->guard),
               raft_last_index(m->raft), guard_snapshot_index(m->guard), m->fsm.applied);
+    if (m->lives)
+        lives_start(m);
     check_member(m);
 }
 

@@ -108,7 +108,8 @@ static struct packet *pack(const struct member *from, const struct raft_message 
     return p;
 }
 
-static void post(struct link *l, struct member *to, struct packet *p)
+/* Of what is written now: after what was written before. */
+static uint64_t arrival(struct link *l)
 {
     const struct knobs *k = &world.knobs;
     uint64_t at = world.now + world_between(k->net_min, k->net_max);
@@ -120,8 +121,13 @@ static void post(struct link *l, struct member *to, struct packet *p)
     if (at <= l->last)
         at = l->last + 1;
     l->last = at;
+    return at;
+}
+
+static void post(struct link *l, struct member *to, struct packet *p)
+{
     p->epoch = l->epoch;
-    world_after(at - world.now, to, deliver, p);
+    world_after(arrival(l) - world.now, to, deliver, p);
 }
 
 static void write_out(struct member *m, void *arg)
@@ -161,6 +167,35 @@ int net_send(struct member *m, struct raft_io_send *req, const struct raft_messa
     *written = at > *written ? at : *written + 1;
     world_after(*written - world.now, m, write_out, o);
     return 0;
+}
+
+struct note {
+    unsigned from, epoch;
+    void (*fn)(struct member *m, void *arg);
+    void *arg;
+};
+
+static void note_arrives(struct member *to, void *arg)
+{
+    struct note *n = arg;
+    struct link *l = &links[n->from][to->i];
+
+    if (!l->cut && l->epoch == n->epoch)
+        n->fn(to, n->arg);
+}
+
+bool net_post(struct member *m, unsigned to, void (*fn)(struct member *m, void *arg), void *arg)
+{
+    struct link *l = &links[m->i][to];
+    struct note *n = malloc(sizeof *n);
+
+    if (!n)
+        abort();
+    if (!members[to].alive || (l->cut && world_chance(300)))
+        return false;
+    *n = (struct note){m->i, l->epoch, fn, arg};
+    world_after(arrival(l) - world.now, &members[to], note_arrives, n);
+    return true;
 }
 
 /* What a connection tells that broke, and it may be wrong: the other one's process has ended. */

@@ -21,6 +21,7 @@ struct options {
     unsigned members;  /* voters at the beginning; 0: the seed decides */
     unsigned off;      /* enum guard_rule that are switched off */
     bool store;        /* the real store as state machine */
+    bool lives;        /* leases, sessions and locks on it: lives.c */
     bool verbose;      /* print a trace */
     unsigned ms;       /* how long trouble lasts; 0: the default */
 };
@@ -44,7 +45,7 @@ struct world {
     uint64_t now;            /* us */
     uint64_t steps;          /* events run */
     bool healed;             /* the time of trouble is over */
-    struct { uint64_t commands, acked, elections, crashes, markers, installs, changes, transfers, lost, stops; } count;
+    struct { uint64_t commands, acked, elections, crashes, markers, installs, changes, transfers, lost, stops, renewals, attached, ends, lapses, grants; } count;
 };
 extern struct world world;
 
@@ -101,6 +102,8 @@ int net_send(struct member *m, struct raft_io_send *req, const struct raft_messa
 void net_cut(unsigned from, unsigned to, bool cut); /* one direction */
 void net_break(unsigned from, unsigned to);         /* the connection is lost with what is under way, and made again */
 void net_heal(void);
+/* What is not raft's: fn(arg) on the other member, later, in order, or never. False: there is no connection. */
+bool net_post(struct member *m, unsigned to, void (*fn)(struct member *m, void *arg), void *arg);
 
 /* ---- State machine: fsm.c ------------------------------------------------------------------------------------------------ */
 
@@ -143,6 +146,7 @@ struct member {
     struct raft_io *io;
     struct raft_fsm *fsm_calls;
     struct guard *guard;
+    struct lives *lives;     /* NULL: none */
     raft_io_tick_cb tick;
     raft_io_recv_cb recv;
     unsigned inflight;
@@ -172,6 +176,21 @@ void check_once(struct member *m, uint64_t seq, uint64_t index);
 void chaos_start(void);
 void chaos_heal(void);
 uint64_t chaos_acked_since(void);       /* index of the first command submitted and acknowledged after chaos_heal; 0: none yet */
+void chaos_acked(uint64_t index);       /* somebody else's command was */
 void client_applied(uint64_t session, uint64_t ino); /* a result of the store, for the client that waits for it */
+
+/* ---- Leases, sessions and locks: lives.c --------------------------------------------------------------------------------- */
+
+void lives_open(struct member *m);      /* at each start, once the store is open: fills m->raft and m->guard */
+void lives_start(struct member *m);     /* raft has started */
+void lives_tick(struct member *m);
+void lives_told(void *m, const struct store_life_event *e, size_t n);  /* of a struct store_sink */
+void lives_locks(void *m, const struct store_lock_event *e, size_t n); /* likewise */
+void lives_result(struct member *m, const struct store_result *r);
+void lives_applied(struct member *m, uint64_t index);
+void lives_installed(struct member *m); /* another database is in its place */
+uint64_t lives_patience(void);          /* us after all trouble within which leases go that nobody renews */
+bool lives_over(void);                  /* they have gone */
+void lives_describe(void);              /* on standard output: those that have not */
 
 #endif
