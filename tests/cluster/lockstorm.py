@@ -22,6 +22,7 @@ import os
 import random
 import signal
 import sys
+import threading
 import time
 
 EARLIER_S = 0.5  # who asked so much earlier was in the queue, if nothing was wrong
@@ -30,6 +31,7 @@ HOLD_S = 0.06    # for how long it is held at most, but for
 LONG_SHARE = 0.04
 LONG_S = 3.0
 LOOK_S = 0.02    # who looks whether it still has the lock does so that often
+LOOK_LOG_S = 0.5 # how often the logs of the members are looked at
 
 
 class Contender:
@@ -118,6 +120,18 @@ class Storm:
         self.kills = 0
         for i in range(n):
             self.start(i)
+        threading.Thread(target=self.watch_members, daemon=True).start()
+
+    def watch_members(self):
+        """A machine that is too busy makes sessions lapse, too. The members say so in their logs, beside their mounts."""
+        seen = dict.fromkeys(self.mounts, 0)
+        while True:
+            for i, mount in enumerate(self.mounts):
+                n = sum('was not kept alive' in line for line in open(mount + '.log', errors='replace'))
+                if n > seen[mount]:
+                    os.write(self.log, f'{time.time():.6f} 0 {i + 1} lapsed \n'.encode())
+                seen[mount] = n
+            time.sleep(LOOK_LOG_S)
 
     def start(self, i):
         pid = os.fork()
@@ -229,9 +243,15 @@ def fault_times(faults):
     return times
 
 
+def lapses(lines):
+    """When which member's session lapsed."""
+    return [(at - LOOK_LOG_S, at, member) for at, _, member, what, _ in lines if what == 'lapsed']
+
+
 def check_order(lines, faults):
-    """Who asked clearly earlier got it earlier, if neither its member nor the leader was in trouble until then."""
-    asked, waits = {}, []
+    """Who asked clearly earlier got it earlier, if neither its member nor the leader was in trouble until then: who waits when its member's
+    session lapses is queued anew."""
+    asked, waits, faults = {}, [], faults + lapses(lines)
     for at, who, member, what, _ in lines:
         if what == 'ask':
             asked[who] = at
@@ -273,6 +293,7 @@ def main():
     met = collections.Counter(l.split()[2] for l in open(trouble + '.log') if ' begin ' in l)
     print(f'{kind}: {numbers} acquisitions, {late} numbers noted late; faults: {dict(met)}; '
           f'{storm.kills} contenders killed, {ends["lost"]} locks lost (ESTALE), {ends["failed"]} otherwise failed, '
+          f'{ends["lapsed"]} sessions lapsed, '
           f'{ends["refused"]} refused; {compared} waits compared, in order of arrival; '
           f'believed to have it when the next one had: {overlap(lines)}')
 
