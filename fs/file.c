@@ -39,14 +39,15 @@ void file_make_writer(struct handle *h, const struct fuse_ctx *ctx)
     handle_opener(h, ctx->pid);
 }
 
-int file_open_handle(struct fs *fs, struct inode *in, int flags, const struct fuse_ctx *ctx, struct handle **out)
+/* `made`: by this very call, so whatever forbids to open for writing must not be told as if nothing had been done. */
+static int open_handle(struct fs *fs, struct inode *in, int flags, const struct fuse_ctx *ctx, bool made, struct handle **out)
 {
     struct handle *h = handle_new(fs, in, flags, ctx);
     int err = h ? 0 : QE_NOMEM;
 
     if (!err && in->gone)
         err = QE_STALE;
-    if (!err && (h->writable || (flags & O_TRUNC)))
+    if (!err && !made && (h->writable || (flags & O_TRUNC)))
         err = fs->stopping ? QE_SHUTDOWN : replica_writable(fs->replica);
     if (!err && !in->creation)
         err = handle_load(h);
@@ -63,6 +64,11 @@ int file_open_handle(struct fs *fs, struct inode *in, int flags, const struct fu
     if (!err)
         *out = h;
     return err == QE_NOENT ? QE_STALE : err; /* the kernel walks the path again */
+}
+
+int file_open_handle(struct fs *fs, struct inode *in, int flags, const struct fuse_ctx *ctx, struct handle **out)
+{
+    return open_handle(fs, in, flags, ctx, false, out);
 }
 
 void file_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
@@ -129,7 +135,7 @@ static void file_create_existing(fuse_req_t req, uint64_t node, struct fuse_file
     struct handle *h;
 
     if (!err)
-        err = in ? file_open_handle(fs, in, fi->flags, fuse_req_ctx(req), &h) : QE_NOMEM;
+        err = in ? open_handle(fs, in, fi->flags, fuse_req_ctx(req), mine, &h) : QE_NOMEM;
     if (!err) {
         err = attr_of(fs, node, fuse_req_ctx(req)->pid, &attr);
         if (err)

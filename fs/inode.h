@@ -45,7 +45,7 @@ struct inode {
     bool mapped;                /* pages were read or written: the kernel may have some */
     bool told;                  /* a directory: the kernel was told attributes to keep for a moment (barrier.c) */
     bool creating;              /* the commit of the creation is on its way */
-    bool gone;                  /* a creation that failed or was unlinked: it has no inode in the store */
+    bool gone;                  /* a creation that failed or was unlinked: as far as is known it has no inode in the store */
     int gone_err;               /* why it failed; 0: unlinked */
     struct file_lock *locks;    /* held on this file */
     struct commit_waiter *waiters; /* commits that wait for the creation */

@@ -153,6 +153,46 @@ daemon_with() {
     [ ! -e f ] || same size "$(stat -c %s f)" 10
 }
 
+@test "a new file whose commit was not answered in time is a file like others once it has come" {
+    needs_failpoints
+    local i
+    daemon_stop
+    QUORUMFS_FAILPOINTS=store.commit=stall:1500@6 daemon_start --timeout 500ms
+    cd "$T"
+    actor_start A
+    for i in {1..9}; do # one of these commits is the sixth
+        A open 3 f$i wc
+        A write 3 v
+        actor_begin A fsync 3
+        actor_end A 2>/dev/null || break
+        A close 3
+    done
+    same errno "$SAID" ETIMEDOUT
+    expect_log 'commit.*timed out'
+    wait_until 10 test -s f$i
+    holds f$i v
+    x "echo w > f$i"
+    holds f$i 'w\n'
+    A close 3
+}
+
+@test "what O_EXCL made while the member stops is not said to have failed" {
+    needs_failpoints
+    daemon_stop
+    daemon_with store.commit=stall:1000
+    actor_start A
+    actor_begin A open 3 new wcx
+    waits "${ACTOR_PID[A]}"
+    kill -TERM "$(daemon_pid)"
+    actor_end A || [ "$SAID" = ETIMEDOUT ]
+    cd "$QFS_ROOT"
+    daemon_gone 0
+    actors_end
+    daemon_start
+    cd "$T"
+    test -e new
+}
+
 @test "many mounts and kills in a row" {
     local i
     for i in 1 2 3 4 5 6; do
