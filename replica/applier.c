@@ -473,7 +473,7 @@ static void compacted_cb(struct replica_request *req, int err, int64_t rev, uint
 
     (void)rev;
     (void)ino;
-    if (err && err != QE_SHUTDOWN)
+    if (err && err != QE_SHUTDOWN && err != QE_STALE) /* another leader has done it, or somebody by hand */
         log_warn("replica", "compaction was not done: %s", qfs_strerror(err));
     atomic_store(&r->applier.compacting, false);
 }

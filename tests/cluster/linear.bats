@@ -18,9 +18,10 @@ teardown_file() { netns_cluster_end; }
 setup() { enter_cluster_test; }
 teardown() { leave_cluster_test; }
 
-# rounds KIND...: histories under these faults.
+# rounds KIND...: histories under these faults. One with very many calls of unknown outcome may be too hard
+# to decide; that must be rare.
 rounds() {
-    local round seed h mounts=("$M1" "$M2" "$M3") rc
+    local round seed h mounts=("$M1" "$M2" "$M3") rc undecided=0
     for round in $(seq "${QFS_ROUNDS:-2}"); do
         seed=${QFS_SEED:-$RANDOM}
         h=$QFS_ROOT/$T.$round
@@ -31,7 +32,12 @@ rounds() {
         [ $# = 0 ] || trouble_end || rc=1
         [ $rc = 0 ] || { fail "seed $seed: the load failed; faults: $(cat "$QFS_ROOT/trouble.log")"; return 1; }
         within 60 linload final "$h" 20 "$T.$round" "${mounts[@]}"
-        lincheck "$h".* >"$h" || { fail "seed $seed: $(head -c 30000 "$h") $(grep -h '^#' "$h".* | head -100); faults: $(cat "$QFS_ROOT/trouble.log")"; return 1; }
+        lincheck "$h".* >"$h" || true
+        case $(tail -1 "$h") in
+            *': linearizable') ;;
+            *': undecided') ((++undecided <= 1 + round / 20)) || { fail "$undecided of $round rounds could not be decided"; return 1; } ;;
+            *) fail "seed $seed: $(head -c 30000 "$h") $(grep -h '^#' "$h".* | head -100); faults: $(cat "$QFS_ROOT/trouble.log")"; return 1 ;;
+        esac
         tail -1 "$h" >&3
     done
 }
