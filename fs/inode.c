@@ -78,6 +78,12 @@ void inode_remember(struct inode *in)
     inode_remember_worker(in);
 }
 
+void inode_found(struct inode *in)
+{
+    if (!in->creation)
+        in->gone = false;
+}
+
 void inode_keep(struct inode *in, const struct store_attr *attr)
 {
     if (!in->kept)

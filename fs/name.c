@@ -28,8 +28,7 @@ int name_entry(struct fs *fs, const struct store_attr *attr, struct fuse_entry_p
 
     if (!in)
         return QE_NOMEM;
-    if (!in->creation)
-        in->gone = false; /* a creation of whose commit nobody knew what became: it has taken place */
+    inode_found(in);
     memset(e, 0, sizeof *e);
     e->entry_timeout = e->attr_timeout = inode_cache_s(fs, in);
     e->ino = in->node;

@@ -94,8 +94,10 @@ static int make_entry(struct fs *fs, uint64_t lease, const struct store_attr *at
         nodes_forget(&nodes, e->ino, 1);
         return QE_NOMEM;
     }
-    if (in)
+    if (in) {
+        inode_found(in);
         inode_remember(in);
+    }
     view_stat(attr, in ? attr->ino : e->ino, &e->attr);
     e->attr_timeout = in ? 0 : LEASES_DIR_ATTR_S;
     return 0;
