@@ -3,7 +3,7 @@
 #
 #   tests/run.sh                 what CI does
 #   BUILD_DIR=/x tests/run.sh    build there (default: build/ in the source tree), a directory for each preset
-#   JOBS=4 tests/run.sh          how many jobs at once (default: all processors)
+#   JOBS=4 tests/run.sh          how many jobs at once (default: all processors, and half as many again of tests, which wait a lot)
 #
 # Builds stop at the first warning. The presets are tested in the order of `suites`; the first that fails ends the run. The last line is
 # ctest's summary.
@@ -29,6 +29,7 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 build=${BUILD_DIR:-$root/build}
 case $build in /*) ;; *) build=$PWD/$build ;; esac
 jobs=${JOBS:-$(nproc)}
+test_jobs=${JOBS:-$((jobs + (jobs + 1) / 2))}
 
 die() {
     echo "tests/run.sh: $*" >&2
@@ -77,5 +78,5 @@ done
 for suite in "${suites[@]}"; do
     read -r preset labels <<<"$suite"
     echo "== test $preset ($labels)"
-    ctest --test-dir "$build/$preset" -L "$labels" --output-on-failure --no-tests=error -j "$jobs"
+    ctest --test-dir "$build/$preset" -L "$labels" --output-on-failure --no-tests=error -j "$test_jobs"
 done
