@@ -142,7 +142,7 @@ static void file_create_existing(fuse_req_t req, uint64_t node, struct fuse_file
             file_drop(h);
     }
     if (err)
-        fuse_reply_err(req, fs_errno(err));
+        fuse_reply_err(req, fs_errno(mine ? QE_TIMEDOUT : err)); /* it may have gone again: nothing else says that it was made */
     else
         file_reply_create(req, &attr, h, fi);
 }

@@ -100,8 +100,8 @@ static void name_settle_entry(struct fs *fs, fuse_req_t req, int err, int64_t re
     (void)data;
     if (!req)
         return;
-    if (!err)
-        err = store_getattr(fs->reader, STORE_HEAD, ino, &attr);
+    if (!err && store_getattr(fs->reader, STORE_HEAD, ino, &attr))
+        err = QE_TIMEDOUT; /* it has gone again: nothing else says that it was made */
     if (err)
         fuse_reply_err(req, fs_errno(err));
     else

@@ -265,8 +265,9 @@ static void reply_create(fuse_req_t req, uint64_t lease, const struct store_attr
     }
 }
 
-/* The name has a file in the tree, which need not be attached: it will be when the open file is closed, whatever is written. */
-static void create_existing(fuse_req_t req, uint64_t lease, const struct store_attr *attr, struct fuse_file_info *fi)
+/* The name has a file in the tree, which need not be attached: it will be when the open file is closed, whatever is written. `mine`: this
+ * very request has made it. */
+static void create_existing(fuse_req_t req, uint64_t lease, const struct store_attr *attr, struct fuse_file_info *fi, bool mine)
 {
     const struct keys_key key = {lease, attr->ino};
     struct fs *fs = fs_of(req);
@@ -284,7 +285,7 @@ static void create_existing(fuse_req_t req, uint64_t lease, const struct store_a
         handle_count(h, edits_cost(&h->edits), dirty);
     }
     if (err)
-        fuse_reply_err(req, fs_errno(err));
+        fuse_reply_err(req, fs_errno(mine ? QE_TIMEDOUT : err));
     else
         reply_create(req, lease, attr, h, fi);
     nodes_forget(&nodes, node, 0); /* if the kernel was not told of it */
@@ -301,12 +302,12 @@ static void exclusive_settle(struct fs *fs, fuse_req_t req, int err, int64_t rev
     struct store_attr attr;
 
     (void)rev;
-    if (req && !err)
-        err = store_getattr(fs->reader, STORE_HEAD, ino, &attr);
+    if (req && !err && store_getattr(fs->reader, STORE_HEAD, ino, &attr))
+        err = QE_TIMEDOUT; /* it has gone again: nothing else says that it was made */
     if (req && err)
         fuse_reply_err(req, fs_errno(err));
     else if (req)
-        create_existing(req, x->lease, &attr, &x->fi);
+        create_existing(req, x->lease, &attr, &x->fi, true);
     free(x);
 }
 
@@ -391,14 +392,14 @@ static void keys_create(fuse_req_t req, fuse_ino_t parent, const char *name, mod
     if (!err)
         err = file_create_check(fs, fuse_req_ctx(req), dir.ino, name);
     if (!err && !(err = create_look(req, &dir, name, fi->flags, &attr))) {
-        create_existing(req, dir.lease, &attr, fi);
+        create_existing(req, dir.lease, &attr, fi, false);
         return;
     }
     if (err == QE_NOENT && (c = pending_of(req, &dir, name)) && !(fi->flags & O_EXCL)) {
         err = attr_of(fs, c->in->node, fuse_req_ctx(req)->pid, &attr);
         attr.lease = dir.lease;
         if (!err) {
-            create_existing(req, dir.lease, &attr, fi);
+            create_existing(req, dir.lease, &attr, fi, false);
             return;
         }
     }
