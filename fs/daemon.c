@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -140,12 +141,17 @@ void daemon_fail(struct daemon *d, int status, struct buf *why)
 
 void daemon_clean_fds(void)
 {
+    struct rlimit files;
     int fd;
 
     do {
         fd = open("/dev/null", O_RDWR | O_CLOEXEC);
     } while (fd >= 0 && fd < 3);
     close_range(3, ~0U, 0);
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+        files.rlim_cur = files.rlim_max; /* the soft limit is for programs that use select(2) */
+        setrlimit(RLIMIT_NOFILE, &files);
+    }
 }
 
 int daemon_open_log(const char *dir, struct buf *why)

@@ -17,7 +17,7 @@ void daemon_ready(struct daemon *d);
 _Noreturn void daemon_fail(struct daemon *d, int status, struct buf *why);
 
 /* Closes every descriptor but 0, 1 and 2, and opens those that are missing: what a shell left open must not stay open as long as
- * the mount, and no file of ours may become number 2. */
+ * the mount, and no file of ours may become number 2. As many as the hard limit says may be opened from now on. */
 void daemon_clean_fds(void);
 /* The log of a daemon: syslog, or DIR/log where there is none. 0 or QE_IO. */
 int daemon_open_log(const char *dir, struct buf *why);
