@@ -482,16 +482,18 @@ sees() {
     grep -q $'f\tCLOSE_WRITE' "$S/events"
 }
 
-# slow_daemon OPTION...: one whose store takes a second for each command.
+command_waits() { [ "$(sed -n 's/^quorumfs_commands_waiting //p' "$MNT/.quorum/metrics")" -gt 0 ]; }
+no_command_waits() { ! command_waits; }
+
+# slow_daemon OPTION...: one whose store takes a second for each command, and which is done with those of its start.
 slow_daemon() {
     cd "$QFS_ROOT" && daemon_stop && QUORUMFS_FAILPOINTS=replica.store=stall:1000 daemon_start "$@"
+    wait_until 20 no_command_waits
     cd "$T" || return 1
 }
 usual_daemon() {
     cd "$QFS_ROOT" && daemon_stop && daemon_start && cd "$T" || return 1
 }
-
-command_waits() { [ "$(sed -n 's/^quorumfs_commands_waiting //p' "$MNT/.quorum/metrics")" -gt 0 ]; }
 
 @test "what a caller asked for who was killed is told when it is done" {
     slow_daemon
