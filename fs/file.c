@@ -92,18 +92,19 @@ void file_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 
 static void file_reply_create(fuse_req_t req, const struct store_attr *attr, struct handle *h, struct fuse_file_info *fi)
 {
+    struct fs *fs = fs_of(req);
     struct fuse_entry_param e;
     int err;
 
     file_info(h, fi);
-    err = name_entry(fs_of(req), attr, &e);
+    err = name_entry(fs, attr, &e);
     (void)FAILPOINT("fs.open");
     if (err) {
         file_drop(h);
         fuse_reply_err(req, fs_errno(err));
     } else if (fuse_reply_create(req, &e, fi) == -ENOENT) {
         file_drop(h);
-        inode_forget(h->fs, e.ino, 1);
+        inode_forget(fs, e.ino, 1);
     }
 }
 

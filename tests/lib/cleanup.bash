@@ -4,16 +4,22 @@
 # connection_of MOUNTPOINT: the number of its FUSE connection (the minor device number), also the name below /sys/fs/fuse/connections.
 connection_of() { awk -v m="$1" '$5 == m && / - fuse/ {split($3, d, ":"); n = d[2]} END {print n}' /proc/self/mountinfo; }
 
+abort_connection() { # abort_connection MOUNTPOINT
+    local n
+    n=$(connection_of "$1")
+    [ -n "$n" ] || return 0
+    [ -d "/sys/fs/fuse/connections/$n" ] || mount -t fusectl none /sys/fs/fuse/connections || return 1
+    echo 1 >"/sys/fs/fuse/connections/$n/abort"
+}
+
 # force_unmount MOUNTPOINT: gently; else by aborting the connection, which frees whoever hangs in it, and lazily. The number of a
 # connection is looked up while it is mounted, never remembered: the kernel gives the numbers of ended ones to others.
 force_unmount() {
-    local pid n
+    local pid
     pid=$(cat "$1.pid" 2>/dev/null) && [ -n "$pid" ] && [ ! -s "$1.exit" ] && kill -9 "$pid" 2>/dev/null
     while grep -q " $1 " /proc/self/mountinfo; do
         timeout 5 umount "$1" 2>/dev/null && continue
-        n=$(connection_of "$1")
-        [ -d "/sys/fs/fuse/connections/$n" ] || mount -t fusectl none /sys/fs/fuse/connections 2>/dev/null
-        { [ -z "$n" ] || echo 1 >"/sys/fs/fuse/connections/$n/abort"; } 2>/dev/null || true
+        abort_connection "$1" 2>/dev/null || true
         timeout 5 umount -l "$1" 2>/dev/null || break
     done
     return 0

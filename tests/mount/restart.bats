@@ -119,6 +119,24 @@ daemon_with() {
     absent new
 }
 
+@test "a mount that is aborted while a file is created ends, and so does its daemon" {
+    needs_failpoints
+    local maker
+    daemon_stop
+    daemon_with fs.open=stall:500
+    touch new 2>/dev/null 3>&- &
+    maker=$!
+    waits $maker
+    abort_connection "$MNT"
+    wait $maker || true
+    cd "$QFS_ROOT"
+    daemon_gone 0
+    umount -l "$MNT"
+    daemon_start
+    cd "$T"
+    absent new
+}
+
 @test "a slow disk delays writers and nobody else" {
     needs_failpoints
     put f 'v\n'
