@@ -567,6 +567,7 @@ int replay_tick(struct fs *fs, int wait_ms)
         return wait_ms;
     now = clock_boottime_ns();
     wait_ms = sooner(wait_ms, replay__mail_expire(r, now));
+    replay_drain(fs);
     tell_closing(r, now);
     tell_silent(r, now);
     replay__dispatch(r);

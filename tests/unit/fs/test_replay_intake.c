@@ -106,6 +106,20 @@ static void an_own_change_that_is_answered_lets_the_rest_be_read_again(void **st
     assert_false(f->r->behind);
 }
 
+/* Its caller had been given up before it was applied. */
+static void an_own_change_that_nobody_answers_is_told_by_and_by(void **state)
+{
+    struct fixture *f = *state;
+
+    assert_int_equal(kit_put(f->kit, ROOT, "own", "v"), 0);
+    changed_by(f, KIT_MEMBER);
+    replay_woken(&f->fs);
+    assert_int_equal(f->r->stats.failed, 0); /* there may be an answer still */
+    for (int i = 0; i < 100 && replay_tick(&f->fs, -1) >= 0; i++)
+        poll(NULL, 0, 10);
+    assert_int_equal(f->r->stats.failed, 1);
+}
+
 static void the_rest_is_read_again_whatever_has_emptied_the_queue(void **state)
 {
     struct fixture *f = *state;
@@ -152,6 +166,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(an_own_change_that_is_answered_lets_the_rest_be_read_again, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_own_change_that_nobody_answers_is_told_by_and_by, setup, teardown),
         cmocka_unit_test_setup_teardown(the_rest_is_read_again_whatever_has_emptied_the_queue, setup, teardown),
         cmocka_unit_test_setup_teardown(a_directory_that_is_forgotten_while_it_is_compared_hides_nothing_of_the_next, setup, teardown),
     };
