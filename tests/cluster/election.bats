@@ -53,7 +53,7 @@ queue() {
     touch "$S/A.end"
     wait_until 10 leads B
     for i in $(members); do value_is "$i" B; done
-    ! leads C
+    ! leads C || false
     touch "$S/B.end"
     wait_until 10 leads C
     for i in $(members); do value_is "$i" C; done
@@ -76,7 +76,7 @@ queue() {
     wait_until 10 has_waiters 3 1
     touch "$S/A.end"
     wait_until 10 leads C
-    ! leads B
+    ! leads B || false
     touch "$S/C.end"
 }
 
@@ -155,7 +155,7 @@ put_as() {
     file_is 3 "$T" one
     touch "$S/A.end"
     wait_until 10 leads B
-    ! put_as 1 "$(cat "$S/A")" late 2>/dev/null
+    ! put_as 1 "$(cat "$S/A")" late 2>/dev/null || false
     same status "$(cat "$S/status")" "conflict lock $N = $(cat "$S/A")"
     put_as 2 "$(cat "$S/B")" two
     file_is 1 "$T" two
@@ -210,7 +210,7 @@ P
     member_kill 3
     fails_with 'Connection timed out' timeout 30 bash -c "exec 8> $(lock_on 1)"
     fails_with 'Connection timed out' timeout 30 cat "$(lock_on 1)"
-    ! leads B
+    ! leads B || false
     members_start 2 3
     wait_leader
     touch "$S/A.end"
@@ -222,8 +222,8 @@ P
     timeout 20 flock "$(lock_on 1)" bash -c "echo > $S/A; until [ -e $S/A.end ]; do sleep 0.02; done" 3>&- &
     started+=($!)
     wait_until 10 leads A
-    ! flock -n "$(lock_on 2)" true
-    ! flock -s -n "$(lock_on 3)" true
+    ! flock -n "$(lock_on 2)" true || false
+    ! flock -s -n "$(lock_on 3)" true || false
     candidate B 3
     wait_until 10 has_waiters 1 1
     touch "$S/A.end"
@@ -250,6 +250,6 @@ P
     kill "$(on 1 daemon_pid)"
     on 1 daemon_gone 0
     wait_until 20 leads C
-    ! leads B
+    ! leads B || false
     touch "$S/C.end"
 }

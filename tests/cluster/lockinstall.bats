@@ -46,16 +46,16 @@ is_unreachable() { [ "$(cat "$QFS_ROOT/m$1/.quorum/members/$2/state")" = unreach
     wait_until 60 is_unreachable "$l" "$f"
     head -c 200000 /dev/urandom | base64 >"$QFS_ROOT/m$l/large"
     for i in $(seq 1 60); do write_on "$l" "f$i" "$(head -c 2000 /dev/zero | tr '\0' x)$i"; done
-    ! flock -n "$QFS_ROOT/m$l/f" true
+    ! flock -n "$QFS_ROOT/m$l/f" true || false
     plug "$f"
     wait_until 30 grep -q 'is installed' "$QFS_ROOT/m$f.log"
     actor_end B
     B pread 3 0 1
     C pread 3 0 1
-    ! grep 'is lost' "$QFS_ROOT/m$f.log"
+    ! grep 'is lost' "$QFS_ROOT/m$f.log" || false
     B close 3
     wait_until 5 flock -n "$QFS_ROOT/m$l/f" true
-    ! flock -n "$QFS_ROOT/m$l/g" true
+    ! flock -n "$QFS_ROOT/m$l/g" true || false
     C close 3
     wait_until 5 flock -n "$QFS_ROOT/m$l/g" true
 }

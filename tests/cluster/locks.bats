@@ -49,7 +49,7 @@ ms_since() { echo $((($(date +%s%N) - $1) / 1000000)); }
     B flock 3 u
     C flock 3 x
     A fails EAGAIN flock 3 s
-    ! flock -n "$M2/$T" true
+    ! flock -n "$M2/$T" true || false
     C close 3
     wait_until 5 flock -n "$M2/$T" true
 }
@@ -141,7 +141,7 @@ hands_over() {
     holder C 3
     A flock 3 x
     begins B 2 flockw 3 x
-    ! timeout -s INT 0.5 flock "$M2/$T" true
+    ! timeout -s INT 0.5 flock "$M2/$T" true || false
     begins C 3 flockw 3 x
     actor_signal B KILL
     A close 3

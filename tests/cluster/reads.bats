@@ -177,7 +177,7 @@ takes_at_most() {
     wait_until 20 eval '[ "$(said_by 3 leader)" = 0 ]'
     takes_at_most 2000 same "content" "$(cat "$m/$T")" x
     takes_at_most 2000 ls -l "$m" >/dev/null
-    ! stat "$m/$T.none" 2>/dev/null
+    ! stat "$m/$T.none" 2>/dev/null || false
     fails_with 'timed out' bash -c "echo y > '$m/$T'"
     fails_with 'timed out' bash -c "echo y > '$m/$T.new'"
     members_start 1 2

@@ -48,8 +48,8 @@ stat_asks() { # the kernel asks something to answer a stat
     same "mode by an open directory" "$(stat -L -c %a /proc/self/fd/8)" 700
     exec 8<&-
     # A lock that was held is the cluster's.
-    ! flock -n "$M1/f" true
-    ! flock -n "$M2/f" true
+    ! flock -n "$M1/f" true || false
+    ! flock -n "$M2/f" true || false
     A flock 3 u
     flock -n "$M2/f" true
     flock -n "$M1/f" true

@@ -22,7 +22,7 @@ teardown() {
     cp "$QFS_EXAMPLES/systemd/config-reload@.path" "$S/units/config-reload@q.path"
     # The programs that a unit starts need not be installed on this machine.
     sed -i "s|/usr/bin/quorumfs|$QUORUMFS|" "$S/units"/*.service
-    ! systemd-analyze verify --man=no --recursive-errors=no "$S/units"/* 2>&1 | grep -F "$S/units" | grep -v 'Unit is bound to inactive\|not found'
+    ! systemd-analyze verify --man=no --recursive-errors=no "$S/units"/* 2>&1 | grep -F "$S/units" | grep -v 'Unit is bound to inactive\|not found' || false
 }
 
 @test "the runtime packages of the container hold every library of the program" {

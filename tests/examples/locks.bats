@@ -43,7 +43,7 @@ waiting() { [ "$(fact "$1" waiters)" = "$2" ]; }
     started+=($!)
     wait_until 10 test -s "$S/pid"
     kill "${started[0]}"
-    ! wait "${started[0]}"
+    ! wait "${started[0]}" || false
     wait_until 10 eval "! kill -0 $(cat "$S/pid")"
     wait_until 10 flock -n "$LOCK" true
 }
@@ -56,7 +56,7 @@ waiting() { [ "$(fact "$1" waiters)" = "$2" ]; }
     daemon_kill
     wait_until 20 exited A 1
     grep -q 'is lost' "$S/A.out"
-    ! kill -0 "$(cat "$S/pid")" 2>/dev/null
+    ! kill -0 "$(cat "$S/pid")" 2>/dev/null || false
     daemon_start
 }
 

@@ -1,6 +1,6 @@
 #!/bin/bash
-# scripts.sh ROOT: every shell script parses, can be executed where it is meant to be, and the package lists agree: what quickstart.sh
-# needs, run.sh needs too.
+# scripts.sh ROOT: every shell script parses, can be executed where it is meant to be, the package lists agree: what quickstart.sh
+# needs, run.sh needs too; and what a test says must not succeed fails it if it does.
 set -euo pipefail
 cd "$1"
 bad=0 n=0
@@ -16,4 +16,6 @@ packages() {
 }
 missing=$(comm -23 <(packages examples/quickstart.sh) <(packages tests/run.sh))
 [ -z "$missing" ] || { echo "tests/run.sh does not install what quickstart.sh does: $missing"; bad=1; }
+loose=$(grep -rnE '^ *! ' tests --include='*.bats' | grep -v '||') || true # bash leaves out what is negated when it looks for failures
+[ -z "$loose" ] || { echo "these cannot fail without '|| false': $loose"; bad=1; }
 exit $bad

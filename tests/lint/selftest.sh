@@ -63,5 +63,7 @@ chmod -x "$tree/.ci/run"
 finds scripts.sh 'a script that cannot be executed'
 echo 'packages=(a b c)' >"$tree/examples/quickstart.sh"
 finds scripts.sh 'a package that is missing'
+printf '@test "t" {\n    ! true\n    true\n}\n' >"$tree/tests/one.bats"
+finds scripts.sh 'a test that cannot fail'
 touch "$tree/tests/two.bats"
 finds registered.sh 'a file of tests that nobody runs'

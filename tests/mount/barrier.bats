@@ -64,7 +64,7 @@ unlinks() { elsewhere 'os.unlink(sys.argv[1])' "$1"; }
     local before=$(metric barriers_total)
     cat f >/dev/null
     ls -l >/dev/null
-    ! stat none 2>/dev/null
+    ! stat none 2>/dev/null || false
     same barriers "$(metric barriers_total)" "$before"
 }
 
@@ -165,7 +165,7 @@ became_other() {
     fails_with 'No such file' stat f
     put f 'x'
     unlinks f
-    ! test -e f
+    ! test -e f || false
     put g 'y'
     renames g f
     holds f 'y'
@@ -431,8 +431,8 @@ requests_of() { # requests_of COMMAND...: how many requests it makes, and what t
     waits $waiter
     on shared
     metric requests_total >/dev/null
-    ! flock -n f true
-    ! flock -n -s f true
+    ! flock -n f true || false
+    ! flock -n -s f true || false
     absent "$S/got"
     A flock 3 u
     wait $waiter
@@ -451,7 +451,7 @@ requests_of() { # requests_of COMMAND...: how many requests it makes, and what t
     on barrier.fail
     holds f 'x'
     same ls "$(ls)" "$(printf 'd\nf')"
-    ! stat none 2>/dev/null
+    ! stat none 2>/dev/null || false
     stat f d >/dev/null
     getfattr -n user.quorum.version f >/dev/null
     fails_with 'timed out' bash -c 'echo y > f'

@@ -306,6 +306,6 @@ teardown() { leave_test; }
 
 @test "noclobber never overwrites" {
     x 'set -C; echo a > f'
-    ! x 'set -C; echo b > f' 2>/dev/null
+    ! x 'set -C; echo b > f' 2>/dev/null || false
     holds f 'a\n'
 }

@@ -193,7 +193,7 @@ by() { # by UID[:GROUP,...] TEXT
     A setsid
     A open 3 f wct
     A write 3 v
-    ! by $BERT 'test -e f'
+    ! by $BERT 'test -e f' || false
     A close 3
     by $BERT 'test -e f'
 }

@@ -104,7 +104,7 @@ stopped() { ! pgrep -f -- "mount .*$S/" >/dev/null; }
     local pid
     pid=$(background_pid | head -1)
     same cwd "$(readlink "/proc/$pid/cwd")" /
-    ! ls -l "/proc/$pid/fd" | grep -q held
+    ! ls -l "/proc/$pid/fd" | grep -q held || false
     [ "$(ps -o sid= -p "$pid" | tr -d ' ')" != "$(ps -o sid= -p $$ | tr -d ' ')" ]
     umount "$MNT"
     wait_until 10 stopped
@@ -220,12 +220,12 @@ stopped() { ! pgrep -f -- "mount .*$S/" >/dev/null; }
     daemon_start
     mkdir other
     refuses_elsewhere() { quorumfs mount "$DIR" "$S/other" >out 2>err; }
-    ! refuses_elsewhere
+    ! refuses_elsewhere || false
     grep -q "$DIR" err
-    ! grep -q " $S/other " /proc/self/mountinfo
+    ! grep -q " $S/other " /proc/self/mountinfo || false
     echo v >"$MNT/f"
     holds "$MNT/f" 'v\n'
-    ! quorumfs check "$DIR" >out 2>err
+    ! quorumfs check "$DIR" >out 2>err || false
     grep -qiE 'running|use' err
     daemon_stop
 }
@@ -242,7 +242,7 @@ stopped() { ! pgrep -f -- "mount .*$S/" >/dev/null; }
     rm -rf "$DIR"
     absent "$DIR"
     daemon_start
-    ! quorumfs mount "$S/data2" "$MNT" >out 2>err
+    ! quorumfs mount "$S/data2" "$MNT" >out 2>err || false
     grep -q busy err
     absent "$S/data2"
     daemon_stop
@@ -304,7 +304,7 @@ stopped() { ! pgrep -f -- "mount .*$S/" >/dev/null; }
     grep -q 'odd number' <<<"$output"
     grep -q 'member 2 of a new cluster of 2' <<<"$output"
     grep -qx 'listen = 127.0.0.1:7002' "$DIR/quorumfs.conf"
-    ! grep -q advertise "$DIR/quorumfs.conf"
+    ! grep -q advertise "$DIR/quorumfs.conf" || false
     "$QUORUMFS" check "$DIR"
 }
 
@@ -388,11 +388,11 @@ helper() { # a mount.fuse.quorumfs as mount(8) calls it
 }
 
 @test "called as mount.fuse.quorumfs it takes mount(8)'s arguments and never makes a cluster" {
-    ! helper "$DIR" "$MNT" -o rw,nosuid,nodev >out 2>err
+    ! helper "$DIR" "$MNT" -o rw,nosuid,nodev >out 2>err || false
     grep -q create err
     absent "$DIR"
     mkdir "$DIR"
-    ! helper "$DIR" "$MNT" 2>err
+    ! helper "$DIR" "$MNT" 2>err || false
     same "empty DIR" "$(ls -A "$DIR")" ''
     helper "$DIR" "$MNT" -s -v -n -o rw,noatime,nofail,_netdev,x-systemd.automount,create -t fuse.quorumfs >/dev/null
     echo v >"$MNT/f"
@@ -417,7 +417,7 @@ helper() { # a mount.fuse.quorumfs as mount(8) calls it
 }
 
 @test "an unknown option of fstab is refused" {
-    ! helper "$DIR" "$MNT" -o nosuch 2>err
+    ! helper "$DIR" "$MNT" -o nosuch 2>err || false
     grep -q nosuch err
 }
 
@@ -473,7 +473,7 @@ helper() { # a mount.fuse.quorumfs as mount(8) calls it
     }
     cp "$QUORUMFS" "$QFS_ROOT/bin/quorumfs-copy"
     mkdir -m 777 nobody nobody/mnt
-    ! refuses_as_nobody
+    ! refuses_as_nobody || false
     same "lines on stderr" "$(wc -l <err)" 1
     grep -qiE 'mount|fuse|root' err
     absent nobody/data
