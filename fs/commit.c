@@ -475,6 +475,7 @@ static void commit_abandon(struct handle *h)
             return;
     creation_free(h->fs, in->creation);
     in->gone = true;
+    in->gone_err = QE_STALE; /* of who has it open besides and writes yet, nothing can be published */
 }
 
 /* ---- When ---- */

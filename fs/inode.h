@@ -46,7 +46,7 @@ struct inode {
     bool told;                  /* a directory: the kernel was told attributes to keep for a moment (barrier.c) */
     bool creating;              /* the commit of the creation is on its way */
     bool gone;                  /* a creation that failed or was unlinked: as far as is known it has no inode in the store */
-    int gone_err;               /* why it failed; 0: unlinked */
+    int gone_err;               /* why it failed, or STALE: its writer was killed; 0: unlinked */
     struct file_lock *locks;    /* held on this file */
     struct commit_waiter *waiters; /* commits that wait for the creation */
     struct content *content;    /* what the newest reader loaded; not a reference of its own */

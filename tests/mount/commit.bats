@@ -322,6 +322,21 @@ one_put() { # one_put TEXT CONTENT
     done
 }
 
+@test "who has the new file of a killed writer open is told that it never was" {
+    needs_quorumfs
+    actor_start A
+    actor_start B
+    A open 3 new wc
+    B open 3 new w
+    B open 4 new w
+    actor_signal A KILL
+    B write 3 v
+    B fails ESTALE fsync 3
+    B write 4 v
+    B fails ESTALE close 4
+    absent new
+}
+
 @test "an aborting writer publishes nothing" {
     needs_quorumfs
     put f 'old\n'
