@@ -39,8 +39,7 @@ void file_make_writer(struct handle *h, const struct fuse_ctx *ctx)
     handle_opener(h, ctx->pid);
 }
 
-/* `made`: by this very call, so whatever forbids to open for writing must not be told as if nothing had been done. */
-static int open_handle(struct fs *fs, struct inode *in, int flags, const struct fuse_ctx *ctx, bool made, struct handle **out)
+int file_open_handle(struct fs *fs, struct inode *in, int flags, const struct fuse_ctx *ctx, bool made, struct handle **out)
 {
     struct handle *h = handle_new(fs, in, flags, ctx);
     int err = h ? 0 : QE_NOMEM;
@@ -66,17 +65,12 @@ static int open_handle(struct fs *fs, struct inode *in, int flags, const struct 
     return err == QE_NOENT ? QE_STALE : err; /* the kernel walks the path again */
 }
 
-int file_open_handle(struct fs *fs, struct inode *in, int flags, const struct fuse_ctx *ctx, struct handle **out)
-{
-    return open_handle(fs, in, flags, ctx, false, out);
-}
-
 void file_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
     struct fs *fs = fs_of(req);
     struct inode *in = inode_add(fs, node);
     struct handle *h;
-    int err = in ? file_open_handle(fs, in, fi->flags, fuse_req_ctx(req), &h) : QE_NOMEM;
+    int err = in ? file_open_handle(fs, in, fi->flags, fuse_req_ctx(req), false, &h) : QE_NOMEM;
 
     if (err) {
         fuse_reply_err(req, fs_errno(err));
@@ -136,7 +130,7 @@ static void file_create_existing(fuse_req_t req, uint64_t node, struct fuse_file
     struct handle *h;
 
     if (!err)
-        err = in ? open_handle(fs, in, fi->flags, fuse_req_ctx(req), mine, &h) : QE_NOMEM;
+        err = in ? file_open_handle(fs, in, fi->flags, fuse_req_ctx(req), mine, &h) : QE_NOMEM;
     if (!err) {
         err = attr_of(fs, node, fuse_req_ctx(req)->pid, &attr);
         if (err)

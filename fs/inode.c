@@ -75,13 +75,9 @@ void inode_remember_worker(struct inode *in)
 void inode_remember(struct inode *in)
 {
     in->asked = true;
-    inode_remember_worker(in);
-}
-
-void inode_found(struct inode *in)
-{
     if (!in->creation)
         in->gone = false;
+    inode_remember_worker(in);
 }
 
 void inode_keep(struct inode *in, const struct store_attr *attr)

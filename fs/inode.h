@@ -73,9 +73,9 @@ void inode_close_table(struct fs *fs); /* frees all nodes; no handle is open any
 
 struct inode *inode_find(struct fs *fs, uint64_t node); /* NULL: unknown */
 struct inode *inode_add(struct fs *fs, uint64_t node);  /* finds or makes; NULL: out of memory */
-void inode_remember(struct inode *in);                  /* one more lookup was answered */
-/* A name leads to it, of a pending creation or in the store: there, a creation of whose commit nobody knew what became has taken place. */
-void inode_found(struct inode *in);
+/* One more lookup was answered: a name leads to it, of a pending creation or in the store. There, a creation of whose commit nobody knew what
+ * became has taken place. */
+void inode_remember(struct inode *in);
 void inode_remember_worker(struct inode *in);           /* the same, of a worker of the replayer */
 void inode_forget(struct fs *fs, uint64_t node, uint64_t nlookup);
 void inode_unused(struct fs *fs, struct inode *in);     /* frees it if neither kernel nor handles need it */

@@ -23,7 +23,6 @@
 #include "fs/ops.h"
 #include "fs/pages.h"
 #include "fs/pending.h"
-#include "fs/proc_kept.h"
 #include "fs/replay.h"
 #include "fs/scan.h"
 #include "fs/sharing.h"
@@ -383,7 +382,6 @@ static void mount_close(struct mount *m)
     scan_close(fs);
     watch_close(fs);
     claim_close(fs);
-    proc_kept_close();
     work_close(fs); /* their readers, too, must be closed before replica stops */
     if (fs->inodes)
         commit_log_lost(fs);

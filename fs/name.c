@@ -28,12 +28,11 @@ int name_entry(struct fs *fs, const struct store_attr *attr, struct fuse_entry_p
 
     if (!in)
         return QE_NOMEM;
-    inode_found(in);
+    inode_remember(in);
     memset(e, 0, sizeof *e);
     e->entry_timeout = e->attr_timeout = inode_cache_s(fs, in);
     e->ino = in->node;
     view_stat(attr, attr->ino, &e->attr);
-    inode_remember(in);
     return 0;
 }
 

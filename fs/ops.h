@@ -36,8 +36,9 @@ void file_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mod
 void file_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, struct fuse_file_info *fi);
 void file_write(fuse_req_t req, fuse_ino_t node, const char *data, size_t size, off_t off, struct fuse_file_info *fi);
 void file_release(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi);
-/* The parts of open and create. A handle on an existing inode or a pending creation. 0 or QE_*. */
-int file_open_handle(struct fs *fs, struct inode *in, int flags, const struct fuse_ctx *ctx, struct handle **out);
+/* The parts of open and create. A handle on an existing inode or a pending creation. `made`: by this very call, so whatever forbids to open
+ * for writing must not be told as if nothing had been done. 0 or QE_*. */
+int file_open_handle(struct fs *fs, struct inode *in, int flags, const struct fuse_ctx *ctx, bool made, struct handle **out);
 /* A handle on a file that exists for its session only, until it is committed: `name` with what `op` says. 0 or QE_NOMEM. */
 int file_create_pending(fuse_req_t req, struct inode *in, const struct store_op *op, const char *name, int flags, struct handle **out);
 /* 0, or why nothing can be created there. */

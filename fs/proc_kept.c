@@ -58,11 +58,3 @@ ssize_t proc_kept_read(pid_t tid, enum proc_kept_file which, char *out, size_t s
         out[n] = 0;
     return n;
 }
-
-void proc_kept_close(void)
-{
-    pthread_mutex_lock(&kept_lock);
-    for (int i = 0; i < KEPT_THREADS; i++)
-        kept_clear(&kept[i]);
-    pthread_mutex_unlock(&kept_lock);
-}

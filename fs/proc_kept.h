@@ -9,7 +9,5 @@ enum proc_kept_file { PROC_SYSCALL, PROC_STAT, PROC_COMM, PROC_KEPT_FILES };
 
 /* Reads the file of a thread as it is now, as a string. Its length, or -1 with errno. Any thread. */
 ssize_t proc_kept_read(pid_t tid, enum proc_kept_file which, char *out, size_t size);
-/* Closes what is kept. */
-void proc_kept_close(void);
 
 #endif

@@ -94,10 +94,8 @@ static int make_entry(struct fs *fs, uint64_t lease, const struct store_attr *at
         nodes_forget(&nodes, e->ino, 1);
         return QE_NOMEM;
     }
-    if (in) {
-        inode_found(in);
+    if (in)
         inode_remember(in);
-    }
     view_stat(attr, in ? attr->ino : e->ino, &e->attr);
     e->attr_timeout = in ? 0 : LEASES_DIR_ATTR_S;
     return 0;
@@ -275,7 +273,7 @@ static void create_existing(fuse_req_t req, uint64_t lease, const struct store_a
     fuse_ino_t node = n ? fs_node(FS_VIEW_LEASE_KEYS, n->number) : 0;
     struct inode *in = n ? inode_for(fs, node, &key) : NULL;
     struct handle *h;
-    int err = in ? file_open_handle(fs, in, fi->flags, fuse_req_ctx(req), &h) : QE_NOMEM;
+    int err = in ? file_open_handle(fs, in, fi->flags, fuse_req_ctx(req), mine, &h) : QE_NOMEM;
 
     if (!err && attr->lease != lease) {
         bool dirty = h->dirty;

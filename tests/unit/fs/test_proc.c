@@ -12,16 +12,6 @@
 #include <cmocka.h>
 
 #include "fs/proc.h"
-#include "fs/proc_kept.h"
-
-/* ---- Fixture ------------------------------------------------------------------------------------------------------------------- */
-
-static int teardown(void **state)
-{
-    (void)state;
-    proc_kept_close();
-    return 0;
-}
 
 /* ---- Helpers ------------------------------------------------------------------------------------------------------------------- */
 
@@ -149,10 +139,10 @@ static void a_number_that_is_used_again_is_another_process(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_teardown(what_changes_is_read_anew, teardown),
-        cmocka_unit_test_teardown(a_session_that_is_begun_is_seen, teardown),
-        cmocka_unit_test_teardown(a_process_that_is_gone_is_unknown, teardown),
-        cmocka_unit_test_teardown(a_number_that_is_used_again_is_another_process, teardown),
+        cmocka_unit_test(what_changes_is_read_anew),
+        cmocka_unit_test(a_session_that_is_begun_is_seen),
+        cmocka_unit_test(a_process_that_is_gone_is_unknown),
+        cmocka_unit_test(a_number_that_is_used_again_is_another_process),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
