@@ -21,16 +21,13 @@ teardown() { leave_cluster_test; }
 # rounds KIND...: histories under these faults. One with very many calls of unknown outcome may be too hard
 # to decide; that must be rare.
 rounds() {
-    local round seed h mounts=("$M1" "$M2" "$M3") rc undecided=0
+    local round seed h mounts=("$M1" "$M2" "$M3") undecided=0
     for round in $(seq "${QFS_ROUNDS:-2}"); do
         seed=${QFS_SEED:-$RANDOM}
         h=$QFS_ROOT/$T.$round
         mkdir -p "$M1/$T.$round"
-        [ $# = 0 ] || trouble_start "$seed" "$@"
-        rc=0
-        within 300 linload run "$h" "$seed" 4 200 20 20 "$T.$round" "${mounts[@]}" || rc=1
-        [ $# = 0 ] || trouble_end || rc=1
-        [ $rc = 0 ] || { fail "seed $seed: the load failed; faults: $(cat "$QFS_ROOT/trouble.log")"; return 1; }
+        trouble_during "$*" "$seed" within 300 linload run "$h" "$seed" 4 200 20 20 "$T.$round" "${mounts[@]}" ||
+            { fail "seed $seed: the load failed; faults: $(cat "$QFS_ROOT/trouble.log" 2>/dev/null)"; return 1; }
         within 60 linload final "$h" 20 "$T.$round" "${mounts[@]}"
         lincheck "$h".* >"$h" || true
         case $(tail -1 "$h") in
@@ -49,11 +46,6 @@ rounds() {
 @test "members end and come back" { rounds stop leader-stop; }
 @test "a member is slow to apply" {
     needs_failpoints
-    member_stop 2
-    QUORUMFS_FAILPOINTS=replica.store=stall:40 members_start 2
-    wait_leader >/dev/null
-    rounds
-    member_stop 2
-    members_start 2
+    with_slow_member 2 rounds
 }
 @test "all of it" { rounds kill pause unplug stop leader-kill leader-pause leader-unplug leader-stop; }

@@ -29,9 +29,7 @@ storm() { # storm KIND FAULT...
         >"$QFS_ROOT/storm.out" 2>&1 3>&- &
     storm=$!
     wait_until 60 eval '(($(grep -c number "$QFS_ROOT/storm.log") >= 100))' || true # without faults: the order of arrival
-    trouble_start "$seed" "$@"
-    wait $storm || rc=1
-    trouble_end || rc=1
+    trouble_during "$*" "$seed" wait $storm || rc=1
     cat "$QFS_ROOT/storm.out" >&3
     [ $rc = 0 ] || { fail "seed $seed: $(cat "$QFS_ROOT/storm.out") faults: $(cat "$QFS_ROOT/trouble.log")"; return 1; }
 }

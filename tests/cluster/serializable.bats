@@ -23,17 +23,14 @@ teardown() { leave_cluster_test; }
 
 # rounds KIND...: histories under these faults.
 rounds() {
-    local round seed h mounts=("$M1" "$M2" "$M3") rc
+    local round seed h mounts=("$M1" "$M2" "$M3")
     for round in $(seq "${QFS_ROUNDS:-1}"); do
         seed=${QFS_SEED:-$RANDOM}
         h=$QFS_ROOT/$T.$round
         mkdir -p "$M1/$T.$round"
         txnload make 9 "$T.$round" "$M1"
-        [ $# = 0 ] || trouble_start "$seed" "$@"
-        rc=0
-        within 300 txnload run "$h" "$seed" 9 "${QFS_OPS:-400}" 9 20 "$T.$round" "${mounts[@]}" >&3 || rc=1
-        [ $# = 0 ] || trouble_end || rc=1
-        [ $rc = 0 ] || { fail "seed $seed: the load failed; faults: $(cat "$QFS_ROOT/trouble.log" 2>/dev/null)"; return 1; }
+        trouble_during "$*" "$seed" within 300 txnload run "$h" "$seed" 9 "${QFS_OPS:-400}" 9 20 "$T.$round" "${mounts[@]}" >&3 ||
+            { fail "seed $seed: the load failed; faults: $(cat "$QFS_ROOT/trouble.log" 2>/dev/null)"; return 1; }
         within 60 txnload final "$h" 9 "$T.$round" "${mounts[@]}"
         txncheck "$h".* >"$h" || { fail "seed $seed: $(head -c 30000 "$h") $(grep -h '^#' "$h".* | head -100); faults: $(cat "$QFS_ROOT/trouble.log" 2>/dev/null)"; return 1; }
         echo "# $(tail -1 "$h")" >&3
@@ -47,12 +44,7 @@ rounds() {
 @test "members end and come back" { rounds stop leader-stop; }
 @test "a member is slow to apply" {
     needs_failpoints
-    member_stop 2
-    QUORUMFS_FAILPOINTS=replica.store=stall:40 members_start 2
-    wait_leader >/dev/null
-    rounds
-    member_stop 2
-    members_start 2
+    with_slow_member 2 rounds
 }
 @test "all of it" { rounds kill pause unplug stop leader-kill leader-pause leader-unplug leader-stop; }
 

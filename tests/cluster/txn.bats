@@ -59,12 +59,10 @@ transactors() { # says how many a second: at least fifty, on a machine that does
 
 # Everyday 3,000 revisions; QFS_EVENTS=100000 for long.
 @test "readers that go from member to member have each revision once, in order and whole, over compaction and kill -9" {
-    local out=$QFS_ROOT/out rc=0
+    local out=$QFS_ROOT/out
     allow_log 'transport endpoint|is not connected|connection abort'
-    trouble_start "${QFS_SEED:-$RANDOM}" kill leader-kill
-    within 3600 python3 "$BATS_TEST_DIRNAME/../mount/streams.py" "$(all_mounts)" - "${QFS_EVENTS:-3000}" "$out" >"$QFS_ROOT/said" 2>&1 3>&- || rc=1
-    trouble_end || rc=1
-    [ $rc = 0 ] || { fail "$(cat "$QFS_ROOT/said" "$QFS_ROOT/trouble.log")"; return 1; }
+    trouble_during 'kill leader-kill' "${QFS_SEED:-$RANDOM}" within 3600 python3 "$BATS_TEST_DIRNAME/../mount/streams.py" "$(all_mounts)" - \
+        "${QFS_EVENTS:-3000}" "$out" >"$QFS_ROOT/said" 2>&1 3>&- || { fail "$(cat "$QFS_ROOT/said" "$QFS_ROOT/trouble.log")"; return 1; }
     sed 's/^/# /' "$QFS_ROOT/said" >&3
     member_stop 1
     python3 "$BATS_TEST_DIRNAME/../mount/streams.py" check "$out" "$out".db.* "$QFS_ROOT"/d1/state-*.db >&3

@@ -2,6 +2,7 @@
 #
 #     trouble_start SEED KIND...     in the background: one fault after the other, on one member at a time, with quiet between
 #     trouble_end                    the fault under way is undone; all members run again
+#     trouble_during "KIND..." SEED COMMAND...   both around a command; no kind: only the command
 #
 # Kinds: kill (-9, and started again), pause (SIGSTOP), unplug (no packets), stop (SIGTERM, and mounted again), leader-KIND (on whoever
 # leads), all (kill -9 of all at once). What happened is in $QFS_ROOT/trouble.log:
@@ -68,4 +69,25 @@ trouble_end() {
     touch "$QFS_ROOT/trouble.end"
     wait "$TROUBLE" || { cat "$QFS_ROOT/trouble.log" "$QFS_ROOT/trouble.out" >&2; fail "a fault could not be undone"; return 1; }
     wait_leader >/dev/null
+}
+
+trouble_during() {
+    local kinds=$1 seed=$2 rc=0
+    shift 2
+    [ -z "$kinds" ] || trouble_start "$seed" $kinds
+    "$@" || rc=1
+    [ -z "$kinds" ] || trouble_end || rc=1
+    return $rc
+}
+
+# with_slow_member N COMMAND...: meanwhile member N takes its time to apply what is committed.
+with_slow_member() {
+    local id=$1
+    shift
+    member_stop "$id"
+    QUORUMFS_FAILPOINTS=replica.store=stall:40 members_start "$id"
+    wait_leader >/dev/null
+    "$@"
+    member_stop "$id"
+    members_start "$id"
 }

@@ -128,3 +128,19 @@ ssize_t client_slurp(struct client *c, const char *path, char *buf, size_t size)
     buf[len] = 0;
     return n < 0 ? CLIENT_AWAY : (ssize_t)len;
 }
+
+int client_final(int argc, char **argv, void (*look)(struct client *c, int group))
+{
+    int groups = atoi(argv[3]);
+
+    for (int m = 5; m < argc; m++) {
+        struct client c;
+
+        client_begin(&c, argv[2], 99 - (m - 5), argv[m], argv[4], 1);
+        client_find_tree(&c);
+        for (int g = 0; g < groups; g++)
+            look(&c, g);
+        fclose(c.out);
+    }
+    return 0;
+}

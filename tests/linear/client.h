@@ -37,5 +37,7 @@ enum client_outcome client_outcome_of(struct client *c, const char *what, const 
 int client_is_away(struct client *c);
 /* The whole content, with a NUL behind it; CLIENT_ABSENT; CLIENT_AWAY. */
 ssize_t client_slurp(struct client *c, const char *path, char *buf, size_t size);
+/* The command `final OUT GROUPS TREE MOUNT...`: a client on each mount, one after the other, looks at every group. Its exit status. */
+int client_final(int argc, char **argv, void (*look)(struct client *c, int group));
 
 #endif

@@ -226,24 +226,13 @@ static int run(int argc, char **argv)
     return failed;
 }
 
-static int final(int argc, char **argv)
+static void look(struct client *c, int group)
 {
-    int groups = atoi(argv[3]);
-
-    for (int m = 5; m < argc; m++) {
-        struct client c;
-
-        client_begin(&c, argv[2], 99 - (m - 5), argv[m], argv[4], 1);
-        client_find_tree(&c);
-        for (int g = 0; g < groups; g++)
-            if (g % KINDS == 2)
-                do_list(&c, g);
-            else
-                for (int name = 0; name < (g % KINDS == 3 ? NAMES : 1); name++)
-                    do_get(&c, g, name);
-        fclose(c.out);
-    }
-    return 0;
+    if (group % KINDS == 2)
+        do_list(c, group);
+    else
+        for (int name = 0; name < (group % KINDS == 3 ? NAMES : 1); name++)
+            do_get(c, group, name);
 }
 
 int main(int argc, char **argv)
@@ -251,7 +240,7 @@ int main(int argc, char **argv)
     if (argc >= 10 && !strcmp(argv[1], "run"))
         return run(argc, argv);
     if (argc >= 6 && !strcmp(argv[1], "final"))
-        return final(argc, argv);
+        return client_final(argc, argv, look);
     fprintf(stderr, "usage: linload run OUT SEED CLIENTS OPS GROUPS PAUSE_MS TREE MOUNT...\n       linload final OUT GROUPS TREE MOUNT...\n");
     return 2;
 }

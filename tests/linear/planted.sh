@@ -1,17 +1,8 @@
 #!/bin/bash
 # planted.sh: the checker says yes to what can be explained and no to planted faults. QFS_TESTBIN names the directory of lincheck.
 set -euo pipefail
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-failed=0
-
-# expect STATUS WHAT: the history on standard input.
-expect() {
-    local status=0
-    cat >"$dir/history"
-    "$QFS_TESTBIN/lincheck" "$dir/history" >"$dir/out" || status=$?
-    [ "$status" = "$1" ] || { echo "$2: expected $1, seen $status:"; cat "$dir/out"; failed=1; }
-}
+CHECKER=lincheck
+. "$(dirname "${BASH_SOURCE[0]}")/planted.bash"
 
 expect 0 "a read during a write may see either" <<'H'
 1 1 10 40 put 0 5

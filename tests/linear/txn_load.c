@@ -482,28 +482,17 @@ static int run(int argc, char **argv)
     return failed;
 }
 
-static int final(int argc, char **argv)
+static void look(struct client *c, int group)
 {
-    int groups = atoi(argv[3]);
+    for (int i = 0; i < files_of(group); i++) {
+        static struct line reads;
+        uint64_t start = client_now_ns();
 
-    for (int m = 5; m < argc; m++) {
-        struct client c;
-
-        client_begin(&c, argv[2], 99 - (m - 5), argv[m], argv[4], 1);
-        client_find_tree(&c);
-        for (int g = 0; g < groups; g++)
-            for (int i = 0; i < files_of(g); i++) {
-                static struct line reads;
-                uint64_t start = client_now_ns();
-
-                reads = (struct line){0};
-                if (!read_key(&c, ".", g, i, &reads, NULL))
-                    client_fault(&c, "read", argv[4]);
-                record(&c, start, client_now_ns(), 0, &reads, NULL);
-            }
-        fclose(c.out);
+        reads = (struct line){0};
+        if (!read_key(c, ".", group, i, &reads, NULL))
+            client_fault(c, "read", c->tree);
+        record(c, start, client_now_ns(), 0, &reads, NULL);
     }
-    return 0;
 }
 
 int main(int argc, char **argv)
@@ -513,7 +502,7 @@ int main(int argc, char **argv)
     if (argc >= 10 && !strcmp(argv[1], "run"))
         return run(argc, argv);
     if (argc >= 6 && !strcmp(argv[1], "final"))
-        return final(argc, argv);
+        return client_final(argc, argv, look);
     fprintf(stderr, "usage: txnload make GROUPS TREE MOUNT\n       txnload run OUT SEED CLIENTS OPS GROUPS PAUSE_MS TREE MOUNT...\n       txnload final OUT GROUPS TREE MOUNT...\n");
     return 2;
 }

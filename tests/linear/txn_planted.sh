@@ -1,18 +1,8 @@
 #!/bin/bash
 # txn_planted.sh: txncheck says yes to what can be explained and no to planted faults. QFS_TESTBIN names the directory of txncheck.
 set -euo pipefail
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-failed=0
-
-# expect STATUS WHAT [WORDS]: the history on standard input; the answer has these words.
-expect() {
-    local status=0
-    cat >"$dir/history"
-    "$QFS_TESTBIN/txncheck" "$dir/history" >"$dir/out" 2>&1 || status=$?
-    [ "$status" = "$1" ] || { echo "$2: expected $1, seen $status:"; cat "$dir/out"; failed=1; }
-    [ -z "${3:-}" ] || grep -q -- "$3" "$dir/out" || { echo "$2: expected '$3', seen:"; cat "$dir/out"; failed=1; }
-}
+CHECKER=txncheck
+. "$(dirname "${BASH_SOURCE[0]}")/planted.bash"
 
 # ---- What can be explained ------------------------------------------------------------------------------------------------------
 

@@ -326,29 +326,29 @@ struct wish { /* of a user, concerning a lease */
     int64_t ttl_ns, asked_ns;
 };
 
-static void renewed_cb(struct replica_request *req, int err, int64_t rev, uint64_t ino)
+/* The lease was renewed, by itself or by a new TTL, at some instant after that was asked for. */
+static void confirm(struct wish *w, int err)
 {
-    struct wish *w = req->data;
     struct lease *lease = lease_by_id(w->id);
 
-    (void)rev;
-    (void)ino;
     if (!err && w->asked_ns > lease->renewed_ns)
         lease->renewed_ns = w->asked_ns;
-    world.count.renewals += !err;
     free(w);
+}
+
+static void renewed_cb(struct replica_request *req, int err, int64_t rev, uint64_t ino)
+{
+    (void)rev;
+    (void)ino;
+    world.count.renewals += !err;
+    confirm(req->data, err);
 }
 
 static void ttl_cb(struct replica_request *req, int err, int64_t rev, uint64_t ino)
 {
-    struct wish *w = req->data;
-    struct lease *lease = lease_by_id(w->id);
-
     (void)rev;
     (void)ino;
-    if (!err && w->asked_ns > lease->renewed_ns)
-        lease->renewed_ns = w->asked_ns;
-    free(w);
+    confirm(req->data, err);
 }
 
 static void any_cb(struct replica_request *req, int err, int64_t rev, uint64_t ino)
