@@ -12,7 +12,6 @@ setup_file() {
     allow_log 'commit: commit of .* failed: (timed out without a quorum|input/output error)'
     allow_log 'replica: cannot reserve inode numbers'
     allow_log 'commit: uncommitted changes to .* are lost: the member stops' # the client is told, too
-    allow_log 'replica: stopping with requests that were not answered in time' # of the last one, without a quorum: the end of its session
 }
 teardown_file() { netns_cluster_end; }
 setup() { enter_cluster_test; }

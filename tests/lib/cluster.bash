@@ -100,6 +100,8 @@ leader() {
 
 has_leader() { leader "$@" >/dev/null; }
 wait_leader() { wait_until 30 has_leader "$@" && leader "$@"; }
+is_followed_by_all() { [[ $(for id in $(members); do said_by "$id" leader; done | sort | uniq -c) =~ ^\ *$CLUSTER_SIZE\ [1-9] ]]; }
+wait_all_follow() { wait_until 30 is_followed_by_all; } # as has to be when every member runs and nothing is in its way
 is_led_by_another() { local l; l=$(leader $(others "$1")) && [ "$l" != "$1" ]; }
 
 # new_leader OLD: waits until the others have elected another one, and says who.
@@ -130,6 +132,7 @@ cluster_file() { # cluster_file N [OPTION of init...]
     # That members come and go is what these tests do.
     allow_log 'peer: (member [0-9]+ at|the connection of member|a connection)'
     allow_log 'replica: serving .* without a quorum'
+    allow_log 'replica: stopping with requests that were not answered in time' # of the last one, which has no quorum for the end of its session
     cluster_init "$@" && members_start && wait_leader >/dev/null
 }
 
@@ -157,7 +160,7 @@ enter_cluster_test() {
         fi
     done
     [ ${#lost[@]} = 0 ] || members_start "${lost[@]}" || return 1
-    wait_leader >/dev/null
+    wait_all_follow
 }
 
 leave_cluster_test() {

@@ -68,7 +68,7 @@ trouble_start() {
 trouble_end() {
     touch "$QFS_ROOT/trouble.end"
     wait "$TROUBLE" || { cat "$QFS_ROOT/trouble.log" "$QFS_ROOT/trouble.out" >&2; fail "a fault could not be undone"; return 1; }
-    wait_leader >/dev/null
+    wait_all_follow
 }
 
 trouble_during() {

@@ -8,7 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { WAIT_TRIES = 3000, CLIENTS_MAX = 100, VALUE_FIRST = 2 };
+enum { WAIT_TRIES = 3000, FINAL_TRIES = 20, CLIENTS_MAX = 100, VALUE_FIRST = 2 };
 
 uint64_t client_draw(struct client *c, uint64_t n)
 {
@@ -129,7 +129,7 @@ ssize_t client_slurp(struct client *c, const char *path, char *buf, size_t size)
     return n < 0 ? CLIENT_AWAY : (ssize_t)len;
 }
 
-int client_final(int argc, char **argv, void (*look)(struct client *c, int group))
+int client_final(int argc, char **argv, bool (*look)(struct client *c, int group))
 {
     int groups = atoi(argv[3]);
 
@@ -137,9 +137,15 @@ int client_final(int argc, char **argv, void (*look)(struct client *c, int group
         struct client c;
 
         client_begin(&c, argv[2], 99 - (m - 5), argv[m], argv[4], 1);
-        client_find_tree(&c);
-        for (int g = 0; g < groups; g++)
-            look(&c, g);
+        for (int g = 0; g < groups; g++) {
+            int tries = 0;
+
+            do {
+                client_find_tree(&c);
+                if (tries++ > FINAL_TRIES)
+                    client_fault(&c, "is away:", c.tree);
+            } while (!look(&c, g));
+        }
         fclose(c.out);
     }
     return 0;

@@ -4,6 +4,7 @@
 #define QFS_TEST_CLIENT_H
 
 #include <limits.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <sys/types.h>
@@ -37,7 +38,8 @@ enum client_outcome client_outcome_of(struct client *c, const char *what, const 
 int client_is_away(struct client *c);
 /* The whole content, with a NUL behind it; CLIENT_ABSENT; CLIENT_AWAY. */
 ssize_t client_slurp(struct client *c, const char *path, char *buf, size_t size);
-/* The command `final OUT GROUPS TREE MOUNT...`: a client on each mount, one after the other, looks at every group. Its exit status. */
-int client_final(int argc, char **argv, void (*look)(struct client *c, int group));
+/* The command `final OUT GROUPS TREE MOUNT...`: a client on each mount, one after the other, looks at every group, again while look says
+ * that the tree is away: a member that was cut off until now needs a moment. Its exit status. */
+int client_final(int argc, char **argv, bool (*look)(struct client *c, int group));
 
 #endif

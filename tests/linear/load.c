@@ -45,7 +45,7 @@ static void path_of(char out[NAME_SIZE], int group, int name)
 
 /* ---- Reads -------------------------------------------------------------------------------------------------------------------- */
 
-static void do_get(struct client *c, int group, int name)
+static bool do_get(struct client *c, int group, int name)
 {
     char path[NAME_SIZE], text[64];
     uint64_t start = client_now_ns();
@@ -53,11 +53,13 @@ static void do_get(struct client *c, int group, int name)
 
     path_of(path, group, name);
     n = client_slurp(c, path, text, sizeof text);
-    if (n != CLIENT_AWAY)
-        record(c, group, start, true, "get %d %d", name, n == CLIENT_ABSENT ? 0 : n == 0 ? 1 : atoi(text));
+    if (n == CLIENT_AWAY)
+        return false;
+    record(c, group, start, true, "get %d %d", name, n == CLIENT_ABSENT ? 0 : n == 0 ? 1 : atoi(text));
+    return true;
 }
 
-static void do_list(struct client *c, int group)
+static bool do_list(struct client *c, int group)
 {
     static char text[LIST_BYTES];
     char path[NAME_SIZE];
@@ -67,11 +69,12 @@ static void do_list(struct client *c, int group)
     path_of(path, group, 0);
     n = client_slurp(c, path, text, sizeof text);
     if (n == CLIENT_AWAY)
-        return;
+        return false;
     for (ssize_t i = 0; i < n; i++)
         if (text[i] == '\n')
             text[i] = i + 1 < n ? ',' : 0;
     record(c, group, start, true, "list %s", n <= 0 ? "-" : text);
+    return true;
 }
 
 /* ---- Changes ------------------------------------------------------------------------------------------------------------------- */
@@ -226,13 +229,14 @@ static int run(int argc, char **argv)
     return failed;
 }
 
-static void look(struct client *c, int group)
+static bool look(struct client *c, int group)
 {
     if (group % KINDS == 2)
-        do_list(c, group);
-    else
-        for (int name = 0; name < (group % KINDS == 3 ? NAMES : 1); name++)
-            do_get(c, group, name);
+        return do_list(c, group);
+    for (int name = 0; name < (group % KINDS == 3 ? NAMES : 1); name++)
+        if (!do_get(c, group, name))
+            return false;
+    return true;
 }
 
 int main(int argc, char **argv)

@@ -482,7 +482,7 @@ static int run(int argc, char **argv)
     return failed;
 }
 
-static void look(struct client *c, int group)
+static bool look(struct client *c, int group)
 {
     for (int i = 0; i < files_of(group); i++) {
         static struct line reads;
@@ -490,9 +490,10 @@ static void look(struct client *c, int group)
 
         reads = (struct line){0};
         if (!read_key(c, ".", group, i, &reads, NULL))
-            client_fault(c, "read", c->tree);
+            return false;
         record(c, start, client_now_ns(), 0, &reads, NULL);
     }
+    return true;
 }
 
 int main(int argc, char **argv)
