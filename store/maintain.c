@@ -20,7 +20,7 @@ static bool checkpoint_due(struct store *s, bool idle)
         return false;
     if (store_wal_full(s))
         return true;
-    return s->wal_frames >= s->checkpoint_retry && (idle || s->wal_frames >= STORE_CHECKPOINT_FRAMES);
+    return s->wal_frames >= s->checkpoint_retry && ((idle && !compact_pending(s)) || s->wal_frames >= STORE_CHECKPOINT_FRAMES);
 }
 
 static int checkpoint(struct store *s)
@@ -53,9 +53,11 @@ int store_maintain(struct store *s, int budget_ms, bool idle, bool *more)
     int err = 0;
 
     *more = false;
-    if (checkpoint_due(s, idle))
+    if (checkpoint_due(s, idle)) { /* which takes what it takes: never both in one call */
         err = checkpoint(s);
-    while (!err && !*more && compact_pending(s) && !store_wal_full(s)) { /* something, even if the checkpoint took all the time */
+        *more = !err && compact_pending(s);
+    }
+    while (!err && !*more && compact_pending(s) && !store_wal_full(s)) {
         err = compact_slice(s, until);
         *more = !err && compact_pending(s) && clock_boottime_ns() >= until;
     }

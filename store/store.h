@@ -392,8 +392,9 @@ int store_lift(struct store *s, uint64_t index, uint64_t term);
 /* Makes all that is applied durable (an fdatasync of the WAL that really happens); `index` gets what is now durable. */
 int store_sync(struct store *s, uint64_t *index);
 
-/* One slice of upkeep, at most about `budget_ms`: a checkpoint when the WAL is long or `idle`, physical compaction. `more` says that
- * another call has work to do. Call between batches. */
+/* One piece of upkeep: a checkpoint when the WAL is long, or when `idle` with nothing to compact, which takes as long as the disk does
+ * (some 10 ms); else a slice of physical compaction of at most about `budget_ms`. `more` says that another call has work to do. Call
+ * between batches. */
 int store_maintain(struct store *s, int budget_ms, bool idle, bool *more);
 /* True when the WAL is above its hard limit: apply no more until store_maintain has brought it down. */
 bool store_wal_full(const struct store *s);

@@ -15,6 +15,7 @@
 
 #include <cmocka.h>
 
+#include "store/internal.h"
 #include "tests/unit/store/kit.h"
 
 enum { VALUE = 256, BATCH = 64, READS = 20000, BLOCK = 1 << 20 };
@@ -132,8 +133,8 @@ static void versions(struct kit *k)
 
 static void compaction(struct kit *k, uint64_t dir, int files)
 {
-    size_t cap = 1 << 16, n = 0;
-    double *slices = calloc(cap, sizeof *slices), *puts = calloc(cap, sizeof *puts), from;
+    size_t cap = 1 << 16, n = 0, n_slices = 0, n_checkpoints = 0;
+    double *slices = calloc(cap, sizeof *slices), *checkpoints = calloc(cap, sizeof *checkpoints), *puts = calloc(cap, sizeof *puts), from;
     bool more = true;
 
     assert_int_equal(kit_compact(k, kit_glance(k).rev), 0);
@@ -141,13 +142,17 @@ static void compaction(struct kit *k, uint64_t dir, int files)
         from = now_us();
         put_batch(k, dir, files, -1);
         puts[n] = now_us() - from;
+        int frames = k->s->wal_frames;
+
         from = now_us();
         assert_int_equal(store_maintain(k->s, 4, false, &more), 0);
-        slices[n] = now_us() - from;
+        *(k->s->wal_frames < frames ? &checkpoints[n_checkpoints++] : &slices[n_slices++]) = now_us() - from;
     }
-    row("a slice of upkeep while compacting, 4 ms", slices, n);
-    row("a batch of 64 puts between two slices", puts, n);
+    row("a slice of compaction, 4 ms", slices, n_slices);
+    row("a checkpoint between two slices", checkpoints, n_checkpoints);
+    row("a batch of 64 puts between two of them", puts, n);
     free(slices);
+    free(checkpoints);
     free(puts);
 }
 
