@@ -199,7 +199,7 @@ static int apply_command(struct store *s, uint64_t index, uint64_t term, const s
 
 static int put_time(struct store *s, int64_t time_ns, int64_t rev)
 {
-    sqlite3_stmt *q = conn_stmt(&s->conn, STMT_TIME_INSERT);
+    sqlite3_stmt *q = conn_stmt(&s->conn, STMT_TIME_SET);
 
     s->st.last_time = time_ns;
     s->st.last_time_rev = rev;
@@ -208,17 +208,17 @@ static int put_time(struct store *s, int64_t time_ns, int64_t rev)
     return conn_run(&s->conn, q);
 }
 
-/* A row for each step of time with changes. When a pause ends, what came before it gets a row as well if the newest row does not tell
- * of it: else the whole pause would be taken for the time of an older revision. */
+/* A row for each step of time with changes. Before the time goes on, be it by an entry without a change, what came before it gets a row as
+ * well if the newest row does not tell of it: else the whole pause would be taken for the time of an older revision. */
 static int keep_time(struct store *s, int64_t rev_before, int64_t time_before)
 {
     int err = 0;
 
-    if (s->st.rev == rev_before || s->st.time < s->st.last_time + STORE_TIME_STEP_NS)
+    if (s->st.time < s->st.last_time + STORE_TIME_STEP_NS)
         return 0;
-    if (rev_before > s->st.last_time_rev && time_before > s->st.last_time && time_before < s->st.time)
+    if (rev_before > s->st.last_time_rev && time_before < s->st.time)
         err = put_time(s, time_before, rev_before);
-    return err ? err : put_time(s, s->st.time, s->st.rev);
+    return err || s->st.rev == rev_before ? err : put_time(s, s->st.time, s->st.rev);
 }
 
 static int apply_entry(struct store *s, const struct store_entry *e)

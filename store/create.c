@@ -54,7 +54,7 @@ static int put_root(struct store *s, const struct store_initial *initial)
 
 static int fill(struct store *s, const struct store_initial *initial)
 {
-    sqlite3_stmt *q = conn_stmt(&s->conn, STMT_TIME_INSERT);
+    sqlite3_stmt *q = conn_stmt(&s->conn, STMT_TIME_SET);
     int err = settings_initial(&s->conn, initial, &s->st.hash);
 
     s->st.next_member = 1;

@@ -140,35 +140,41 @@ int reader_open_at(struct store_reader *r, int64_t *at)
 
 /* ---- Entries ------------------------------------------------------------------------------------------------------------- */
 
-int store_lookup(struct store_reader *r, int64_t at, uint64_t parent, const void *name, size_t len, struct store_attr *out)
+/* A directory's times and links go on in its node row without a version: as of a revision it shows none of that, also as of the newest one. */
+static int attr_as_of(struct store_reader *r, int64_t asked, int64_t at, uint64_t ino, struct store_attr *out)
 {
     struct store_attr attr;
-    uint64_t ino;
     struct content_at where;
+    int err = attr_at(&r->conn, store_ino_kind(ino) == STORE_DIR ? asked : at, ino, &attr, &where);
+
+    if (!err)
+        *out = attr;
+    return err;
+}
+
+int store_lookup(struct store_reader *r, int64_t at, uint64_t parent, const void *name, size_t len, struct store_attr *out)
+{
+    const int64_t asked = at;
+    uint64_t ino;
     int err = reader_open_at(r, &at);
 
     if (err)
         return err;
     err = lookup_at(&r->conn, at, parent, (struct store_bytes){name, len}, &ino);
     if (!err)
-        err = attr_at(&r->conn, at, ino, &attr, &where);
-    if (!err)
-        *out = attr;
+        err = attr_as_of(r, asked, at, ino, out);
     reader_close_at(r);
     return err;
 }
 
 int store_getattr(struct store_reader *r, int64_t at, uint64_t ino, struct store_attr *out)
 {
-    struct store_attr attr;
-    struct content_at where;
+    const int64_t asked = at;
     int err = reader_open_at(r, &at);
 
     if (err)
         return err;
-    err = attr_at(&r->conn, at, ino, &attr, &where);
-    if (!err)
-        *out = attr;
+    err = attr_as_of(r, asked, at, ino, out);
     reader_close_at(r);
     return err;
 }

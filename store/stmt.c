@@ -147,7 +147,8 @@ const struct stmt_def stmt_defs[STMT_N] = {
     [STMT_LOCK_OF] = {"SELECT " LOCK_COLUMNS ", class, ino, name FROM lock WHERE session = ?1 ORDER BY id", READ},
     [STMT_LOCK_ALL] = {"SELECT " LOCK_COLUMNS ", class, ino, name FROM lock ORDER BY id", READ},
 
-    [STMT_TIME_INSERT] = {"INSERT INTO time(t, rev) VALUES(?1, ?2)", WRITE},
+    /* The leader's clock may stand still: then the newest revision counts. */
+    [STMT_TIME_SET] = {"INSERT INTO time(t, rev) VALUES(?1, ?2) ON CONFLICT(t) DO UPDATE SET rev = ?2", WRITE},
     [STMT_TIME_NEWEST] = {"SELECT max(t), max(rev) FROM time", WRITE},
     [STMT_TIME_REV_AT] = {"SELECT rev FROM time WHERE t <= ?1 ORDER BY t DESC LIMIT 1", READ},
     /* The time of the newest row among the ?1 oldest. */

@@ -476,7 +476,7 @@ void store_read_end(struct store_reader *r);
 struct store_attr {
     uint64_t ino, parent; /* parent: 0 when deleted */
     uint32_t mode;        /* with the S_IFMT bits */
-    uint32_t uid, gid, nlink; /* nlink: 0 when deleted; at an old revision 1, "not counted" */
+    uint32_t uid, gid, nlink; /* nlink: 0 when deleted; as of a revision 1, "not counted" */
     int64_t mtime_ns, ctime_ns, size;
     int64_t create_rev, mod_rev, version;
     int64_t content;      /* identity of the content: same inode and same number, same bytes */

@@ -35,10 +35,10 @@ static int64_t answers[32]; /* how often each error was the answer */
 
 /* ---- Comparing a revision ------------------------------------------------------------------------------------------------ */
 
-static void compare_attr(struct model *m, int64_t at, const struct model_inode *in, const struct model_state *s, const struct store_attr *a)
+static void compare_attr(int64_t at, const struct model_inode *in, const struct model_state *s, const struct store_attr *a)
 {
     static const uint32_t types[] = {S_IFREG, S_IFDIR, S_IFLNK};
-    const struct model_state *times = at == m->rev && store_ino_kind(in->ino) == STORE_DIR ? &in->now : s;
+    const struct model_state *times = at == STORE_HEAD && store_ino_kind(in->ino) == STORE_DIR ? &in->now : s;
 
     if (a->ino != in->ino || a->mode != (s->mode | types[store_ino_kind(in->ino)]) || a->uid != s->uid || a->gid != s->gid ||
         a->size != (int64_t)s->content->len || a->create_rev != s->create_rev || a->mod_rev != s->rev || a->version != s->version)
@@ -83,7 +83,9 @@ static void compare_inode(struct kit *k, struct model *m, int64_t at, const stru
         FAIL("inode %" PRIu64 " at %" PRId64 ": error %d, should be %d", in->ino, at, err, s ? 0 : QE_NOENT);
     if (!s)
         return;
-    compare_attr(m, at, in, s, &a);
+    compare_attr(at, in, s, &a);
+    if (at == m->rev && !store_getattr(k->r, STORE_HEAD, in->ino, &a))
+        compare_attr(STORE_HEAD, in, s, &a);
     compare_xattrs(k, at, in, s);
     if (store_ino_kind(in->ino) == STORE_DIR)
         return;
@@ -139,7 +141,9 @@ static void compare_dir(struct kit *k, struct model *m, int64_t at, const struct
         return;
     if (store_list(k->r, at, dir->ino, NULL, 0, on_dirent, &l) || l.n != entries)
         FAIL("directory %" PRIu64 " at %" PRId64 ": %d names, should be %d", dir->ino, at, l.n, entries);
-    if (at == m->rev && (store_getattr(k->r, at, dir->ino, &a) || a.nlink != (uint32_t)(2 + sub)))
+    if (store_getattr(k->r, at, dir->ino, &a) || a.nlink != 1)
+        FAIL("directory %" PRIu64 " at %" PRId64 ": nlink is counted", dir->ino, at);
+    if (at == m->rev && (store_getattr(k->r, STORE_HEAD, dir->ino, &a) || a.nlink != (uint32_t)(2 + sub)))
         FAIL("directory %" PRIu64 ": nlink differs", dir->ino);
 }
 

@@ -190,6 +190,20 @@ for i in range(2500): os.mknod("d/%04d" % i)'
     same "to the second" "$(readlink "$Q/at/$(date -u -d '+0 sec' +%FT%TZ)" | grep -c .)" 1
 }
 
+@test "a time is that of its revision also when nothing but a new start came after it" {
+    local r t
+    wait_until 5 eval "[[ \$(date -u +%s%N) > $(($(date +%s%N) + 300000000)) ]]"
+    echo 1 >f
+    echo 2 >f
+    echo 3 >f
+    r=$(rev)
+    wait_until 5 eval "[[ \$(date -u +%s%N) > $(($(date +%s%N) + 300000000)) ]]"
+    t=$(date -u +%FT%T.%NZ)
+    daemon_stop
+    daemon_start
+    same "in the pause" "$(readlink "$Q/at/$t")" "$r"
+}
+
 @test "old revisions stay over a new start and kill -9" {
     local r
     echo 1 >f && r=$(rev) && echo 2 >f

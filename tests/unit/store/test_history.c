@@ -91,6 +91,70 @@ static void a_time_is_the_newest_revision_of_then(void **state)
     assert_int_equal(store_rev_at(k->r, k->time_ns, &rev), 0);
 }
 
+static void a_directory_as_of_a_revision_is_the_same_while_it_is_the_newest_and_later(void **state)
+{
+    struct kit *k = *state;
+    struct store_attr now, looked, later;
+    uint64_t dir;
+    int64_t rev;
+
+    assert_int_equal(kit_mkdir(k, ROOT, "d"), 0);
+    dir = k->res.ino;
+    assert_int_equal(kit_mkdir(k, dir, "e"), 0);
+    rev = k->res.rev;
+    assert_int_equal(store_getattr(k->r, rev, dir, &now), 0);
+    assert_int_equal(store_lookup(k->r, rev, ROOT, "d", 1, &looked), 0);
+    put(k, "f", "1");
+    assert_int_equal(store_getattr(k->r, rev, dir, &later), 0);
+    assert_int_equal(now.mtime_ns, later.mtime_ns);
+    assert_int_equal(looked.mtime_ns, later.mtime_ns);
+    assert_int_equal(now.nlink, 1);
+    assert_int_equal(looked.nlink, 1);
+    assert_int_equal(later.nlink, 1);
+    assert_int_equal(store_getattr(k->r, STORE_HEAD, dir, &now), 0);
+    assert_int_equal(now.nlink, 3);
+}
+
+/* The times of entries go on where nothing changes: with sessions, reservations, compactions. */
+static void a_pause_is_the_time_of_its_revision_whatever_else_is_in_the_log(void **state)
+{
+    struct kit *k = *state;
+    int64_t rev, last, t;
+
+    put(k, "f", "1");
+    k->time_ns += INT64_C(1000000000);
+    put(k, "f", "2"); /* a row of table time */
+    put(k, "f", "3"); /* none, a millisecond later */
+    last = k->res.rev;
+    t = k->time_ns;
+    k->time_ns += INT64_C(3600000000000);
+    assert_int_equal(kit_compact(k, 2), 0);
+    for (int i = 0; i < 2; i++) {
+        for (int64_t after = 0; after < INT64_C(3600000000000); after += INT64_C(600000000000)) {
+            assert_int_equal(store_rev_at(k->r, t + after, &rev), 0);
+            assert_int_equal(rev, last);
+        }
+        put(k, "f", "4");
+    }
+}
+
+static void a_clock_that_goes_back_hides_no_revision(void **state)
+{
+    struct kit *k = *state;
+    int64_t rev, last, t;
+
+    k->time_ns += INT64_C(1000000000);
+    put(k, "f", "1");
+    t = k->time_ns;
+    k->time_ns -= INT64_C(500000000);
+    put(k, "f", "2"); /* the time of the store stands still */
+    last = k->res.rev;
+    k->time_ns = t + INT64_C(3600000000000);
+    put(k, "f", "3");
+    assert_int_equal(store_rev_at(k->r, t + INT64_C(1800000000000), &rev), 0);
+    assert_int_equal(rev, last);
+}
+
 static void a_deleted_file_is_there_before_and_not_after(void **state)
 {
     struct kit *k = *state;
@@ -473,6 +537,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         KIT_TEST(every_revision_can_be_read_as_it_was),
         KIT_TEST(a_time_is_the_newest_revision_of_then),
+        KIT_TEST(a_directory_as_of_a_revision_is_the_same_while_it_is_the_newest_and_later),
+        KIT_TEST(a_pause_is_the_time_of_its_revision_whatever_else_is_in_the_log),
+        KIT_TEST(a_clock_that_goes_back_hides_no_revision),
         KIT_TEST(a_deleted_file_is_there_before_and_not_after),
         KIT_TEST(a_transaction_of_a_reader_sees_one_revision),
         KIT_TEST(events_tell_every_change_in_order),
