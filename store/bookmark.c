@@ -48,10 +48,17 @@ int bookmarks_each(struct conn *c, store_bookmark_cb cb, void *data)
     return err;
 }
 
+struct count {
+    uint32_t uid;
+    size_t all, own;
+};
+
 static bool count_one(void *data, const struct store_bookmark *b)
 {
-    (void)b;
-    ++*(size_t *)data;
+    struct count *n = data;
+
+    n->all++;
+    n->own += b->owner == n->uid;
     return true;
 }
 
@@ -93,12 +100,12 @@ static int put(struct store *s, struct store_bytes name, const struct store_book
 static int make(struct store *s, const struct txn *t, const struct store_op *op)
 {
     struct store_bookmark fresh = {.owner = t->cmd->uid, .rev = s->st.rev};
-    size_t n = 0;
+    struct count n = {.uid = t->cmd->uid};
     int err = bookmarks_each(&s->conn, count_one, &n);
 
-    if (err)
-        return err;
-    return n >= STORE_BOOKMARKS_MAX ? QE_NOSPC : put(s, op->name, NULL, &fresh);
+    if (!err && (n.all >= STORE_BOOKMARKS_MAX || (n.uid != 0 && n.own >= STORE_BOOKMARKS_MAX - n.all)))
+        err = QE_NOSPC;
+    return err ? err : put(s, op->name, NULL, &fresh);
 }
 
 static int set(struct store *s, const struct store_op *op, const struct store_bookmark *was)

@@ -35,7 +35,7 @@ enum {
     STORE_CAUSE_MAX = 80,               /* bytes of a cause */
     STORE_CLUSTER_ID_SIZE = 16,
     STORE_COMPACT_HALF_MIN = 1 << 20,   /* bytes of history that a disk which fills up leaves alone */
-    STORE_BOOKMARKS_MAX = 1000,         /* more make no sense: the lowest one counts */
+    STORE_BOOKMARKS_MAX = 1000,         /* more make no sense: the lowest one counts; of one user who is not root half of what others leave */
     STORE_BOOKMARK_NAME_MAX = 64,
     STORE_ADDRESS_MAX = 261,            /* bytes of host:port: a DNS name, brackets, a colon, a port */
     STORE_MEMBERS_MAX = 64,             /* of a cluster */

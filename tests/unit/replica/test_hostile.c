@@ -221,7 +221,7 @@ static void other_versions_and_librafts_are_refused(void **state)
     fd = stranger();
     hello.version = PEER_VERSION + 1;
     say_frame(fd, FRAME_HELLO, &hello.base, NULL, 0);
-    closed_with_one_line(fd, "version 4 of the protocol");
+    closed_with_one_line(fd, "version 5 of the protocol");
     fd = stranger();
     hello = hello_of(2);
     hello.raft = 22;

@@ -346,6 +346,22 @@ static void a_bookmark_belongs_to_who_made_it(void **state)
     assert_int_equal(bookmark(k, "more", STORE_BOOKMARK_MAKE, 0), QE_NOSPC);
 }
 
+static void one_users_bookmarks_leave_room_for_others(void **state)
+{
+    static const struct { uint32_t uid; int n; } users[] = {{5, STORE_BOOKMARKS_MAX / 2}, {6, STORE_BOOKMARKS_MAX / 4}, {0, STORE_BOOKMARKS_MAX / 4}};
+    struct kit *k = *state;
+    char name[16];
+
+    for (size_t u = 0; u < sizeof users / sizeof *users; u++) {
+        k->uid = users[u].uid;
+        for (int i = 0; i < users[u].n; i++) {
+            snprintf(name, sizeof name, "b%zu.%d", u, i);
+            assert_int_equal(bookmark(k, name, STORE_BOOKMARK_MAKE, 0), 0);
+        }
+        assert_int_equal(bookmark(k, "more", STORE_BOOKMARK_MAKE, 0), QE_NOSPC);
+    }
+}
+
 static void a_bookmark_holds_compaction_back_up_to_twice_what_is_retained(void **state)
 {
     struct kit *k = *state;
@@ -549,6 +565,7 @@ int main(void)
         KIT_TEST(history_bytes_count_what_was_superseded_and_fall_with_compaction),
         KIT_TEST(compaction_takes_no_revision),
         KIT_TEST(a_bookmark_belongs_to_who_made_it),
+        KIT_TEST(one_users_bookmarks_leave_room_for_others),
         KIT_TEST(a_bookmark_holds_compaction_back_up_to_twice_what_is_retained),
         KIT_TEST(retain_by_revisions_has_slack),
         KIT_TEST(retain_by_bytes_finds_the_revision),
