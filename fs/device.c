@@ -37,12 +37,40 @@ static ssize_t device_read(int fd, void *buf, size_t len, void *userdata)
     return n;
 }
 
+/* ---- Files without a position ----
+ *
+ * Reads of a file that has one wait for each other in the kernel, where no signal reaches them. This libfuse has no name for that flag either. */
+
+static _Thread_local bool streaming; /* the reply that is being written opens such a file */
+
+int device_reply_stream(fuse_req_t req, const struct fuse_file_info *fi)
+{
+    int rc;
+
+    streaming = true;
+    rc = fuse_reply_open(req, fi);
+    streaming = false;
+    return rc;
+}
+
+static ssize_t write_stream(int fd, const struct iovec *iov)
+{
+    struct fuse_open_out out;
+    struct iovec patched[2] = {iov[0], {&out, sizeof out}};
+
+    memcpy(&out, iov[1].iov_base, sizeof out);
+    out.open_flags |= FOPEN_STREAM;
+    return writev(fd, patched, 2);
+}
+
 static ssize_t device_writev(int fd, struct iovec *iov, int count, void *userdata)
 {
     struct fs *fs = userdata;
     struct fuse_init_out out;
     struct iovec patched[2];
 
+    if (streaming && count == 2 && iov[1].iov_len == sizeof(struct fuse_open_out))
+        return write_stream(fd, iov);
     if (fs->init_answered || !fs->initialized || count != 2 || iov[1].iov_len != sizeof out)
         return writev(fd, iov, count);
     fs->init_answered = true;

@@ -17,6 +17,7 @@
 #include "fs/barrier.h"
 #include "fs/control/listing.h"
 #include "fs/control/tree.h"
+#include "fs/device.h"
 #include "fs/feed.h"
 #include "fs/work.h"
 #include "store/base/failpoint.h"
@@ -513,7 +514,7 @@ static void watch_open_now(fuse_req_t req, fuse_ino_t node, struct fuse_file_inf
     fi->fh = (uintptr_t)s;
     fi->direct_io = 1;
     fi->nonseekable = 1;
-    if (fuse_reply_open(req, fi) == -ENOENT) /* the caller is gone: no RELEASE will come */
+    if (device_reply_stream(req, fi) == -ENOENT) /* the caller is gone: no RELEASE will come */
         stream_close(fs_of(req), s);
 }
 

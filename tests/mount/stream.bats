@@ -195,6 +195,34 @@ except Rang:
 P
 }
 
+@test "readers of one descriptor do not wait for each other where no signal reaches them" {
+    within 20 python3 - "$Q/watch/$t/.events" "$T/f" <<'P'
+import os, signal, sys, time
+fd = os.open(sys.argv[1], os.O_RDONLY)
+def reader():
+    pid = os.fork()
+    if pid == 0:
+        os._exit(len(os.read(fd, 4096)) > 0)
+    while open('/proc/%d/stat' % pid).read().rpartition(') ')[2][0] not in 'SD':
+        time.sleep(0.01)
+    time.sleep(0.1)
+    return pid
+def ended(pid):
+    until = time.monotonic() + 5
+    while time.monotonic() < until:
+        who, status = os.waitpid(pid, os.WNOHANG)
+        if who:
+            return status
+        time.sleep(0.01)
+first, second = reader(), reader()
+os.kill(second, signal.SIGTERM)
+status = ended(second)
+open(sys.argv[2], 'w').write('1') # or the first one would never end
+assert status is not None and os.WTERMSIG(status) == signal.SIGTERM, status
+assert os.WEXITSTATUS(ended(first)) == 1
+P
+}
+
 @test "head -1 gets its line and no more" {
     echo 1 >f
     echo 1 >g
