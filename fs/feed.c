@@ -155,15 +155,15 @@ static bool wake_same(struct feed *f, struct feed_stream *first, struct feed_blo
 }
 
 /* Streams of the name and of each directory above it. */
-static bool wake_on_path(struct feed *f, struct feed_block *b, size_t i, size_t path, size_t len)
+static bool wake_on_path(struct feed *f, struct feed_block *b, size_t i, const struct feed_place *at)
 {
-    const char *p = (const char *)b->text.data + path;
+    const char *p = (const char *)b->text.data + at->path;
     bool any = false;
 
-    for (size_t end = 0; end <= len; end++) {
+    for (size_t end = 0; end <= at->len && end <= FEED_PATH_MAX; end++) {
         struct feed_stream *s;
 
-        if (end != 0 && end != len && p[end] != '/')
+        if (end != 0 && end != at->len && p[end] != '/')
             continue;
         HASH_FIND(hh, f->by_path, p, (unsigned)end, s);
         any = wake_same(f, s, b, i) || any;
@@ -184,9 +184,9 @@ static bool wake_for(struct feed *f, struct feed_block *b)
                 any = wake_same(f, s, b, i) || any;
             continue;
         }
-        any = wake_on_path(f, b, i, e->path, e->path_len) || any;
+        any = wake_on_path(f, b, i, &e->now) || any;
         if (e->op == STORE_EV_RENAME)
-            any = wake_on_path(f, b, i, e->old_path, e->old_path_len) || any;
+            any = wake_on_path(f, b, i, &e->was) || any;
     }
     return any;
 }

@@ -26,18 +26,28 @@
 
 /* ---- Blocks (feed_block.c): immutable once made ------------------------------------------------------------------------------ */
 
+enum { FEED_PATH_MAX = 4096 }; /* bytes of a stream's path */
+
 struct feed_dir { /* a directory as it was when an event of the block happened */
     uint32_t up;      /* the one above it; the root's is its own */
     uint32_t mode, uid, gid;
-    size_t path, path_len; /* in `text` */
+    size_t name, name_len; /* in `text` */
+};
+
+/* A tree may be deeper than any path that a system call takes. So a directory has its name only, and of a path that is longer than FEED_PATH_MAX
+ * the block has one byte more of it than that, then the last name. */
+struct feed_place { /* of an event */
+    uint32_t dir;      /* which of `dirs` has the name */
+    size_t path, len;  /* in `text`; the whole length */
+    size_t name_len;   /* of the last name */
 };
 
 struct feed_event {
     int64_t rev;
     enum store_event_op op;
     enum store_kind kind;
-    uint32_t dir, old_dir; /* which of `dirs` has the name; old_*: a rename's */
-    size_t path, path_len, old_path, old_path_len, cause, cause_len; /* in `text` */
+    struct feed_place now, was; /* `was`: a rename's */
+    size_t cause, cause_len;    /* in `text` */
 };
 
 struct feed_block {
@@ -58,7 +68,7 @@ struct feed_cache {
 };
 void feed_cache_clear(struct feed_cache *c);
 
-/* Reads the revisions after `after`, about FEED_PAGE events of them. `cache` must be empty or left by the page before. 0, QE_STALE,
+/* Reads the revisions after `after`, about FEED_PAGE events of them, or about 1 MiB. `cache` must be empty or left by the page before. 0, QE_STALE,
  * or what the store says; then `out` is untouched and the cache has to be cleared. */
 enum { FEED_PAGE = 512 };
 int feed_block_read(struct store_reader *reader, int64_t after, struct feed_cache *cache, struct feed_block **out);
@@ -74,7 +84,7 @@ struct feed_filter {
 };
 
 /* What of event `i` the filter lets through: both ends of a rename, or one. An event is for a stream when it is about the stream's name or
- * something below it; a rename also when it takes a directory above that name away, or brings one. A name is shown to those who could have
+ * something below it; the rename of a directory also when it takes one above that name away, or brings one. A name is shown to those who could have
  * found it when the event happened: every directory on its way had to be searchable, and readable too if its entry's name is not in
  * the stream's own path. A rename of which one end is hidden is shown as what it is from the other: a deletion, or something new. */
 enum feed_seen { FEED_HIDDEN = 0, FEED_OLD = 1, FEED_NEW = 2, FEED_BOTH = 3 };

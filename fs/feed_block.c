@@ -5,8 +5,10 @@
 #include "fs/feed.h"
 
 enum {
-    CACHE_MAX = 16384, /* directories */
+    CACHE_MAX = 16384, /* directories, and those that are on the way to one */
     TEXT_FIRST = 1024, /* bytes of a small block; never nothing */
+    PAGE_BYTES = 1 << 20,
+    PATH_KEPT = FEED_PATH_MAX + 1, /* bytes of a path in the text: whether a stream's path ends there is to be seen */
 };
 
 struct feed_cached {
@@ -22,6 +24,7 @@ struct page { /* under construction */
     struct feed_cache *cache;
     struct feed_block *b;
     struct buf chain; /* of inode numbers */
+    bool full;
     int err;
 };
 
@@ -73,8 +76,6 @@ static int cached_dir(struct page *p, const struct store_event *e, uint64_t ino,
     *out = d;
     if (d)
         return 0;
-    if (HASH_COUNT(p->cache->dirs) >= CACHE_MAX)
-        return QE_AGAIN;
     d = calloc(1, sizeof *d);
     if (!d)
         return QE_NOMEM;
@@ -89,20 +90,44 @@ static int cached_dir(struct page *p, const struct store_event *e, uint64_t ino,
     return 0;
 }
 
-static int join_path(struct feed_block *b, const struct feed_dir *dir, const void *name, size_t len, size_t *path, size_t *path_len)
+/* Copies what of `part`, which is at `at` of something, is among its first `room` bytes. */
+static void put_part(char *to, size_t room, size_t at, const char *part, size_t len)
 {
-    int err = buf_reserve(&b->text, dir->path_len + 1 + len);
+    if (at < room)
+        memcpy(to + at, part, len < room - at ? len : room - at);
+}
 
+/* The first `room` bytes of a path whose length is known. */
+static void put_path(const struct feed_block *b, const struct feed_place *p, const char *name, char *to, size_t room)
+{
+    size_t at = p->len - p->name_len;
+
+    put_part(to, room, at, name, p->name_len);
+    for (uint32_t dir = p->dir; b->dirs[dir].up != dir; dir = b->dirs[dir].up) {
+        const struct feed_dir *d = &b->dirs[dir];
+
+        put_part(to, room, at - 1, "/", 1);
+        at -= 1 + d->name_len;
+        put_part(to, room, at, (const char *)b->text.data + d->name, d->name_len);
+    }
+}
+
+/* The path of a name in p->dir, as far as it is kept. */
+static int keep_path(struct feed_block *b, struct store_bytes name, struct feed_place *p)
+{
+    size_t kept;
+    int err;
+
+    p->name_len = p->len = name.len;
+    for (uint32_t dir = p->dir; b->dirs[dir].up != dir; dir = b->dirs[dir].up)
+        p->len += b->dirs[dir].name_len + 1;
+    p->path = b->text.len;
+    kept = p->len < PATH_KEPT ? p->len : PATH_KEPT;
+    err = buf_resize(&b->text, b->text.len + kept);
     if (err)
         return err;
-    *path = b->text.len;
-    err = buf_append(&b->text, b->text.data + dir->path, dir->path_len); /* there is room: it does not move */
-    if (!err && dir->path_len)
-        err = buf_append(&b->text, "/", 1);
-    if (!err)
-        err = buf_append(&b->text, name, len);
-    *path_len = b->text.len - *path;
-    return err;
+    put_path(b, p, name.data, (char *)b->text.data + p->path, kept);
+    return kept < p->len ? buf_append(&b->text, name.data, name.len) : 0;
 }
 
 /* One more directory in the block, whose parent is there already. */
@@ -122,14 +147,11 @@ static int add_dir(struct page *p, struct feed_cached *d, uint32_t up)
         b->cap_dirs = cap;
     }
     to = &b->dirs[b->n_dirs];
-    *to = (struct feed_dir){.up = up, .mode = d->dir.mode, .uid = d->dir.uid, .gid = d->dir.gid};
-    if (d->dir.parent) {
-        err = join_path(b, &b->dirs[up], d->dir.name, d->dir.name_len, &to->path, &to->path_len);
-        if (err)
-            return err;
-    } else {
-        to->up = (uint32_t)b->n_dirs;
-    }
+    *to = (struct feed_dir){.up = d->dir.parent ? up : (uint32_t)b->n_dirs, .mode = d->dir.mode, .uid = d->dir.uid, .gid = d->dir.gid,
+                            .name = b->text.len, .name_len = d->dir.parent ? d->dir.name_len : 0};
+    err = buf_append(&b->text, d->dir.name, to->name_len);
+    if (err)
+        return err;
     d->generation = p->cache->generation;
     d->index = (uint32_t)b->n_dirs++;
     return 0;
@@ -170,18 +192,15 @@ static int dir_index(struct page *p, const struct store_event *e, uint64_t ino, 
 
 /* ---- Reading ------------------------------------------------------------------------------------------------------------------- */
 
-/* The directory that has the name, and the whole path. The root itself has no name. */
-static int place(struct page *p, const struct store_event *e, uint64_t parent, struct store_bytes name, uint32_t *dir, size_t *path, size_t *len)
+/* The directory that has the name, and the path. The root itself has no name. */
+static int place(struct page *p, const struct store_event *e, uint64_t parent, struct store_bytes name, struct feed_place *out)
 {
-    int err = dir_index(p, e, parent ? parent : STORE_ROOT_INO, dir);
+    int err;
 
-    if (err == QE_AGAIN) { /* the cache is full */
+    if (HASH_COUNT(p->cache->dirs) >= CACHE_MAX)
         feed_cache_clear(p->cache);
-        err = dir_index(p, e, parent ? parent : STORE_ROOT_INO, dir);
-        if (err == QE_AGAIN)
-            err = QE_NOMEM; /* a tree that deep */
-    }
-    return err ? err : join_path(p->b, &p->b->dirs[*dir], name.data, name.len, path, len);
+    err = dir_index(p, e, parent ? parent : STORE_ROOT_INO, &out->dir);
+    return err ? err : keep_path(p->b, name, out);
 }
 
 static int add_event(struct page *p, const struct store_event *e)
@@ -209,9 +228,9 @@ static int add_event(struct page *p, const struct store_event *e)
     *to = (struct feed_event){.rev = e->rev, .op = e->op, .kind = store_ino_kind(e->ino), .cause = b->text.len, .cause_len = e->cause.len};
     err = buf_append(&b->text, e->cause.data, e->cause.len);
     if (!err)
-        err = place(p, e, e->parent, e->name, &to->dir, &to->path, &to->path_len);
+        err = place(p, e, e->parent, e->name, &to->now);
     if (!err && e->op == STORE_EV_RENAME)
-        err = place(p, e, e->old_parent, e->old_name, &to->old_dir, &to->old_path, &to->old_path_len);
+        err = place(p, e, e->old_parent, e->old_name, &to->was);
     if (!err)
         b->n_events++;
     return err;
@@ -224,7 +243,8 @@ static bool on_event(void *data, const struct store_event *e)
     if (!p->err)
         p->err = add_event(p, e);
     p->b->last = e->rev;
-    return !p->err && p->b->n_events < FEED_PAGE;
+    p->full = p->b->n_events >= FEED_PAGE || feed_block_bytes(p->b) >= PAGE_BYTES;
+    return !p->err && !p->full;
 }
 
 int feed_block_read(struct store_reader *reader, int64_t after, struct feed_cache *cache, struct feed_block **out)
@@ -245,7 +265,7 @@ int feed_block_read(struct store_reader *reader, int64_t after, struct feed_cach
     store_read_end(reader);
     if (!err)
         err = p.err;
-    if (!err && p.b->n_events < FEED_PAGE)
+    if (!err && !p.full)
         p.b->last = rev; /* that was all */
     buf_fini(&p.chain);
     if (err)
@@ -265,28 +285,32 @@ static bool within(const char *path, size_t len, const char *base, size_t base_l
     return len >= base_len && !memcmp(path, base, base_len) && (len == base_len || path[base_len] == '/');
 }
 
-static bool about(const struct feed_filter *f, const char *path, size_t len, bool moved)
+static bool about(const struct feed_filter *f, const struct feed_block *b, const struct feed_place *p, bool moved_dir)
 {
-    return within(path, len, f->path, f->len) || (moved && within(f->path, f->len, path, len));
+    const char *path = (const char *)b->text.data + p->path;
+
+    return within(path, p->len, f->path, f->len) || (moved_dir && within(f->path, f->len, path, p->len));
 }
 
-/* Whether who reads the stream could have found the path of an event, whose name is in `dir`. */
-static bool visible(const struct feed_filter *f, const struct feed_block *b, uint32_t dir, size_t path, size_t len)
+/* Whether who reads the stream could have found the path of an event. The paths of the directories on the way are begins of it. */
+static bool visible(const struct feed_filter *f, const struct feed_block *b, const struct feed_place *p)
 {
-    const char *text = (const char *)b->text.data;
+    const char *path = (const char *)b->text.data + p->path;
+    size_t len = p->len, name_len = p->name_len;
+    uint32_t dir = p->dir;
 
     if (f->who.uid == 0)
         return true;
     for (;;) {
         const struct feed_dir *d = &b->dirs[dir];
-        unsigned want = within(f->path, f->len, text + path, len) ? PERM_SEARCH : PERM_SEARCH | PERM_READ;
+        unsigned want = within(f->path, f->len, path, len) ? PERM_SEARCH : PERM_SEARCH | PERM_READ;
 
         if (!perm_allows(&f->who, d->mode, d->uid, d->gid, want))
             return false;
         if (d->up == dir)
             return true;
-        path = d->path;
-        len = d->path_len;
+        len -= name_len + 1;
+        name_len = d->name_len;
         dir = d->up;
     }
 }
@@ -294,22 +318,21 @@ static bool visible(const struct feed_filter *f, const struct feed_block *b, uin
 enum feed_seen feed_sees(const struct feed_filter *f, const struct feed_block *b, size_t i)
 {
     const struct feed_event *e = &b->events[i];
-    const char *text = (const char *)b->text.data;
-    bool moved = e->op == STORE_EV_RENAME;
+    bool moved = e->op == STORE_EV_RENAME, moved_dir = moved && e->kind == STORE_DIR;
     unsigned seen = FEED_HIDDEN;
 
-    if (!about(f, text + e->path, e->path_len, moved) && !(moved && about(f, text + e->old_path, e->old_path_len, true)))
+    if (!about(f, b, &e->now, moved_dir) && !(moved && about(f, b, &e->was, moved_dir)))
         return FEED_HIDDEN;
-    if (visible(f, b, e->dir, e->path, e->path_len))
+    if (visible(f, b, &e->now))
         seen = FEED_NEW;
-    if (moved && visible(f, b, e->old_dir, e->old_path, e->old_path_len))
+    if (moved && visible(f, b, &e->was))
         seen |= FEED_OLD;
     return (enum feed_seen)seen;
 }
 
-static int append_path(const struct feed_block *b, size_t path, size_t len, struct buf *out)
+static int append_escaped(const char *p, size_t len, struct buf *out)
 {
-    const char *p = (const char *)b->text.data + path, *end = p + len;
+    const char *end = p + len;
     int err = buf_append(out, "\t", 1);
 
     if (len == 0)
@@ -327,6 +350,23 @@ static int append_path(const struct feed_block *b, size_t path, size_t len, stru
     return err;
 }
 
+static int append_path(const struct feed_block *b, const struct feed_place *p, struct buf *out)
+{
+    const char *path = (const char *)b->text.data + p->path;
+    struct buf whole = {0};
+    int err;
+
+    if (p->len <= PATH_KEPT)
+        return append_escaped(path, p->len, out);
+    err = buf_resize(&whole, p->len);
+    if (!err) {
+        put_path(b, p, path + PATH_KEPT, (char *)whole.data, p->len);
+        err = append_escaped((const char *)whole.data, p->len, out);
+    }
+    buf_fini(&whole);
+    return err;
+}
+
 int feed_line(const struct feed_block *b, size_t i, enum feed_seen seen, struct buf *out)
 {
     static const char *const words[] = {[STORE_EV_PUT] = "put", [STORE_EV_DELETE] = "delete", [STORE_EV_MKDIR] = "mkdir", [STORE_EV_RMDIR] = "rmdir",
@@ -340,9 +380,9 @@ int feed_line(const struct feed_block *b, size_t i, enum feed_seen seen, struct 
         word = seen == FEED_NEW ? comes[e->kind] : e->kind == STORE_DIR ? "rmdir" : "delete";
     err = buf_printf(out, "%lld\t%s", (long long)e->rev, word);
     if (!err && seen & FEED_OLD)
-        err = append_path(b, e->old_path, e->old_path_len, out);
+        err = append_path(b, &e->was, out);
     if (!err && seen & FEED_NEW)
-        err = append_path(b, e->path, e->path_len, out);
+        err = append_path(b, &e->now, out);
     if (!err && e->cause_len)
         err = buf_append(out, "\t", 1);
     if (!err && e->cause_len)

@@ -26,7 +26,6 @@ enum {
     NODES_MAX = 200000,      /* names in watch/ and since/ that the kernel may know at a time; more: ENFILE */
     NODES_FEW = 200,         /* the same for a failpoint */
     SWEEP_NODES = 10000,     /* when half of them are known, so many are asked to be forgotten */
-    PATH_BYTES_MAX = 4096,   /* of a path in watch/ */
     STREAMS_PER_UID = 1000,  /* open at a time; more: EMFILE */
     REV_DIGITS_MAX = 18,
 };
@@ -235,7 +234,7 @@ static int lookup_allowed(enum fs_view view, const struct watch_node *up, const 
         return QE_NOTDIR;
     if (view == FS_VIEW_SINCE && !up && !is_revision(name))
         return QE_NOENT;
-    return (up ? up->path_len : 0) + 1 + strlen(name) > PATH_BYTES_MAX ? QE_NAMETOOLONG : 0;
+    return (up ? up->path_len : 0) + 1 + strlen(name) > FEED_PATH_MAX ? QE_NAMETOOLONG : 0;
 }
 
 static void watch_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)

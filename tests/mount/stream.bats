@@ -141,6 +141,38 @@ sys.exit(libc.renameat2(-100, b"b", -100, b"c", 2) and ctypes.get_errno())'
     same "of a name inside" "$(events "$t/a/g" | sed "s|$t/||g")" "$(printf '%s\n' 'rename out/g a/g' 'rename a a2' 'rename a2 a')"
 }
 
+@test "the rename of a file is none of a directory above" {
+    echo 1 >a
+    mv a c
+    same lines "$(events "$t/a/b")" ''
+}
+
+@test "in a tree that is deeper than any path each change is told, and costs little" {
+    local before after
+    before=$(awk '/^VmHWM/ { print $2 }' "/proc/$(daemon_pid)/status")
+    within 100 python3 - "$T" "$Q/since/$R0/$t/.events" "$Q/watch/$t/.events" <<'P'
+import os, sys
+name = 'd' * 250
+watch = os.open(sys.argv[3], os.O_RDONLY)
+os.chdir(sys.argv[1])
+for i in range(1000):
+    os.mkdir(name)
+    os.chdir(name)
+open('f', 'w').close()
+os.chmod('.', 0o700)
+os.rename('f', 'g')
+path = os.path.basename(sys.argv[1]) + ('/' + name) * 1000
+for fd in watch, os.open(sys.argv[2], os.O_RDONLY):
+    seen = b''
+    while not seen.endswith(b'/g\n'):
+        seen += os.read(fd, 1 << 20)
+    lines = [l.split('\t') for l in seen.decode().splitlines()][-4:]
+    assert [l[1:] for l in lines] == [['mkdir', path], ['put', path + '/f'], ['attrib', path], ['rename', path + '/f', path + '/g']]
+P
+    after=$(awk '/^VmHWM/ { print $2 }' "/proc/$(daemon_pid)/status")
+    [ $((after - before)) -lt 100000 ] || fail "it took $((after - before)) KiB"
+}
+
 @test "the whole tree, and watch/ beside since/" {
     follow "$S/out" "$Q/since/$R0/.events"
     actor_start A
