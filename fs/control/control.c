@@ -4,8 +4,12 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <uthash.h>
 
 #include "fs/control/tree.h"
+#include "store/base/failpoint.h"
+
+enum { SNAPSHOT_BYTES_MAX = 1 << 30, SNAPSHOT_BYTES_FEW = 1 << 20 /* for a failpoint */ };
 
 static const struct control_view *const views[] = {
     [FS_VIEW_CONTROL] = &control__rows_view,
@@ -111,28 +115,78 @@ void control_listxattr(fuse_req_t req, fuse_ino_t node, size_t size)
 
 /* ---- Files --------------------------------------------------------------------------------------------------------------------- */
 
-static size_t snapshot_bytes; /* FUSE loop only */
+struct snapshots { /* of a user */
+    uid_t uid; /* key */
+    size_t bytes;
+    UT_hash_handle hh;
+};
+
+static struct snapshots *users; /* FUSE loop only */
+static size_t snapshot_bytes;
+
+static size_t snapshot_room(void)
+{
+    size_t max = FAILPOINT("fs.control.few") ? SNAPSHOT_BYTES_FEW : SNAPSHOT_BYTES_MAX;
+
+    return max > snapshot_bytes ? max - snapshot_bytes : 0;
+}
+
+int control__snapshot_add(uid_t uid, size_t bytes)
+{
+    struct snapshots *u;
+
+    HASH_FIND(hh, users, &uid, sizeof uid, u);
+    if (bytes > snapshot_room() || (uid != 0 && (u ? u->bytes : 0) + bytes > snapshot_room() - bytes))
+        return QE_NOMEM;
+    if (bytes && !u && (u = calloc(1, sizeof *u))) {
+        u->uid = uid;
+        HASH_ADD(hh, users, uid, sizeof u->uid, u);
+    }
+    if (bytes && !u)
+        return QE_NOMEM;
+    if (u)
+        u->bytes += bytes;
+    snapshot_bytes += bytes;
+    return 0;
+}
+
+void control__snapshot_drop(uid_t uid, size_t bytes)
+{
+    struct snapshots *u;
+
+    HASH_FIND(hh, users, &uid, sizeof uid, u);
+    snapshot_bytes -= bytes;
+    if (!u || (u->bytes -= bytes))
+        return;
+    HASH_DEL(users, u);
+    free(u);
+}
+
+static void control_file_free(struct control_file *f)
+{
+    control__snapshot_drop(f->uid, f->content.cap);
+    buf_fini(&f->content);
+    free(f);
+}
 
 void control__reply_open(fuse_req_t req, struct fuse_file_info *fi, struct buf *content, bool writable)
 {
+    uid_t uid = fuse_req_ctx(req)->uid;
     struct control_file *f = calloc(1, sizeof *f);
 
-    if (!f || content->cap > CONTROL_SNAPSHOT_BYTES_MAX - snapshot_bytes) {
+    if (!f || control__snapshot_add(uid, content->cap)) {
         free(f);
         buf_fini(content);
         fuse_reply_err(req, ENOMEM);
         return;
     }
+    f->uid = uid;
     f->writable = writable;
     buf_move(&f->content, content);
-    snapshot_bytes += f->content.cap;
     fi->fh = (uintptr_t)f;
     fi->direct_io = !fi->keep_cache; /* unless the caller says that the content never changes, size and all */
-    if (fuse_reply_open(req, fi) == -ENOENT) { /* the caller is gone: no RELEASE will come */
-        snapshot_bytes -= f->content.cap;
-        buf_fini(&f->content);
-        free(f);
-    }
+    if (fuse_reply_open(req, fi) == -ENOENT) /* the caller is gone: no RELEASE will come */
+        control_file_free(f);
 }
 
 void control__reply_bytes(fuse_req_t req, const struct buf *b, size_t size, off_t off)
@@ -153,11 +207,7 @@ static void read_snapshot(fuse_req_t req, size_t size, off_t off, const struct f
 
 static void release_snapshot(fuse_req_t req, const struct fuse_file_info *fi)
 {
-    struct control_file *f = (struct control_file *)(uintptr_t)fi->fh;
-
-    snapshot_bytes -= f->content.cap;
-    buf_fini(&f->content);
-    free(f);
+    control_file_free((struct control_file *)(uintptr_t)fi->fh);
     fuse_reply_err(req, 0);
 }
 

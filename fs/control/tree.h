@@ -100,10 +100,12 @@ int control__ttl_line(struct fs *fs, void *data, const char *line, struct contro
 /* An open control file, or a file of a view that shows what it was when it was opened. */
 struct control_file {
     struct buf content; /* what it held when it was opened; fixed */
+    uid_t uid;          /* who opened it */
     bool writable;
 };
-/* Bytes of such snapshots in memory; more than this are refused with ENOMEM. */
-enum { CONTROL_SNAPSHOT_BYTES_MAX = 1 << 30 };
+/* Counts the bytes of such snapshots: 0, or QE_NOMEM above 1 GiB, for one user who is not root above half of what others leave. */
+int control__snapshot_add(uid_t uid, size_t bytes);
+void control__snapshot_drop(uid_t uid, size_t bytes);
 /* Takes the content over and replies to OPEN. fi->keep_cache, set by the caller: the kernel may keep what it has read. */
 void control__reply_open(fuse_req_t req, struct fuse_file_info *fi, struct buf *content, bool writable);
 void control__reply_bytes(fuse_req_t req, const struct buf *b, size_t size, off_t off);

@@ -21,11 +21,10 @@ enum { PAGE_NAMES = 1000 };
 
 struct txn_file { /* an open file */
     uint64_t serial, ino;
+    uid_t uid; /* who opened it */
     bool writable, append;
     struct buf snapshot; /* what a reader reads */
 };
-
-static size_t snapshot_bytes; /* FUSE loop only */
 
 static struct txn *of(fuse_ino_t node)
 {
@@ -299,12 +298,12 @@ static void file_free(struct txn_file *f)
 
     if (t && f->writable)
         txn_drop_view(t, f->ino);
-    snapshot_bytes -= f->snapshot.cap;
+    control__snapshot_drop(f->uid, f->snapshot.cap);
     buf_fini(&f->snapshot);
     free(f);
 }
 
-static int file_new(struct txn *t, uint64_t ino, int flags, struct txn_file **out)
+static int file_new(struct txn *t, uint64_t ino, int flags, uid_t uid, struct txn_file **out)
 {
     struct txn_file *f = calloc(1, sizeof *f);
     int err = 0;
@@ -317,14 +316,14 @@ static int file_new(struct txn *t, uint64_t ino, int flags, struct txn_file **ou
     f->append = (flags & O_APPEND) != 0;
     if (!f->writable)
         err = txn_content(t, ino, &f->snapshot);
-    if (!err && f->snapshot.cap > CONTROL_SNAPSHOT_BYTES_MAX - snapshot_bytes)
-        err = QE_NOMEM;
+    if (!err)
+        err = control__snapshot_add(uid, f->snapshot.cap);
     if (err) {
         buf_fini(&f->snapshot);
         free(f);
         return err;
     }
-    snapshot_bytes += f->snapshot.cap;
+    f->uid = uid;
     *out = f;
     return 0;
 }
@@ -340,7 +339,7 @@ static void tree_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi
     if (!err && fi->flags & O_TRUNC)
         err = txn_truncate(t, fs_number_of(node), 0, fuse_req_ctx(req)->uid != 0);
     if (!err)
-        err = file_new(t, fs_number_of(node), fi->flags, &f);
+        err = file_new(t, fs_number_of(node), fi->flags, fuse_req_ctx(req)->uid, &f);
     if (err) {
         reply_err(req, err);
         return;
@@ -363,7 +362,7 @@ static void tree_create(fuse_req_t req, fuse_ino_t parent, const char *name, mod
     if (!err)
         err = entry_of(t, ino, &e);
     if (!err)
-        err = file_new(t, ino, fi->flags, &f);
+        err = file_new(t, ino, fi->flags, fuse_req_ctx(req)->uid, &f);
     if (err) {
         reply_err(req, err);
         return;

@@ -60,6 +60,30 @@ then_at() { echo "$Q/at/$1/${T##*/}${2:+/$2}"; }
     same now "$(setpriv --reuid=65534 --clear-groups cat d/f)" v
 }
 
+@test "what one user has open leaves room for others" {
+    needs_failpoints
+    daemon_stop
+    QUORUMFS_FAILPOINTS=fs.control.few=error daemon_start
+    cd "$T"
+    chmod 755 .
+    head -c 400000 /dev/zero >f
+    within 20 python3 - "$(then_at "$(rev)" f)" "$Q/status" <<'P'
+import errno, os, sys
+held = []
+os.seteuid(65534)
+try:
+    for i in range(3):
+        held.append(os.open(sys.argv[1], os.O_RDONLY))
+    sys.exit('more than all')
+except OSError as e:
+    assert e.errno == errno.ENOMEM, e
+os.seteuid(0)
+assert open(sys.argv[2]).read(), 'status'
+P
+    daemon_stop
+    daemon_start
+}
+
 @test "diff -r, cp -a, git diff, find, tar and du work on it" {
     local r
     mkdir -p a/b && echo 1 >a/f && echo 2 >a/b/g && ln -s f a/l && chmod 600 a/f && touch -d @1000000000 a/f
