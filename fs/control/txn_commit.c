@@ -21,6 +21,7 @@ enum {
     PART_BYTES = 192 << 10,   /* of a part, unless one file alone is larger: an entry of the log stays small */
     PART_ITEMS = 1024,        /* conditions, and operations, in a part */
     PARTS_IN_FLIGHT = 4,
+    PATH_TOLD_MAX = 4096,
     CONDITION_COST = 40, OPERATION_COST = 64, EDIT_COST = 16, /* bytes of an encoded one besides what it points to, at most */
 };
 
@@ -269,46 +270,70 @@ static bool part_fill(struct txn_commit *c)
 
 /* ---- Results ------------------------------------------------------------------------------------------------------------------- */
 
-void txn_path_of(struct txn *t, uint64_t ino, struct buf *out)
+/* What an inode is called, and where. False: compacted meanwhile. */
+static bool name_of(struct txn *t, uint64_t ino, struct store_dir_at *out)
 {
-    struct buf up = {0};
+    for (size_t i = 0; i < t->n_ops; i++) {
+        const struct txn_op *op = &t->ops[i];
+
+        if (op->ino == ino && op->name && op->kind <= STORE_OP_SYMLINK) { /* made here */
+            out->parent = op->parent;
+            out->name_len = strlen(op->name);
+            memcpy(out->name, op->name, out->name_len);
+            return true;
+        }
+    }
+    return !store_dir_at(t->fs->reader, t->rev, (1 << 20) - 1, ino, out) && out->parent != ino;
+}
+
+/* Puts a name before what is there, written as in streams of events: no name can look like a line of its own. */
+static int prepend(struct buf *path, const char *name, size_t len)
+{
+    struct buf whole = {0};
+    int err = 0;
+
+    for (size_t i = 0; !err && i < len; i++) {
+        const char *word = name[i] == '\\' ? "\\\\" : name[i] == '\t' ? "\\t" : name[i] == '\n' ? "\\n" : NULL;
+
+        err = word ? buf_append(&whole, word, 2) : buf_append(&whole, &name[i], 1);
+    }
+    if (!err && path->len)
+        err = buf_append(&whole, "/", 1);
+    if (!err)
+        err = buf_append(&whole, path->data, path->len);
+    if (!err)
+        buf_move(path, &whole);
+    buf_fini(&whole);
+    return err;
+}
+
+/* Of a path that is longer than any system call takes the end is told. */
+static void path_in(struct txn *t, uint64_t dir, struct store_bytes name, struct buf *out)
+{
+    struct buf path = {0};
     struct store_dir_at at;
-    const char *name = NULL;
-    size_t len = 0;
-    uint64_t parent = 0;
+    int err = prepend(&path, name.data, name.len);
+
+    while (!err && dir != STORE_ROOT_INO) {
+        bool known = path.len < PATH_TOLD_MAX && name_of(t, dir, &at);
+
+        err = known ? prepend(&path, at.name, at.name_len) : prepend(&path, "?", 1);
+        dir = known ? at.parent : STORE_ROOT_INO;
+    }
+    buf_append(out, path.data, path.len);
+    buf_fini(&path);
+}
+
+static void path_of(struct txn *t, uint64_t ino, struct buf *out)
+{
+    struct store_dir_at at;
 
     if (ino == STORE_ROOT_INO)
         return;
-    for (size_t i = 0; i < t->n_ops && !name; i++)
-        if (t->ops[i].ino == ino && t->ops[i].name && t->ops[i].kind <= STORE_OP_SYMLINK) { /* made here */
-            name = t->ops[i].name;
-            len = strlen(name);
-            parent = t->ops[i].parent;
-        }
-    if (!name && !store_dir_at(t->fs->reader, t->rev, (1 << 20) - 1, ino, &at)) {
-        name = at.name;
-        len = at.name_len;
-        parent = at.parent;
-    }
-    if (!name || parent == ino) {
-        buf_append(out, "?", 1); /* compacted meanwhile */
-        return;
-    }
-    if (parent != STORE_ROOT_INO) {
-        txn_path_of(t, parent, &up);
-        buf_append(out, up.data, up.len);
-        buf_append(out, "/", 1);
-        buf_fini(&up);
-    }
-    buf_append(out, name, len);
-}
-
-static void path_in(struct txn *t, uint64_t parent, struct store_bytes name, struct buf *out)
-{
-    txn_path_of(t, parent, out);
-    if (out->len)
-        buf_append(out, "/", 1);
-    buf_append(out, name.data, name.len);
+    if (name_of(t, ino, &at))
+        path_in(t, at.parent, (struct store_bytes){at.name, at.name_len}, out);
+    else
+        buf_append(out, "?", 1);
 }
 
 static struct cursor first(const struct txn *t)
@@ -333,7 +358,7 @@ static void tell_condition(struct txn *t, uint64_t number, struct buf *out)
     } else if (c.kind == STORE_IF_BOUND) {
         path_in(t, c.parent, c.name, out);
     } else {
-        txn_path_of(t, c.ino, out);
+        path_of(t, c.ino, out);
     }
     if (out->len == 0)
         buf_append(out, ".", 1); /* the root */
@@ -350,7 +375,7 @@ static void tell_op(struct txn *t, struct part *p, uint64_t number, struct buf *
             break;
     }
     if (op.ino)
-        txn_path_of(t, op.ino, out);
+        path_of(t, op.ino, out);
     else
         path_in(t, op.parent, op.name, out);
     part_clear(p);

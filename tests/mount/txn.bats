@@ -269,6 +269,39 @@ committed() { # committed NAME: in one revision, and all agree which
     holds d/f '1\n'
 }
 
+@test "a name that is told in status cannot look like a line of its own" {
+    local name=$'a\\\ncommitted 99'
+    echo 1 >"$name"
+    begin a
+    cat "$X/$name" >/dev/null
+    echo 2 >"$name"
+    conflicts a "$t/"'a\\\ncommitted 99'
+}
+
+@test "of a path that is longer than any call takes the end is told" {
+    within 60 python3 - "$T" <<'P'
+import os, sys
+os.chdir(sys.argv[1])
+for i in range(60):
+    os.mkdir('d' * 200)
+    os.chdir('d' * 200)
+open('f', 'w').close()
+P
+    begin a
+    within 60 python3 - "$X" "$T" <<'P'
+import os, sys
+for top in sys.argv[1:]:
+    os.chdir(top)
+    for i in range(60):
+        os.chdir('d' * 200)
+    with open('f', 'r+') as f:
+        f.read()
+        f.write(top)
+P
+    fails_with 'Operation canceled' commit a
+    grep -Eq '^conflict \?/d+(/d+){20}/f$' "$Q/txn/a/status" || fail "$(cat "$Q/txn/a/status")"
+}
+
 @test "a second write to commit gives the first one's result" {
     local r
     begin a
