@@ -20,6 +20,7 @@ enum { FILE_DIR, FILE_COMMIT, FILE_REQUIRE, FILE_STATUS, FILES = 4, FIRST_NODE =
 enum { IDLE_LOOK_MS = 10000, WRITE_BYTES_MAX = 64 << 10 };
 #define VIEW_FIRST UINT64_C(0x1000) /* view numbers of the trees */
 #define VIEW_LAST UINT64_C(0xffff)
+enum { VIEWS_FEW = 40 }; /* for a failpoint */
 
 struct txn_waiter { /* a write to `commit` */
     struct txn_waiter *next;
@@ -33,6 +34,7 @@ static const struct { const char *name; mode_t mode; } files[FILES] = {
 
 static struct txn *all; /* FUSE loop only */
 static uint64_t last_serial, last_view = VIEW_FIRST - 1;
+static uint64_t known[VIEW_LAST - VIEW_FIRST + 1]; /* lookups in each view that the kernel has not forgotten */
 
 int txn_errno(int err)
 {
@@ -144,18 +146,41 @@ void txn_unknown(struct txn *t)
     waiters_end(t, QE_TIMEDOUT);
 }
 
-/* A view number that no transaction has now. */
+/* A view number that no transaction has now; and, if there is one, of which the kernel knows nothing: who still has something open in the
+ * tree of a transaction that ended should not find himself in somebody else's. */
 static uint64_t new_view(void)
 {
+    const uint64_t end = FAILPOINT("txn.views") ? VIEW_FIRST + VIEWS_FEW - 1 : VIEW_LAST;
+    size_t tried = 0;
     bool taken;
 
     do {
-        last_view = last_view == VIEW_LAST ? VIEW_FIRST : last_view + 1;
-        taken = false;
-        for (const struct txn *t = all; t; t = t->next)
-            taken = taken || t->view == last_view;
+        last_view = last_view >= end ? VIEW_FIRST : last_view + 1;
+        taken = known[last_view - VIEW_FIRST] && tried++ < sizeof known / sizeof *known;
+        for (const struct txn *t = all; t && !taken; t = t->next)
+            taken = t->view == last_view;
     } while (taken);
     return last_view;
+}
+
+int txn_view_reply_entry(fuse_req_t req, const struct fuse_entry_param *e, struct fuse_file_info *fi)
+{
+    uint64_t *n = &known[(uint64_t)fs_view_of(e->ino) - VIEW_FIRST];
+    int rc;
+
+    ++*n;
+    rc = fi ? fuse_reply_create(req, e, fi) : fuse_reply_entry(req, e);
+    if (rc == -ENOENT) /* the caller is gone: no FORGET will come */
+        --*n;
+    return rc;
+}
+
+void txn_view_forget(struct fs *fs, fuse_ino_t node, uint64_t nlookup)
+{
+    uint64_t *n = &known[(uint64_t)fs_view_of(node) - VIEW_FIRST];
+
+    (void)fs;
+    *n -= nlookup < *n ? nlookup : *n;
 }
 
 /* ---- Names --------------------------------------------------------------------------------------------------------------------- */
@@ -231,7 +256,7 @@ static void lookup_in(fuse_req_t req, struct txn *t, const char *name)
         return;
     }
     txn_view_entry(t, STORE_ROOT_INO, &a, &e);
-    fuse_reply_entry(req, &e);
+    (void)txn_view_reply_entry(req, &e, NULL);
 }
 
 static void txn_view_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)

@@ -22,9 +22,10 @@ enum {
     TXN_ALL_PER_UID = 1000,       /* with the finished ones that nobody has removed */
     TXN_OPS_MAX = 16384,          /* operations of one: E2BIG above */
     TXN_READS_MAX = 1 << 18,      /* things read and required, of one: E2BIG above */
-    TXN_BYTES_MAX = 64 << 20,     /* names, contents and attributes that are staged, of one: E2BIG above */
+    TXN_BYTES_MAX = 64 << 20,     /* names, contents and attributes that are staged, of one: E2BIG above; contents that writers read: ENOMEM */
     TXN_REQUIRE_BYTES_MAX = 1 << 20, /* of lines, of one: E2BIG above */
     TXN_IDLE_S = 3600,            /* ended after this time without use */
+    TXN_OP_COST = 64,             /* bytes counted for an operation besides names and contents */
 };
 
 struct txn_entry { /* a name in a directory as the transaction has it */
@@ -37,6 +38,8 @@ struct txn_xattr { /* changed */
     struct txn_xattr *next;
     struct buf value;
     bool removed;
+    bool there;           /* before, in the picture */
+    size_t old_len;       /* of its value then */
     char name[];
 };
 
@@ -50,6 +53,7 @@ struct txn_node { /* an inode that the transaction has changed, or made; kept un
     struct txn_entry *entries; /* owned; of a directory: what differs from the picture */
     struct edits edits;        /* of the content */
     struct buf view;           /* the content with the edits applied, if has_view; of a fresh symlink: its target */
+    size_t view_counted;       /* of it, in the transaction's view_bytes */
     bool has_view;
     uint32_t valid;            /* STORE_ATTR_*: set explicitly */
     struct txn_xattr *xattrs;  /* owned; in reverse order */
@@ -98,6 +102,7 @@ struct txn {
     int spoiled;               /* a change was done by half, for lack of memory: it cannot be committed */
     size_t n_counted;          /* operations that it will come to */
     size_t bytes;              /* staged */
+    size_t view_bytes;         /* of contents that writers read */
     struct buf require;        /* lines */
     struct buf conditions;     /* of struct store_condition, whose bytes are offsets into `require_bytes` */
     struct buf require_bytes;
@@ -114,6 +119,9 @@ struct txn *txn_of_serial(uint64_t serial);
 void txn_used(struct txn *t);
 void txn_finish(struct txn *t, enum txn_state state, int err, int64_t rev); /* the result is known: answers, lets go of the overlay */
 void txn_unknown(struct txn *t);          /* and will never be */
+/* Replies to LOOKUP, or with `fi` to CREATE, of a node in a tree, and counts what the kernel knows of that view. What libfuse said. */
+int txn_view_reply_entry(fuse_req_t req, const struct fuse_entry_param *e, struct fuse_file_info *fi);
+void txn_view_forget(struct fs *fs, fuse_ino_t node, uint64_t nlookup);
 int txn_errno(int err);                   /* as fs_errno, but a transaction that is too large is E2BIG */
 
 /* txn_tree.c: the view. Reading records what was read. QE_2BIG: a limit; QE_STALE: the picture has been compacted. */
@@ -122,9 +130,10 @@ int txn_attr(struct txn *t, uint64_t ino, struct store_attr *out);        /* rec
 int txn_attr_unread(struct txn *t, uint64_t ino, struct store_attr *out); /* for replies that tell of a name only */
 int txn_content(struct txn *t, uint64_t ino, struct buf *out);            /* of a file or symlink, appended */
 int txn_read_list(struct txn *t, uint64_t dir);                           /* records */
+int txn_read_inode(struct txn *t, uint64_t ino);                          /* records */
 struct txn_node *txn_node_find(struct txn *t, uint64_t ino);              /* NULL: not changed */
-int txn_getxattr(struct txn *t, uint64_t ino, const char *name, struct buf *out);
-int txn_listxattr(struct txn *t, uint64_t ino, struct buf *out);
+int txn_node_get(struct txn *t, uint64_t ino, struct txn_node **out);     /* of an inode that is going to be changed; QE_STALE: removed here */
+int txn_admit(const struct txn *t, size_t bytes, size_t ops);             /* room for so much more? */
 
 struct txn_make { enum store_op_kind kind; uint32_t mode, uid, gid; const char *target; };
 int txn_make(struct txn *t, uint64_t parent, const char *name, const struct txn_make *m, uint64_t *ino);
@@ -133,17 +142,20 @@ int txn_rename(struct txn *t, uint64_t parent, const char *name, uint64_t parent
 int txn_write(struct txn *t, uint64_t ino, const void *data, size_t size, off_t off, bool append, bool kills_priv);
 int txn_truncate(struct txn *t, uint64_t ino, int64_t size, bool kills_priv);
 int txn_setattr(struct txn *t, const struct store_op *set);
-int txn_setxattr(struct txn *t, uint64_t ino, const char *name, const struct store_bytes *value, uint32_t flags); /* NULL: remove */
 int txn_bytes_of(struct txn *t, uint64_t ino, const struct buf **out);    /* the content that writers read; borrowed until the next change */
 void txn_drop_view(struct txn *t, uint64_t ino);                          /* that content need not be kept */
 void txn_tree_free(struct txn *t);        /* forgets all that was read and changed */
+
+/* txn_xattr.c: likewise. */
+int txn_getxattr(struct txn *t, uint64_t ino, const char *name, struct buf *out);
+int txn_listxattr(struct txn *t, uint64_t ino, struct buf *out);
+int txn_setxattr(struct txn *t, uint64_t ino, const char *name, const struct store_bytes *value, uint32_t flags); /* NULL: remove */
 
 /* txn_require.c: one line. 0; QE_INVAL, QE_NOTBUILT, QE_ACCES, QE_2BIG, with a sentence in `why`. Nothing is kept when it fails. */
 int txn_require(struct txn *t, const struct perm *who, const char *line, struct buf *why);
 
 /* txn_commit.c. Begins to commit; txn_finish is called when the result is known, perhaps before this returns. */
 void txn_commit_start(struct txn *t, fuse_req_t req);
-void txn_path_of(struct txn *t, uint64_t ino, struct buf *out); /* in the picture, for messages */
 
 /* txn_view.c: tree/ of a transaction. */
 void txn_view_entry(struct txn *t, uint64_t ino, const struct store_attr *a, struct fuse_entry_param *e);

@@ -31,6 +31,7 @@ struct cursor { /* what comes next */
     size_t op;
     const struct txn_node *node; /* its attributes and xattrs, when all of `op` are through */
     const struct txn_xattr *xattr;
+    int round;                  /* of its xattrs */
     bool in_node;               /* node's attributes have been looked at */
 };
 
@@ -177,22 +178,19 @@ static uint32_t left_attrs(const struct txn_node *n)
     return n->valid & (n->fresh ? STORE_ATTR_MTIME : ~UINT32_C(0));
 }
 
-/* A removed attribute that the picture does not have has never been there. */
-static bool xattr_op_due(struct txn *t, const struct txn_node *n, const struct txn_xattr *x)
-{
-    struct buf value = {0};
-    bool there = true;
+/* Attributes go first, then those that become shorter are set, then the others: so there is never more of them than before, or in the end. An
+ * attribute that the picture does not have, and that was removed again, has never been there. */
+enum { XATTR_GOES, XATTR_SHRINKS, XATTR_GROWS, XATTR_ROUNDS };
 
-    if (n->dead || (n->fresh && (x->removed || store_ino_kind(n->ino) == STORE_FILE)))
+static bool xattr_due(const struct txn_node *n, const struct txn_xattr *x, int round)
+{
+    if (n->dead || (x->removed && !x->there) || (n->fresh && store_ino_kind(n->ino) == STORE_FILE))
         return false;
-    if (x->removed)
-        there = store_getxattr(t->fs->reader, t->rev, n->ino, x->name, strlen(x->name), &value) != QE_NODATA;
-    buf_fini(&value);
-    return there;
+    return round == (x->removed ? XATTR_GOES : x->there && x->value.len < x->old_len ? XATTR_SHRINKS : XATTR_GROWS);
 }
 
 /* What is left when the operations are through: attributes and xattrs of what was there before. */
-static bool next_left(struct txn *t, struct cursor *at, struct store_op *op)
+static bool next_left(struct cursor *at, struct store_op *op)
 {
     for (; at->node; at->node = at->node->hh.next, at->in_node = false) {
         const struct txn_node *n = at->node;
@@ -200,22 +198,24 @@ static bool next_left(struct txn *t, struct cursor *at, struct store_op *op)
         if (!at->in_node) {
             at->in_node = true;
             at->xattr = n->xattrs;
+            at->round = 0;
             if (left_attrs(n)) {
                 *op = (struct store_op){.kind = STORE_OP_SETATTR, .ino = n->ino};
                 fold_attrs(n, left_attrs(n), op);
                 return true;
             }
         }
-        while (at->xattr) {
-            const struct txn_xattr *x = at->xattr;
+        for (; at->round < XATTR_ROUNDS; at->round++, at->xattr = n->xattrs)
+            while (at->xattr) {
+                const struct txn_xattr *x = at->xattr;
 
-            at->xattr = x->next;
-            if (!xattr_op_due(t, n, x))
-                continue;
-            *op = (struct store_op){.kind = x->removed ? STORE_OP_REMOVEXATTR : STORE_OP_SETXATTR, .ino = n->ino,
-                                    .name = {x->name, strlen(x->name)}, .bytes = {x->value.data, x->value.len}};
-            return true;
-        }
+                at->xattr = x->next;
+                if (!xattr_due(n, x, at->round))
+                    continue;
+                *op = (struct store_op){.kind = x->removed ? STORE_OP_REMOVEXATTR : STORE_OP_SETXATTR, .ino = n->ino,
+                                        .name = {x->name, strlen(x->name)}, .bytes = {x->value.data, x->value.len}};
+                return true;
+            }
     }
     return false;
 }
@@ -225,7 +225,7 @@ static bool next_op(struct txn *t, struct cursor *at, struct part *p, struct sto
     while (at->op < t->n_ops)
         if (make_op(t, p, &t->ops[at->op++], op))
             return true;
-    return next_left(t, at, op);
+    return next_left(at, op);
 }
 
 /* ---- Parts --------------------------------------------------------------------------------------------------------------------- */

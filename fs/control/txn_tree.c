@@ -11,8 +11,6 @@
 #include "fs/ops.h"
 #include "store/base/clock.h"
 
-enum { OP_COST = 64, READ_COST = 64 }; /* bytes counted besides names and contents */
-
 /* ---- What was read ------------------------------------------------------------------------------------------------------------- */
 
 static int record(struct txn *t, enum store_condition_kind kind, uint64_t at, const char *name, uint64_t ino)
@@ -42,7 +40,7 @@ static int record(struct txn *t, enum store_condition_kind kind, uint64_t at, co
     return 0;
 }
 
-static int record_inode(struct txn *t, uint64_t ino)
+int txn_read_inode(struct txn *t, uint64_t ino)
 {
     return record(t, STORE_IF_UNCHANGED, ino, NULL, ino);
 }
@@ -64,8 +62,7 @@ struct txn_node *txn_node_find(struct txn *t, uint64_t ino)
     return n;
 }
 
-/* The node of an inode that is going to be changed. */
-static int node_get(struct txn *t, uint64_t ino, struct txn_node **out)
+int txn_node_get(struct txn *t, uint64_t ino, struct txn_node **out)
 {
     struct txn_node *n = txn_node_find(t, ino);
     int err;
@@ -127,7 +124,7 @@ void txn_tree_free(struct txn *t)
     }
     free(t->ops);
     t->ops = NULL;
-    t->n_ops = t->cap_ops = t->bytes = 0;
+    t->n_ops = t->cap_ops = t->bytes = t->view_bytes = 0;
 }
 
 /* ---- Looking ------------------------------------------------------------------------------------------------------------------- */
@@ -188,7 +185,7 @@ int txn_attr(struct txn *t, uint64_t ino, struct store_attr *out)
     const struct txn_node *n = txn_node_find(t, ino);
     int err = txn_attr_unread(t, ino, out);
 
-    return err || (n && n->fresh) ? err : record_inode(t, ino);
+    return err || (n && n->fresh) ? err : txn_read_inode(t, ino);
 }
 
 /* The content of the picture with the edits applied; without recording. */
@@ -206,26 +203,41 @@ static int content_now(struct txn *t, uint64_t ino, struct txn_node *n, struct b
 int txn_content(struct txn *t, uint64_t ino, struct buf *out)
 {
     struct txn_node *n = txn_node_find(t, ino);
-    int err = n && n->fresh ? 0 : record_inode(t, ino);
+    int err = n && n->fresh ? 0 : txn_read_inode(t, ino);
 
     return err ? err : content_now(t, ino, n, out);
+}
+
+/* What the contents cost that writers read; those of fresh symlinks are counted as well. */
+static void view_count(struct txn *t, struct txn_node *n)
+{
+    t->view_bytes += n->view.cap - n->view_counted;
+    n->view_counted = n->view.cap;
+}
+
+static bool view_has_room(const struct txn *t, const struct txn_node *n, size_t len)
+{
+    return len <= n->view.cap || t->view_bytes + (len - n->view.cap) <= TXN_BYTES_MAX;
 }
 
 int txn_bytes_of(struct txn *t, uint64_t ino, const struct buf **out)
 {
     struct txn_node *n;
     struct buf content = {0};
-    int err = node_get(t, ino, &n);
+    int err = txn_node_get(t, ino, &n);
 
     if (err == QE_STALE && n)
         err = 0; /* removed here, but open */
     if (!err && !n->fresh)
-        err = record_inode(t, ino);
+        err = txn_read_inode(t, ino);
     if (!err && !n->has_view) {
         err = content_now(t, ino, n, &content);
+        if (!err && t->view_bytes + content.cap > TXN_BYTES_MAX)
+            err = QE_NOMEM;
         if (!err) {
             buf_move(&n->view, &content);
             n->has_view = true;
+            view_count(t, n);
         }
         buf_fini(&content);
     }
@@ -235,14 +247,13 @@ int txn_bytes_of(struct txn *t, uint64_t ino, const struct buf **out)
 
 /* ---- Operations ---------------------------------------------------------------------------------------------------------------- */
 
-/* Room for so many more bytes and operations. */
-static int admit(const struct txn *t, size_t bytes, size_t ops)
+int txn_admit(const struct txn *t, size_t bytes, size_t ops)
 {
     if (t->state != TXN_OPEN)
         return QE_PERM;
     if (t->spoiled)
         return t->spoiled;
-    return t->n_counted + ops > TXN_OPS_MAX || bytes > TXN_BYTES_MAX - t->bytes ? QE_2BIG : 0;
+    return t->n_counted + ops > TXN_OPS_MAX || t->bytes + bytes > TXN_BYTES_MAX ? QE_2BIG : 0;
 }
 
 /* The second half of a change could not be done: what the view shows and what would be committed are no longer the same. */
@@ -277,7 +288,7 @@ static int add_op(struct txn *t, const struct txn_op *op, const char *name, cons
     }
     t->n_ops++;
     t->n_counted++;
-    t->bytes += OP_COST + (name ? strlen(name) : 0) + (name2 ? strlen(name2) : 0);
+    t->bytes += TXN_OP_COST + (name ? strlen(name) : 0) + (name2 ? strlen(name2) : 0);
     return 0;
 }
 
@@ -300,7 +311,7 @@ static int entry_set(struct txn_node *dir, const char *name, uint64_t ino)
 
 static int dir_get(struct txn *t, uint64_t ino, struct txn_node **out)
 {
-    int err = node_get(t, ino, out);
+    int err = txn_node_get(t, ino, out);
 
     if (err == QE_STALE && *out)
         return QE_NOENT; /* it was removed here */
@@ -338,7 +349,7 @@ int txn_make(struct txn *t, uint64_t parent, const char *name, const struct txn_
 {
     struct txn_node *dir, *n;
     uint64_t there;
-    int err = admit(t, strlen(name) + OP_COST + (m->target ? strlen(m->target) : 0), 1);
+    int err = txn_admit(t, strlen(name) + TXN_OP_COST + (m->target ? strlen(m->target) : 0), 1);
 
     if (!err)
         err = name_refused(parent, name);
@@ -389,8 +400,11 @@ static int dir_is_empty(struct txn *t, uint64_t ino, bool *empty)
     if (e.dir)
         HASH_ITER(hh, e.dir->entries, entry, tmp)
             e.found = e.found || entry->ino;
-    if (!e.found && (!e.dir || !e.dir->fresh))
+    if (!e.found && (!e.dir || !e.dir->fresh)) {
         err = store_list(t->fs->reader, t->rev, ino, NULL, 0, one_entry, &e);
+        if (!err && e.found) /* whoever is told so has read the list */
+            err = txn_read_list(t, ino);
+    }
     *empty = !e.found;
     return err;
 }
@@ -411,23 +425,33 @@ static int removable(struct txn *t, uint64_t ino, bool as_dir)
 static int node_kill(struct txn *t, uint64_t ino)
 {
     struct txn_node *n;
-    int err = node_get(t, ino, &n);
+    int err = txn_node_get(t, ino, &n);
 
     if (!err)
         n->dead = true;
     return err;
 }
 
+/* Who may take a name out of a sticky directory depends on the owner of what it names: the kernel has looked at it. */
+static int read_owner(struct txn *t, const struct txn_node *dir, uint64_t ino)
+{
+    const struct txn_node *n = txn_node_find(t, ino);
+
+    return dir->attr.mode & S_ISVTX && !(n && n->fresh) ? txn_read_inode(t, ino) : 0;
+}
+
 int txn_remove(struct txn *t, uint64_t parent, const char *name, bool dir)
 {
     struct txn_node *d;
     uint64_t ino;
-    int err = admit(t, strlen(name) + OP_COST, 1);
+    int err = txn_admit(t, strlen(name) + TXN_OP_COST, 1);
 
     if (!err)
         err = dir_get(t, parent, &d);
     if (!err)
         err = txn_lookup(t, parent, name, &ino);
+    if (!err)
+        err = read_owner(t, d, ino);
     if (!err)
         err = removable(t, ino, dir);
     if (err)
@@ -443,7 +467,7 @@ int txn_remove(struct txn *t, uint64_t parent, const char *name, bool dir)
 static int moved(struct txn *t, uint64_t ino, struct txn_node *to, const char *name)
 {
     struct txn_node *n;
-    int err = node_get(t, ino, &n);
+    int err = txn_node_get(t, ino, &n);
 
     if (err)
         return err;
@@ -475,7 +499,7 @@ int txn_rename(struct txn *t, uint64_t parent, const char *name, uint64_t parent
 {
     struct txn_node *from, *to;
     uint64_t ino, target = 0;
-    int err = admit(t, strlen(name) + strlen(name2) + OP_COST, 1);
+    int err = txn_admit(t, strlen(name) + strlen(name2) + TXN_OP_COST, 1);
 
     if (!err)
         err = name_refused(parent2, name2);
@@ -485,6 +509,8 @@ int txn_rename(struct txn *t, uint64_t parent, const char *name, uint64_t parent
         err = dir_get(t, parent2, &to);
     if (!err)
         err = txn_lookup(t, parent, name, &ino);
+    if (!err)
+        err = read_owner(t, from, ino);
     if (err)
         return err;
     err = txn_lookup(t, parent2, name2, &target);
@@ -496,6 +522,9 @@ int txn_rename(struct txn *t, uint64_t parent, const char *name, uint64_t parent
         return QE_EXIST;
     if (target == ino)
         return 0;
+    err = target ? read_owner(t, to, target) : 0;
+    if (err)
+        return err;
     return rename_write(t, &(struct txn_op){.kind = STORE_OP_RENAME, .ino = ino, .parent = parent, .parent2 = parent2, .flags = flags}, target,
                         name, name2);
 }
@@ -505,10 +534,10 @@ int txn_rename(struct txn *t, uint64_t parent, const char *name, uint64_t parent
 /* Before a content is changed. The node may be removed already, and open: then nothing of it will be committed. */
 static int content_get(struct txn *t, uint64_t ino, size_t bytes, struct txn_node **out)
 {
-    int err = admit(t, bytes, 1);
+    int err = txn_admit(t, bytes, 1);
 
     if (!err) {
-        err = node_get(t, ino, out);
+        err = txn_node_get(t, ino, out);
         if (err == QE_STALE && *out)
             err = 0;
     }
@@ -521,9 +550,10 @@ static int content_get(struct txn *t, uint64_t ino, size_t bytes, struct txn_nod
     return err;
 }
 
-static void content_changed(struct txn *t, struct txn_node *n, size_t bytes_before, bool kills_priv)
+static void content_changed(struct txn *t, struct txn_node *n, size_t cost_before, bool kills_priv)
 {
-    t->bytes += n->edits.bytes - bytes_before;
+    t->bytes += edits_cost(&n->edits) - cost_before;
+    view_count(t, n);
     n->attr.mtime_ns = n->attr.ctime_ns = clock_realtime_ns();
     n->valid &= ~(uint32_t)STORE_ATTR_MTIME;
     if (kills_priv) {
@@ -548,11 +578,11 @@ int txn_write(struct txn *t, uint64_t ino, const void *data, size_t size, off_t 
     end = off + (int64_t)size;
     if (end > g.max_value && end > n->attr.size)
         return QE_FBIG;
-    before = n->edits.bytes;
+    before = edits_cost(&n->edits);
     err = append && !n->fresh ? edits_append(&n->edits, data, size) : edits_write(&n->edits, (uint64_t)off, data, size);
     if (err)
         return err;
-    if (n->has_view && buf_write_at(&n->view, (size_t)off, data, size)) {
+    if (n->has_view && (!view_has_room(t, n, (size_t)end) || buf_write_at(&n->view, (size_t)off, data, size))) {
         buf_fini(&n->view); /* made again when it is read */
         n->has_view = false;
     }
@@ -574,11 +604,11 @@ int txn_truncate(struct txn *t, uint64_t ino, int64_t size, bool kills_priv)
     replica_glance(t->fs->replica, &g);
     if (size > g.max_value && size > n->attr.size)
         return QE_FBIG;
-    before = n->edits.bytes;
+    before = edits_cost(&n->edits);
     err = edits_truncate(&n->edits, (uint64_t)size);
     if (err)
         return err;
-    if (n->has_view && buf_resize(&n->view, (size_t)size)) {
+    if (n->has_view && (!view_has_room(t, n, (size_t)size) || buf_resize(&n->view, (size_t)size))) {
         buf_fini(&n->view);
         n->has_view = false;
     }
@@ -592,14 +622,14 @@ int txn_truncate(struct txn *t, uint64_t ino, int64_t size, bool kills_priv)
 /* Attributes of what is not a fresh inode, or of a directory's times, become an operation of their own at the end. */
 static int attr_get_node(struct txn *t, uint64_t ino, struct txn_node **out)
 {
-    int err = admit(t, OP_COST, 1);
+    int err = txn_admit(t, TXN_OP_COST, 1);
 
     if (!err)
-        err = node_get(t, ino, out);
+        err = txn_node_get(t, ino, out);
     if (!err && !(*out)->attr_op) {
         (*out)->attr_op = true;
         t->n_counted++;
-        t->bytes += OP_COST;
+        t->bytes += TXN_OP_COST;
     }
     return err;
 }
@@ -632,105 +662,6 @@ int txn_setattr(struct txn *t, const struct store_op *set)
     return 0;
 }
 
-static struct txn_xattr *xattr_changed(const struct txn_node *n, const char *name)
-{
-    struct txn_xattr *x = n ? n->xattrs : NULL;
-
-    while (x && strcmp(x->name, name))
-        x = x->next;
-    return x;
-}
-
-/* Without recording. */
-static int xattr_now(struct txn *t, uint64_t ino, const char *name, struct buf *out)
-{
-    const struct txn_node *n = txn_node_find(t, ino);
-    const struct txn_xattr *x = xattr_changed(n, name);
-
-    if (x)
-        return x->removed ? QE_NODATA : buf_append(out, x->value.data, x->value.len);
-    return n && n->fresh ? QE_NODATA : store_getxattr(t->fs->reader, t->rev, ino, name, strlen(name), out);
-}
-
-int txn_getxattr(struct txn *t, uint64_t ino, const char *name, struct buf *out)
-{
-    const struct txn_node *n = txn_node_find(t, ino);
-    int err = n && n->fresh ? 0 : record_inode(t, ino);
-
-    return err ? err : xattr_now(t, ino, name, out);
-}
-
-int txn_listxattr(struct txn *t, uint64_t ino, struct buf *out)
-{
-    struct txn_node *n = txn_node_find(t, ino);
-    struct buf base = {0};
-    int err = n && n->fresh ? 0 : record_inode(t, ino);
-
-    if (!err && (!n || !n->fresh))
-        err = store_listxattr(t->fs->reader, t->rev, ino, &base);
-    for (size_t at = 0; !err && at < base.len;) {
-        const char *name = (const char *)base.data + at;
-
-        if (!xattr_changed(n, name))
-            err = buf_append(out, name, strlen(name) + 1);
-        at += strlen(name) + 1;
-    }
-    for (const struct txn_xattr *x = n ? n->xattrs : NULL; !err && x; x = x->next)
-        if (!x->removed)
-            err = buf_append(out, x->name, strlen(x->name) + 1);
-    buf_fini(&base);
-    return err;
-}
-
-static int xattr_put(struct txn *t, struct txn_node *n, const char *name, const struct store_bytes *value)
-{
-    struct txn_xattr *x = xattr_changed(n, name);
-
-    if (!x) {
-        x = calloc(1, sizeof *x + strlen(name) + 1);
-        if (!x)
-            return QE_NOMEM;
-        strcpy(x->name, name);
-        x->next = n->xattrs;
-        n->xattrs = x;
-        t->n_counted++;
-        t->bytes += OP_COST + strlen(name);
-    }
-    x->removed = !value;
-    t->bytes -= x->value.len;
-    buf_clear(&x->value);
-    if (!value)
-        return 0;
-    t->bytes += value->len;
-    return buf_append(&x->value, value->data, value->len);
-}
-
-int txn_setxattr(struct txn *t, uint64_t ino, const char *name, const struct store_bytes *value, uint32_t flags)
-{
-    struct buf old = {0};
-    struct txn_node *n;
-    int err = admit(t, OP_COST + STORE_NAME_MAX + (value ? value->len : 0), 1), there;
-
-    if (!err)
-        err = node_get(t, ino, &n);
-    if (!err && store_ino_kind(ino) == STORE_SYMLINK)
-        err = QE_PERM;
-    if (!err && value && value->len > STORE_XATTR_VALUE_MAX)
-        err = QE_NOSPC;
-    if (err)
-        return err;
-    there = txn_getxattr(t, ino, name, &old);
-    buf_fini(&old);
-    if (there && there != QE_NODATA)
-        return there;
-    if (value && !there && flags == STORE_XATTR_CREATE)
-        return QE_EXIST;
-    if (there && (!value || flags == STORE_XATTR_REPLACE))
-        return QE_NODATA;
-    n->attr.ctime_ns = clock_realtime_ns();
-    return xattr_put(t, n, name, value);
-}
-
 void txn_drop_view(struct txn *t, uint64_t ino)
 {
     struct txn_node *n = txn_node_find(t, ino);
@@ -739,4 +670,5 @@ void txn_drop_view(struct txn *t, uint64_t ino)
         return;
     buf_fini(&n->view);
     n->has_view = false;
+    view_count(t, n);
 }

@@ -73,7 +73,7 @@ static void reply_entry(fuse_req_t req, struct txn *t, uint64_t ino, int err)
     if (err)
         reply_err(req, err);
     else
-        fuse_reply_entry(req, &e);
+        (void)txn_view_reply_entry(req, &e, NULL);
 }
 
 static void tree_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
@@ -369,7 +369,7 @@ static void tree_create(fuse_req_t req, fuse_ino_t parent, const char *name, mod
     }
     fi->fh = (uintptr_t)f;
     fi->direct_io = 1;
-    if (fuse_reply_create(req, &e, fi) == -ENOENT)
+    if (txn_view_reply_entry(req, &e, fi) == -ENOENT)
         file_free(f);
 }
 
@@ -540,6 +540,7 @@ static void tree_opendir(fuse_req_t req, fuse_ino_t node, struct fuse_file_info 
 const struct control_view control__txn_tree_view = {
     .refusal = EPERM,
     .lookup = tree_lookup,
+    .forget = txn_view_forget,
     .getattr = tree_getattr,
     .setattr = tree_setattr,
     .readlink = tree_readlink,

@@ -269,6 +269,42 @@ committed() { # committed NAME: in one revision, and all agree which
     holds d/f '1\n'
 }
 
+@test "who is told that a directory is not empty has read its list" {
+    mkdir d e
+    echo 1 >d/f
+    begin a
+    fails_with 'not empty' rmdir "$X/d"
+    echo 1 >"$X/g"
+    rm d/f
+    conflicts a "$t/d"
+    begin b
+    echo 1 >"$X/e/f"
+    fails_with 'not empty' rmdir "$X/e" # because of what it has made itself
+    echo 2 >e/g
+    committed b
+}
+
+@test "a file that is not one's own any more is not taken out of a sticky directory" {
+    local how
+    chmod 755 .
+    mkdir -m 1777 s
+    for how in rm mv over; do
+        as_nobody touch s/f s/g
+        as_nobody mkdir "$Q/txn/n"
+        X=$Q/txn/n/tree/$t/s
+        case $how in
+        rm) as_nobody rm -f "$X/f" ;;
+        mv) as_nobody mv "$X/f" "$X/h" ;;
+        over) as_nobody mv "$X/g" "$X/f" ;;
+        esac
+        chown 0 s/f
+        fails_with 'Operation canceled' as_nobody bash -c "echo > $Q/txn/n/commit"
+        same "status" "$(cat "$Q/txn/n/status")" "conflict $t/s/f"
+        rmdir "$Q/txn/n"
+        rm s/f s/g
+    done
+}
+
 @test "a name that is told in status cannot look like a line of its own" {
     local name=$'a\\\ncommitted 99'
     echo 1 >"$name"
@@ -488,6 +524,129 @@ as_nobody() { setpriv --reuid=65534 --regid=65534 --clear-groups "$@"; }
     for i in $(seq 70); do cp "$S/m" "$X/g$i" 2>"$S/err" || break; done
     grep -q 'Argument list too long' "$S/err" || fail "$i: $(cat "$S/err")"
     rm -f f*
+}
+
+@test "nothing gets past 64 MiB, however it is written" {
+    echo old >f
+    begin a
+    within 60 python3 - "$X" <<'P'
+import errno, os, sys
+os.chdir(sys.argv[1])
+def refused(call, *args):
+    try:
+        call(*args)
+        return False
+    except OSError as e:
+        assert e.errno == errno.E2BIG, e
+        return True
+fds, n = [], 0
+for i in range(70): # whole files, and then bytes until there is room for none
+    fds.append(os.open('g%d' % i, os.O_CREAT | os.O_WRONLY))
+    if refused(os.write, fds[i], bytes(1000000)):
+        break
+else:
+    sys.exit('70 MB are not too much')
+size = 1 << 20
+while size:
+    if refused(os.pwrite, fds[-1], bytes(size), n):
+        size //= 2
+    else:
+        n += size
+refused(os.truncate, 'f', 0)
+assert refused(os.pwrite, fds[-1], bytes(100000), n), 'and then everything is allowed'
+P
+    begin b # pieces cost memory, too
+    within 100 python3 - "$X" <<'P'
+import errno, os, sys
+os.chdir(sys.argv[1])
+try:
+    for f in range(20):
+        fd = os.open('g%d' % f, os.O_CREAT | os.O_WRONLY)
+        for i in range(60000):
+            os.pwrite(fd, b'x', i * 2)
+    sys.exit('1.2 million pieces are not too much')
+except OSError as e:
+    assert e.errno == errno.E2BIG, e
+P
+}
+
+@test "what writers read is bounded as well" {
+    echo 16M >"$Q/config/max-value"
+    begin a
+    within 60 python3 - "$X" <<'P'
+import errno, os, sys
+os.chdir(sys.argv[1])
+fds = [os.open('g%d' % i, os.O_CREAT | os.O_RDWR) for i in range(6)]
+def readable(fd):
+    try:
+        os.pread(fd, 1, 0)
+        return True
+    except OSError as e:
+        assert e.errno == errno.ENOMEM, e
+        return False
+assert readable(fds[5])
+for fd in fds:
+    os.ftruncate(fd, 16 << 20)
+seen = [readable(fd) for fd in fds]
+assert seen.count(True) <= 4, seen
+for fd in fds:
+    os.close(fd)
+fd = os.open('g0', os.O_RDWR)
+assert readable(fd) # there is room again
+P
+    echo 1M >"$Q/config/max-value"
+}
+
+@test "extended attributes: all together, and in any order" {
+    echo 1 >f
+    within 20 python3 - f <<'P'
+import os, sys
+for i in 'abcd':
+    os.setxattr(sys.argv[1], 'user.' + i, bytes(4000))
+P
+    begin a
+    within 20 python3 - "$X/f" <<'P'
+import errno, os, sys
+f = sys.argv[1]
+try:
+    os.setxattr(f, 'user.e', bytes(4000))
+    sys.exit('20000 bytes are not too much')
+except OSError as e:
+    assert e.errno == errno.ENOSPC, e
+os.setxattr(f, 'user.a', b'short')
+os.removexattr(f, 'user.b')
+os.setxattr(f, 'user.e', bytes(4000))
+os.setxattr(f, 'user.g', bytes(2000))
+os.setxattr(f, 'user.h', b'x')
+os.removexattr(f, 'user.h')
+P
+    committed a
+    same "names" "$(getfattr --absolute-names f | grep -o 'user\..*' | sort | paste -sd' ')" 'user.a user.c user.d user.e user.g'
+}
+
+@test "who still is in the tree of a transaction that is over is never in another one" {
+    needs_failpoints
+    daemon_stop
+    QUORUMFS_FAILPOINTS=txn.views=error daemon_start
+    cd "$T"
+    begin a
+    within 60 python3 - "$Q/txn" "$t" <<'P'
+import os, sys
+txn, t = sys.argv[1:]
+old = os.open('%s/a/tree/%s' % (txn, t), os.O_RDONLY)
+os.rmdir(txn + '/a')
+for i in range(100):
+    os.mkdir(txn + '/b')
+    open('%s/b/tree/%s/secret' % (txn, t), 'w').close()
+    try:
+        os.stat('secret', dir_fd=old)
+        sys.exit('it sees transaction %d' % i)
+    except OSError:
+        pass
+    os.rmdir(txn + '/b')
+P
+    daemon_stop
+    daemon_start
 }
 
 @test "a view whose revision is compacted is ESTALE" {
