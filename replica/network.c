@@ -141,9 +141,14 @@ static void hook_gone(void *data, uint32_t id)
     guard_member_gone(&r->guard, id);
 }
 
-/* The others do not listen to such a member any more, and are right: it could only do harm. */
+/* The others do not listen to such a member any more, and are right: it could only do harm. Started often enough an old copy would have the
+ * highest number of all starts. */
 static void hook_refused(void *data, uint32_t id, enum peer_refusal why, const char *text)
 {
+    struct replica *r = data;
+
+    if (why == PEER_REFUSED_INCARNATION && starts_unfit(&r->starts, &r->dir, text))
+        log_warn("replica", "cannot note in \"%s\" that it must not be started any more", r->dir.raft);
     if (why == PEER_REFUSED_REMOVED || why == PEER_REFUSED_INCARNATION)
         member_fail(data, "member %u says: %s", id, text);
 }

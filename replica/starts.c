@@ -8,13 +8,15 @@
 #include "replica/segment.h"
 #include "store/base/err.h"
 
-enum { FILE_MAX = 64 + STARTS_MAX * 64 };
+enum { FILE_MAX = 64 + STARTS_UNFIT_SIZE + STARTS_MAX * 64 };
 
 static int save(const struct starts *s, const struct dir *d, struct buf *why)
 {
     struct buf text = {0};
     int err = buf_printf(&text, "own %" PRIu64 " %" PRIu64 "\n", s->incarnation, s->run);
 
+    if (!err && s->unfit[0])
+        err = buf_printf(&text, "unfit %s\n", s->unfit);
     for (unsigned i = 0; i < s->n_seen && !err; i++)
         err = buf_printf(&text, "member %" PRIu32 " %" PRIu64 " %" PRIu64 "\n", s->seen[i].id, s->seen[i].incarnation, s->seen[i].run);
     if (!err)
@@ -49,6 +51,10 @@ static int parse(struct starts *s, const char *text)
 
     if (sscanf(at, "own %" SCNu64 " %" SCNu64 "\n%n", &s->incarnation, &s->run, &len) != 2 || len == 0)
         return QE_CORRUPT;
+    at += len;
+    len = 0;
+    if (sscanf(at, "unfit %199[^\n]\n%n", s->unfit, &len) == 1 && len == 0)
+        return QE_CORRUPT;
     for (at += len; sscanf(at, "member %" SCNu32 " %" SCNu64 " %" SCNu64 "\n%n", &id, &incarnation, &run, &len) == 3; at += len) {
         if (s->n_seen == STARTS_MAX)
             return QE_CORRUPT;
@@ -76,10 +82,26 @@ int starts_begin(struct starts *s, const struct dir *d, struct buf *why)
                    err == QE_CORRUPT || err == QE_RANGE ? "is damaged: put back a copy of the whole data directory" : "cannot be read");
         return err == QE_RANGE ? QE_CORRUPT : err;
     }
+    if (s->unfit[0]) {
+        buf_printf(why, "\"%s\" must not be served any more: %s; remove this member from the cluster, and join with an empty directory", d->path,
+                   s->unfit);
+        return QE_STALE;
+    }
     s->incarnation++;
     if (getrandom(&s->run, sizeof s->run, 0) != sizeof s->run || s->run == 0)
         s->run = 1;
     return save(s, d, why);
+}
+
+int starts_unfit(struct starts *s, const struct dir *d, const char *why)
+{
+    struct buf ignored = {0};
+    int err;
+
+    snprintf(s->unfit, sizeof s->unfit, "%s", *why ? why : "the others refuse it");
+    err = save(s, d, &ignored);
+    buf_fini(&ignored);
+    return err;
 }
 
 void starts_seen(const struct starts *s, uint32_t id, uint64_t *incarnation, uint64_t *run)

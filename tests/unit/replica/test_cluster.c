@@ -122,7 +122,16 @@ static int start_old_copy(void *arg)
     return member_start(&c.m[3], &why) != 0 && strstr(buf_cstr(&why), "old copy") && c.m[3].fatals == 1 ? 0 : 1;
 }
 
-/* An old copy of its directory: the others refuse it, and it does not go on. */
+static int start_again(void *arg)
+{
+    struct buf why = {0};
+
+    (void)arg;
+    return member_start(&c.m[3], &why) == QE_STALE && strstr(buf_cstr(&why), "old copy") && c.m[3].fatals == 0 ? 0 : 1;
+}
+
+/* An old copy of its directory: the others refuse it, and it does not go on. Nor does it when it is started again and again, until its number
+ * is above all that were seen of it. */
 static void a_member_from_an_old_copy_stops(void **state)
 {
     char cmd[900];
@@ -142,6 +151,8 @@ static void a_member_from_an_old_copy_stops(void **state)
     snprintf(cmd, sizeof cmd, "rm -r '%s' && mv '%s.old' '%s'", c.m[3].dir, c.m[3].dir, c.m[3].dir);
     assert_int_equal(system(cmd), 0);
     assert_int_equal(member_child(NULL, start_old_copy, NULL), 0);
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(member_child(NULL, start_again, NULL), 0);
 }
 
 static void a_port_that_is_taken_is_said(void **state)
