@@ -426,6 +426,8 @@ static struct commit *commit_new(struct handle *h, const struct commit_call *cal
     if (c)
         c->has_mtime = false;
     handle_give_edits(h, &k->edits);
+    if (k->whole && k->edits.bytes > STORE_MAX_VALUE_CAP)
+        (void)edits_fold(&k->edits); /* else it may be more than goes in one command */
     k->call = *call;
     k->uid = ctx ? ctx->uid : h->uid;
     k->pid = h->tgid ? h->tgid : ctx ? ctx->pid : 0;

@@ -2,8 +2,7 @@
 
 #include <stdlib.h>
 
-/* A whole content can be told in one piece. */
-static int edits_fold(struct edits *e)
+int edits_fold(struct edits *e)
 {
     struct buf content = {0};
     int err = edits_apply(e, &content);

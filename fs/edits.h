@@ -35,6 +35,8 @@ static inline size_t edits_cost(const struct edits *e) { return e->bytes + e->n 
 int edits_truncate(struct edits *e, uint64_t size); /* after an error unchanged */
 int edits_write(struct edits *e, uint64_t off, const void *data, size_t len);
 int edits_append(struct edits *e, const void *data, size_t len);
+/* Tells a whole content in one piece. QE_NOMEM: unchanged. */
+int edits_fold(struct edits *e);
 /* Whether they make a content that does not depend on what was there. */
 bool edits_are_whole(const struct edits *e);
 void edits_fini(struct edits *e);

@@ -106,7 +106,7 @@ struct replica_request { /* caller-allocated; at a fixed address until its callb
 };
 /* Stamps, encodes and queues a command (all it points to may go away when this returns). Commands of one member take effect in the
  * order of submission. Errors in the callback: the store's, or QE_TIMEDOUT (may still take effect), QE_IO (will not), QE_SHUTDOWN,
- * QE_DISKFULL, QE_NOMEM (did not and will not). Any thread. */
+ * QE_DISKFULL, QE_NOMEM, QE_FBIG for more than 17 MiB (did not and will not). Any thread. */
 void replica_submit(struct replica *r, struct replica_request *req, const struct store_command *cmd);
 
 /* The same without a deadline: it is kept and sent again until its result is known. QE_TIMEDOUT only when the member stops. */

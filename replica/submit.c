@@ -5,10 +5,13 @@
 #include <string.h>
 #include <time.h>
 
+#include "replica/frame.h"
 #include "replica/member.h"
 #include "store/base/clock.h"
 #include "store/base/failpoint.h"
 #include "store/base/log.h"
+
+_Static_assert(SUBMIT_COMMAND_BYTES + 128 == FRAME_PAYLOAD_MAX, "a command must fit into a frame");
 
 /* ---- Lists --------------------------------------------------------------------------------------------------------------- */
 
@@ -127,6 +130,8 @@ static int enqueue(struct replica *r, struct replica_request *req, const struct 
     c.member = r->id.member_id;
     c.time_ns = clock_realtime_ns();
     err = store_command_encode(&c, &req->priv.command);
+    if (!err && req->priv.command.len > SUBMIT_COMMAND_BYTES)
+        err = QE_FBIG; /* it could not be sent, and nothing after it */
     if (err)
         return err;
     if (!(req->priv.state & SUBMIT_SESSION))

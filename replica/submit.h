@@ -26,6 +26,7 @@
 
 enum {
     SUBMIT_WINDOW_BYTES = 4 << 20,                /* sent to the leader and unanswered, unless one command alone is larger */
+    SUBMIT_COMMAND_BYTES = (17 << 20) - 128,      /* of one command: it and the entry around it go in one frame (FRAME_PAYLOAD_MAX) */
     SUBMIT_WINDOW_COMMANDS = STORE_RESULTS_MAX,   /* likewise: what is repeated must still find its kept result */
 };
 

@@ -160,6 +160,31 @@ teardown() { leave_test; }
     holds g 'kept\n'
 }
 
+# One command has at most 17 MiB.
+@test "a file is written and cut again and again before it is closed" {
+    needs_quorumfs
+    local i flags
+    actor_start A
+    for flags in wt w; do
+        put f 'kept\n'
+        A open 3 f $flags
+        for i in {1..20}; do
+            A seek 3 0
+            A fill 3 "x" 1000000
+            A ftruncate 3 10
+        done
+        if [ $flags = wt ]; then
+            A close 3
+            holds f xxxxxxxxxx
+        else # what was there before is not known: it cannot be told in one piece
+            A fails EFBIG close 3
+            expect_log "commit.*/f.*larger than max-value"
+            fails_with 'File too large' x 'sync f'
+            holds f 'kept\n'
+        fi
+    done
+}
+
 @test "edits follow the file when it is renamed" {
     put f 'old\n'
     actor_start A

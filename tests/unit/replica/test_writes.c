@@ -491,6 +491,36 @@ static void a_stopping_leader_hands_over(void **state)
 
 /* ---- Failure ------------------------------------------------------------------------------------------------------------- */
 
+/* A file of a megabyte, written and cut twenty times before it is closed. What no frame can carry would be sent again and again, with
+ * everything behind it, or cost a leader its followers, who would hear nothing of it any more. */
+static void a_command_that_no_frame_can_carry_is_refused(void **state)
+{
+    struct store_edit edits[40];
+    struct store_op op = {.kind = STORE_OP_COMMIT, .parent = STORE_ROOT_INO, .name = {"large", 5}, .mode = 0644, .edits = edits, .n_edits = 40};
+    char *bytes = calloc(1, 1 << 20);
+    uint32_t leader;
+    uint64_t term;
+
+    (void)state;
+    for (int i = 0; i < 40; i += 2) {
+        edits[i] = (struct store_edit){.kind = STORE_EDIT_WRITE, .bytes = {bytes, 1 << 20}};
+        edits[i + 1] = (struct store_edit){.kind = STORE_EDIT_TRUNCATE, .off = 10};
+    }
+    cluster_up(&c);
+    leader = cluster_leader(&c);
+    term = cluster_status(&c, leader).term;
+    for (uint32_t i = 0; i < 3; i++) {
+        uint32_t id = (leader - 1 + i) % 3 + 1;
+
+        op.new_ino = replica_new_ino(c.m[id].r, STORE_FILE);
+        assert_int_equal(member_do(&c.m[id], &op, NULL, NULL), QE_FBIG);
+        assert_int_equal(member_put(&c.m[id], "small", "1"), 0);
+    }
+    assert_int_equal(cluster_leader(&c), leader);
+    assert_int_equal(cluster_status(&c, leader).term, term);
+    free(bytes);
+}
+
 static void without_a_leader_requests_fail_at_once(void **state)
 {
     uint32_t left;
@@ -627,6 +657,7 @@ int main(int argc, char **argv)
         TEST(the_leader_is_stopped_while_all_write),
         TEST(leaders_are_paused_while_all_write),
         TEST(a_stopping_leader_hands_over),
+        TEST(a_command_that_no_frame_can_carry_is_refused),
         TEST(without_a_leader_requests_fail_at_once),
         TEST(what_waits_when_the_leader_goes_is_answered),
         TEST(a_member_starts_without_a_quorum),
