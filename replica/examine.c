@@ -1,4 +1,4 @@
-/* examine: looks at DIR/raft before libraft opens it. Repairs two things that libraft cannot come back from, although nothing is lost,
+/* examine: looks at DIR/raft before libraft opens it. Repairs three things that libraft cannot come back from, although nothing is lost,
  * and refuses what it would drop or misread without a word. */
 #include <errno.h>
 #include <fcntl.h>
@@ -69,11 +69,42 @@ static uint64_t vouched(const char *raft_dir, const struct segment_file *files, 
 {
     struct buf ignored = {0};
     struct marker m = {0};
+    int err = QE_NOENT;
 
-    while (n > 0 && files[n - 1].kind == SEGMENT_SNAPSHOT_META && segment_snapshot(raft_dir, &files[n - 1], &m, &ignored) == QE_NOENT)
-        n--;
+    while (err == QE_NOENT && n > 0 && files[n - 1].kind == SEGMENT_SNAPSHOT_META)
+        err = segment_snapshot(raft_dir, &files[--n], &m, &ignored);
     buf_fini(&ignored);
-    return m.index;
+    return err ? 0 : m.index;
+}
+
+/* A snapshot from the leader takes the place of the log: when it is written the segments go. A crash before that leaves segments that end
+ * below it. libraft refuses those when there are open ones as well, which it always has at hand, allocated and not used: it hopes that they go on
+ * where the others end. The marker vouches for all that these segments hold. */
+static int repair_install(const char *raft_dir, const struct segment_file *files, size_t n, bool *repaired, struct buf *why)
+{
+    uint64_t marker = vouched(raft_dir, files, n);
+    size_t n_closed = 0;
+    struct segment_scan scan;
+
+    for (; n_closed < n && files[n_closed].kind == SEGMENT_CLOSED; n_closed++)
+        if (files[n_closed].last >= marker)
+            return 0;
+    for (size_t i = n_closed; i < n && files[i].kind == SEGMENT_OPEN; i++)
+        if (segment_scan(raft_dir, &files[i], NULL, &scan) || scan.tail != SEGMENT_ZEROS || scan.n_entries > 0)
+            return 0; /* this does not come from an install */
+    for (size_t i = 0; i < n_closed; i++) {
+        char *path = dir_join(raft_dir, files[i].name);
+
+        if (!path || (unlink(path) && errno != ENOENT)) {
+            buf_printf(why, "cannot remove \"%s/%s\", which a snapshot has replaced: %s", raft_dir, files[i].name, strerror(errno));
+            free(path);
+            return QE_IO;
+        }
+        log_warn("replica", "removed \"%s\", which the snapshot at index %" PRIu64 " has replaced", files[i].name, marker);
+        free(path);
+        *repaired = true;
+    }
+    return n_closed && dir_sync(raft_dir) ? QE_IO : 0;
 }
 
 /* libraft says nothing when it cannot close a segment, and goes on. When a later one is closed, the entries of the first are
@@ -157,6 +188,8 @@ int segment_examine(const char *raft_dir, const uint8_t *cluster_id, struct buf 
     if (!err)
         err = repair_truncation(raft_dir, files, n, why);
     if (!err)
+        err = repair_install(raft_dir, files, n, &repaired, why);
+    if (!err && !repaired)
         err = repair_unclosed(raft_dir, files, n, cluster_id, &repaired, why);
     if (!err && repaired) {
         free(files);

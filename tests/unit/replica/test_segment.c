@@ -6,8 +6,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <raft.h>
+#include <raft/uv.h>
+
 #include "replica/marker.h"
 #include "replica/segment.h"
+#include "replica/transport.h"
 #include "store/base/err.h"
 #include "tests/unit/replica/member_fixture.h"
 
@@ -267,18 +271,17 @@ static void open_segment_that_fits_no_gap_is_kept(void **state)
     buf_fini(&why);
 }
 
-/* After a marker the log begins anywhere: that is no gap. */
-static void log_cut_by_a_marker_has_no_gap(void **state)
+/* A snapshot at index 40, with a configuration of one. */
+static void write_marker(void)
 {
+    static const uint8_t configuration[24] = {1, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, '1', 0, 1};
     struct marker m = {40, 3, 9, 1};
-    struct buf head = {0}, data = {0}, why = {0}, b;
+    struct buf head = {0}, data = {0};
     uint8_t bytes[MARKER_SIZE];
-    size_t at[4];
 
-    (void)state;
     put(&head, 1, 8); /* configuration index */
-    put(&head, 8, 8); /* its length */
-    put(&head, 1, 8); /* for this purpose, anything */
+    put(&head, sizeof configuration, 8);
+    buf_append(&head, configuration, sizeof configuration);
     put(&data, 1, 8);
     put(&data, segment_crc32(head.data, head.len, 0), 8);
     buf_append(&data, head.data, head.len);
@@ -287,14 +290,78 @@ static void log_cut_by_a_marker_has_no_gap(void **state)
     buf_clear(&data);
     buf_append(&data, bytes, sizeof bytes);
     write_file("snapshot-3-40-1", &data);
+    buf_fini(&head);
+    buf_fini(&data);
+}
+
+/* What libraft makes of the directory: 0, with the index at which the log begins and the number of its entries. */
+static int load(raft_index *start, size_t *n)
+{
+    struct raft_uv_transport transport;
+    struct raft_snapshot *snapshot = NULL;
+    struct raft_entry *entries = NULL;
+    struct raft_io io = {0};
+    raft_term term;
+    raft_id vote;
+    uv_loop_t uv;
+    int rv;
+
+    transport_init_alone(&transport);
+    assert_int_equal(uv_loop_init(&uv), 0);
+    assert_int_equal(raft_uv_init(&io, &uv, dir, &transport), 0);
+    raft_uv_set_auto_recovery(&io, false);
+    raft_uv_set_snapshot_compression(&io, false);
+    assert_int_equal(io.init(&io, 1, "1"), 0);
+    rv = io.load(&io, &term, &vote, &snapshot, start, &entries, n);
+    return rv; /* what it has allocated goes with the process */
+}
+
+/* A crash came after the leader's snapshot at 40 was written, and before the segments went that it replaces. */
+static void segments_that_a_snapshot_has_replaced_are_removed(void **state)
+{
+    struct buf zeros = {0}, used, why = {0};
+    raft_index start = 0;
+    size_t at[4], n = 1;
+
+    (void)state;
+    write_metadata(1, 1, 3);
+    write_marker();
+    write_closed("0000000000000005-0000000000000008", 4);
+    write_closed("0000000000000009-0000000000000010", 2);
+    assert_int_equal(buf_resize(&zeros, SEGMENT_BYTES), 0);
+    write_file("open-3", &zeros);
+    assert_int_equal(load(&start, &n), RAFT_CORRUPT); /* and the next time it would leave the old ones where they are, below all that comes */
+    write_file("open-3", &zeros);
+    used = open_segment(2, 50, at);
+    write_file("open-4", &used);
+    assert_int_equal(examine(&why), 0);
+    assert_true(exists("0000000000000005-0000000000000008")); /* entries in an open one: that is something else */
+    write_file("open-4", &zeros);
+    assert_int_equal(examine(&why), 0);
+    assert_false(exists("0000000000000005-0000000000000008"));
+    assert_false(exists("0000000000000009-0000000000000010"));
+    assert_int_equal(load(&start, &n), 0);
+    assert_int_equal(start, 41);
+    assert_int_equal(n, 0);
+    buf_fini(&zeros);
+    buf_fini(&used);
+    buf_fini(&why);
+}
+
+/* After a marker the log begins anywhere: that is no gap. */
+static void log_cut_by_a_marker_has_no_gap(void **state)
+{
+    struct buf why = {0}, b;
+    size_t at[4];
+
+    (void)state;
+    write_marker();
     write_metadata(1, 1, 3);
     write_closed("0000000000000030-0000000000000042", 13);
     b = open_segment(1, 50, at);
     write_file("open-4", &b);
     assert_int_equal(examine(&why), 0);
     assert_true(exists("open-4"));
-    buf_fini(&head);
-    buf_fini(&data);
     buf_fini(&b);
     buf_fini(&why);
 }
@@ -404,6 +471,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(interrupted_truncation_is_repaired, setup, teardown),
         cmocka_unit_test_setup_teardown(segment_that_could_not_be_closed_is_closed, setup, teardown),
         cmocka_unit_test_setup_teardown(open_segment_that_fits_no_gap_is_kept, setup, teardown),
+        cmocka_unit_test_setup_teardown(segments_that_a_snapshot_has_replaced_are_removed, setup, teardown),
         cmocka_unit_test_setup_teardown(log_cut_by_a_marker_has_no_gap, setup, teardown),
         cmocka_unit_test(marker_survives_encoding),
         cmocka_unit_test_setup_teardown(flipped_byte_before_the_last_batch_is_refused, setup, teardown),
