@@ -5,6 +5,7 @@
  *   guard_load      one buffer for each entry read from disk
  *   guard_start     comparison of the log with the database; a sole voter begins a new term
  *   guard_append    the first failed write stops the member
+ *   truncation_failed   a truncation that failed without a word stops the member
  *   guard_truncate, guard_put, guard_set_term, guard_set_vote    likewise; truncations and snapshots are kept apart
  *   late_write      a write that others have overtaken is not counted twice
  *   fix_configuration   a snapshot holds the configuration that was committed, not one that is under way
@@ -338,6 +339,13 @@ static void late_write(struct guard *g, const struct guard_write *w)
 
 static void put_now(struct guard *g);
 
+/* raft_uv does not say that a truncation failed: it goes on, with the old entries in one file and the new ones in the next, and a later start
+ * takes them all, one behind the other. So what was written behind it is not acknowledged before the files were looked at. */
+static bool truncation_failed(const struct guard *g, const struct guard_write *w)
+{
+    return g->truncating && w->behind_truncation && g->hooks.truncated && !g->hooks.truncated(g->hooks.data, g->truncated_at);
+}
+
 /* A write that was submitted behind the truncation is on disk, so the truncation is, too. */
 static void end_truncation(struct guard *g, const struct guard_write *w)
 {
@@ -359,6 +367,11 @@ static void guard_append_cb(struct raft_io_append *req, int status)
         status = RAFT_IOERR;
     if (status && status != RAFT_CANCELED && rule(g, GUARD_FAIL_STOP)) {
         guard_fail(g, "writing the log", status);
+        free(w);
+        return;
+    }
+    if (!g->failed && status == 0 && truncation_failed(g, w)) {
+        guard_fail(g, "truncating the log", RAFT_IOERR);
         free(w);
         return;
     }
@@ -421,6 +434,7 @@ static int guard_truncate(struct raft_io *io, raft_index index)
         return guard_fail(g, "truncating the log during a snapshot", RAFT_BUSY);
     overtake_writes(g, index);
     g->truncating = rule(g, GUARD_TRUNCATE);
+    g->truncated_at = index;
     for (struct guard_write *w = g->writes; w; w = w->next)
         w->behind_truncation = false;
     rv = g->saved.truncate(io, index);

@@ -58,6 +58,8 @@ struct guard_hooks { /* how the guard speaks to the member */
     void (*install)(void *data, raft_id leader, const struct raft_install_snapshot *snapshot);
     /* Too much is committed and not applied: no more entries are taken. NULL: never. */
     bool (*full)(void *data);
+    /* The log was truncated at `index`, and something was written behind that: whether the files agree. NULL: not asked. */
+    bool (*truncated)(void *data, uint64_t index);
     void (*step)(void *data);                   /* libraft has done something: role, term, indexes may be others. May be NULL */
 };
 
@@ -105,6 +107,7 @@ struct guard {
     struct raft_configuration base;    /* the configuration at `base_index`, when the log does not hold its entry */
     uint64_t base_index;               /* 0: none */
     bool truncating;                   /* a truncation, and no write that was submitted behind it is complete */
+    uint64_t truncated_at;             /* its index */
     unsigned trailing;                 /* of a put that waits for `truncating` to end */
     const struct raft_snapshot *waiting_put; /* its snapshot; NULL: none waits */
     bool snapshotting;                 /* a snapshot is being written */

@@ -78,6 +78,26 @@ static bool hook_full(void *data)
     return applier_behind(data);
 }
 
+/* A file that ends behind the index of the truncation is one that should have gone: what was written since is in an open one. Such a log
+ * must not be loaded again. */
+static bool hook_truncated(void *data, uint64_t index)
+{
+    struct replica *r = data;
+    struct segment_file *files = NULL;
+    struct buf why = {0};
+    bool sound = true;
+    size_t n = 0;
+
+    if (segment_list(r->dir.raft, &files, &n, &why) == 0)
+        for (size_t i = 0; i < n; i++)
+            sound = sound && (files[i].kind != SEGMENT_CLOSED || files[i].last < index);
+    free(files);
+    buf_fini(&why);
+    if (!sound && starts_unfit(&r->starts, &r->dir, "its log could not be truncated"))
+        log_warn("replica", "cannot note in \"%s\" that it must not be started any more", r->dir.raft);
+    return sound;
+}
+
 static void hook_step(void *data)
 {
     loop_step(data);
@@ -200,7 +220,7 @@ static int raft_error(struct replica *r, int rv, struct buf *why)
 
 static int start_raft(struct replica *r, struct buf *why)
 {
-    const struct guard_hooks hooks = {r, hook_fail, hook_tick, hook_written, hook_install, hook_full, hook_step};
+    const struct guard_hooks hooks = {r, hook_fail, hook_tick, hook_written, hook_install, hook_full, hook_truncated, hook_step};
     unsigned election_ms, heartbeat_ms;
     char address[16];
     int err = read_settings(r, &election_ms, &heartbeat_ms, why), rv;

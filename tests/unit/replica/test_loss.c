@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "store/base/err.h"
 #include "tests/unit/replica/cluster_fixture.h"
@@ -114,6 +115,47 @@ static void with(const char *failpoints)
     assert_int_equal(member_child(failpoints, lines_body, NULL), 0);
 }
 
+/* Every name that libraft may give to a segment that it cuts is taken. */
+static void hinder_truncation(uint32_t id, unsigned last)
+{
+    char path[400];
+
+    for (unsigned from = 1; from <= last; from++)
+        for (unsigned to = from; to <= last; to++) {
+            snprintf(path, sizeof path, "%s/raft/tmp-%016u-%016u", c.m[id].dir, from, to);
+            assert_int_equal(mkdir(path, 0700), 0);
+        }
+}
+
+/* A leader alone writes an entry that is lost when the others elect another; it cannot remove it from its log. */
+static int truncation_body(void *arg)
+{
+    struct buf why = {0};
+    uint32_t old;
+
+    (void)arg;
+    for (uint32_t id = 1; id <= 3; id++)
+        c.m[id].timeout_ms = 3000;
+    cluster_up(&c);
+    old = cluster_leader(&c);
+    assert_int_equal(member_put(&c.m[old], "a", "1"), 0);
+    member_down(&c.m[old % 3 + 1]);
+    member_down(&c.m[(old + 1) % 3 + 1]);
+    assert_int_equal(member_put(&c.m[old], "lost", "1"), QE_TIMEDOUT);
+    assert_true(cluster_status(&c, old).last_index > cluster_status(&c, old).commit);
+    hinder_truncation(old, (unsigned)cluster_status(&c, old).last_index + 1);
+    member_down(&c.m[old]);
+    member_up(&c.m[old % 3 + 1]);
+    member_up(&c.m[(old + 1) % 3 + 1]);
+    wait_until(member_put(&c.m[old % 3 + 1], "b", "1") == 0);
+    assert_true(member_start(&c.m[old], &why) != 0); /* it does not get as far as a session */
+    assert_says(&why, "truncating the log");
+    buf_clear(&why);
+    assert_int_equal(member_start(&c.m[old], &why), QE_STALE);
+    assert_says(&why, "could not be truncated");
+    return 0;
+}
+
 /* ---- Success ------------------------------------------------------------------------------------------------------------- */
 
 static void doubled_commands_take_effect_once(void **state)
@@ -142,6 +184,14 @@ static void lost_questions_are_asked_again(void **state)
     with("replica.barrier.lost=error@1");
 }
 
+/* ---- Failure ------------------------------------------------------------------------------------------------------------- */
+
+static void a_truncation_that_fails_stops_the_member(void **state)
+{
+    (void)state;
+    assert_int_equal(member_child(NULL, truncation_body, NULL), 0);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -150,6 +200,7 @@ int main(int argc, char **argv)
         TEST(lost_commands_are_sent_again_in_order),
         TEST(a_member_that_hears_nothing_sends_again),
         TEST(lost_questions_are_asked_again),
+        TEST(a_truncation_that_fails_stops_the_member),
     };
 
     if (argc > 1)
