@@ -372,8 +372,19 @@ bool guard_install_release(struct guard *g)
     return true;
 }
 
+static bool in_configuration(const struct raft *r, raft_id id)
+{
+    unsigned i = 0;
+
+    while (i < r->configuration.n && r->configuration.servers[i].id != id)
+        i++;
+    return i < r->configuration.n;
+}
+
 static struct guard_told *told(struct guard *g, raft_id id)
 {
+    unsigned place = 0;
+
     if (g->told_term != g->raft->current_term) {
         g->told_term = g->raft->current_term;
         g->n_told = 0;
@@ -381,10 +392,15 @@ static struct guard_told *told(struct guard *g, raft_id id)
     for (unsigned i = 0; i < g->n_told; i++)
         if (g->told[i].id == id)
             return &g->told[i];
-    if (g->n_told == GUARD_MEMBERS_MAX)
+    if (g->n_told < GUARD_MEMBERS_MAX)
+        place = g->n_told++;
+    else /* members have come and gone in this term */
+        while (place < g->n_told && in_configuration(g->raft, g->told[place].id))
+            place++;
+    if (place == GUARD_MEMBERS_MAX)
         return NULL;
-    g->told[g->n_told] = (struct guard_told){.id = id};
-    return &g->told[g->n_told++];
+    g->told[place] = (struct guard_told){.id = id};
+    return &g->told[place];
 }
 
 /* For guard_configuration: who answers is there. */

@@ -24,6 +24,7 @@ void inbox_reset(struct inboxes *in, uint64_t term)
     for (unsigned i = 0; i < in->n; i++)
         drop(&in->list[i]);
     in->n = in->turn = 0;
+    in->frames = 0;
     in->term = term;
 }
 
@@ -41,15 +42,29 @@ struct inbox_command *inbox_pop(struct inbox *in)
     return c;
 }
 
+/* Members come and go while one leads, so the place of the one that has been silent for longest goes to the next. If that one does speak again,
+ * in the middle of its stream, it is told to begin a new one. */
+static struct inbox *make_place(struct inboxes *in)
+{
+    struct inbox *oldest = NULL;
+
+    for (unsigned i = 0; i < in->n; i++)
+        if (!in->list[i].head && (!oldest || in->list[i].used < oldest->used))
+            oldest = &in->list[i];
+    return oldest;
+}
+
 static struct inbox *find(struct inboxes *in, uint32_t member)
 {
+    struct inbox *box;
+
     for (unsigned i = 0; i < in->n; i++)
         if (in->list[i].member == member)
             return &in->list[i];
-    if (in->n == INBOX_MEMBERS_MAX)
-        return NULL;
-    in->list[in->n] = (struct inbox){.member = member};
-    return &in->list[in->n++];
+    box = in->n < INBOX_MEMBERS_MAX ? &in->list[in->n++] : make_place(in);
+    if (box)
+        *box = (struct inbox){.member = member};
+    return box;
 }
 
 /* What is appended to the log must be understood by every member: one that cannot be would stop them all. */
@@ -120,11 +135,12 @@ enum inbox_verdict inbox_take(struct inboxes *in, uint32_t from, const Qfs__Forw
     box = find(in, from);
     if (!box)
         return INBOX_RESTART;
+    box->used = ++in->frames;
     if (f->stream < box->stream)
         return INBOX_OLD;
     if (f->stream > box->stream) {
         drop(box);
-        *box = (struct inbox){.member = from, .stream = f->stream};
+        *box = (struct inbox){.member = from, .stream = f->stream, .used = box->used};
     }
     if (box->lost)
         return INBOX_RESTART;

@@ -38,12 +38,14 @@ struct inbox {
     bool lost;           /* something of the stream is missing: nothing more is taken from it */
     struct inbox_command *head, *tail; /* owned; in order */
     size_t bytes, n;
+    uint64_t used;       /* inboxes.frames when it last sent something */
 };
 
 struct inboxes {
     uint64_t term;       /* of our leadership; 0: we do not lead */
     struct inbox list[INBOX_MEMBERS_MAX];
     unsigned n;
+    uint64_t frames;     /* that came in this term */
     unsigned turn;       /* propose.c: whose turn it is; 0 is our own, i + 1 is list[i] */
 };
 

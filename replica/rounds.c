@@ -92,9 +92,18 @@ void rounds_tick(struct replica *r)
     check_terms(r);
 }
 
+static bool votes(const struct rounds *s, raft_id id)
+{
+    for (unsigned i = 0; i < s->n_voters; i++)
+        if (s->voters[i] == id)
+            return true;
+    return false;
+}
+
 static void on_answer(struct replica *r, uint32_t from, uint64_t round)
 {
     struct rounds *s = &r->rounds;
+    unsigned place = 0;
 
     for (unsigned i = 0; i < s->n_confirmed; i++)
         if (s->confirmed[i].id == from) {
@@ -102,9 +111,14 @@ static void on_answer(struct replica *r, uint32_t from, uint64_t round)
                 s->confirmed[i].round = round;
             return;
         }
-    if (s->n_confirmed < GUARD_MEMBERS_MAX) {
-        s->confirmed[s->n_confirmed].id = from;
-        s->confirmed[s->n_confirmed++].round = round;
+    if (s->n_confirmed < GUARD_MEMBERS_MAX)
+        place = s->n_confirmed++;
+    else /* those who vote no more have left their answers here */
+        while (place < s->n_confirmed && votes(s, s->confirmed[place].id))
+            place++;
+    if (place < GUARD_MEMBERS_MAX) {
+        s->confirmed[place].id = from;
+        s->confirmed[place].round = round;
     }
 }
 

@@ -163,6 +163,20 @@ static void only_frames_of_our_term_are_taken(void **state)
     assert_holds("");
 }
 
+/* Members come and go while one leads: it takes what the newest one sends, however many there were before. */
+static void the_place_of_a_silent_member_goes_to_a_new_one(void **state)
+{
+    (void)state;
+    for (uint32_t m = 1; m <= 3 * INBOX_MEMBERS_MAX; m++) {
+        assert_int_equal(single(m, m, STORE_OP_COMMIT, 1, 0), INBOX_TAKEN);
+        for (unsigned i = 0; i < in.n; i++)
+            free(inbox_pop(&in.list[i]));
+        if (m > MEMBER) /* one that goes on keeps its place */
+            assert_int_equal(frame(TERM, 1, m - MEMBER, m, 1), INBOX_TAKEN);
+    }
+    assert_int_equal(single(3, 3, STORE_OP_COMMIT, 1, 1), INBOX_RESTART); /* one that had lost its place begins anew */
+}
+
 static void sessions_stand_alone_and_own_needs_are_known(void **state)
 {
     struct inbox_command *c;
@@ -237,6 +251,7 @@ int main(int argc, char **argv)
         TEST(a_new_stream_replaces_what_waits_of_the_old_one),
         TEST(a_new_stream_must_come_from_its_beginning),
         TEST(only_frames_of_our_term_are_taken),
+        TEST(the_place_of_a_silent_member_goes_to_a_new_one),
         TEST(sessions_stand_alone_and_own_needs_are_known),
         TEST(too_much_ends_the_stream_and_is_dropped),
         TEST(what_no_member_would_send_is_refused),
