@@ -358,8 +358,9 @@ void replica_barrier(struct replica *r, struct replica_request *req)
         submit_end(r, req, err == QE_SHUTDOWN && member_failed(r) ? QE_IO : err);
 }
 
-/* A member that is alone commits only by itself. */
+/* A member that is alone commits only by itself. Beside others that do not vote it commits by itself as well, but one of those may have answered
+ * what our own store has not applied yet. */
 bool replica_barrier_needed(struct replica *r)
 {
-    return atomic_load(&r->role) != RAFT_LEADER || atomic_load(&r->n_voters) != 1;
+    return atomic_load(&r->role) != RAFT_LEADER || atomic_load(&r->n_voters) != 1 || !replica_alone(r);
 }

@@ -275,6 +275,46 @@ static void three_become_one(void **state)
     assert_int_equal(change(last, REPLICA_CHANGE_REMOVE, last, 0), QE_BUSY);
 }
 
+/* Its store thread stands still in a callback. */
+struct standing_still {
+    struct replica_request req;
+    _Atomic bool stands, go;
+};
+
+static void stand_still(struct replica_request *req, int err, int64_t rev, uint64_t ino)
+{
+    struct standing_still *s = req->data;
+
+    (void)rev;
+    (void)ino;
+    assert_int_equal(err, 0);
+    atomic_store(&s->stands, true);
+    while (!atomic_load(&s->go))
+        usleep(1000);
+    atomic_store(&s->stands, false);
+}
+
+/* A standby answers from its own store, which may be ahead of that of the only voter. */
+static void what_a_standby_was_told_can_only_be_read_behind_a_barrier(void **state)
+{
+    struct store_op op = {.kind = STORE_OP_COMMIT, .parent = STORE_ROOT_INO, .name = {"held", 4}, .mode = 0644};
+    struct store_command cmd = {.comm = "test", .ops = &op, .n_ops = 1};
+    struct standing_still held = {.req.data = &held, .req.cb = stand_still};
+
+    (void)state;
+    up(2);
+    assert_int_equal(change(1, REPLICA_CHANGE_ROLE, 2, STORE_MEMBER_STANDBY), 0);
+    wait_until(cluster_leader(&c) == 1 && cluster_status(&c, 1).n_voters == 1);
+    op.new_ino = replica_new_ino(c.m[1].r, STORE_FILE);
+    replica_submit(c.m[1].r, &held.req, &cmd);
+    wait_until(atomic_load(&held.stands));
+    assert_int_equal(member_put(&c.m[2], "a", "1"), 0);
+    assert_false(cluster_has(&c, 1, "a", "1"));
+    assert_true(replica_barrier_needed(c.m[1].r));
+    atomic_store(&held.go, true);
+    wait_until(cluster_has(&c, 1, "a", "1") && !atomic_load(&held.stands));
+}
+
 /* ---- Failure ------------------------------------------------------------------------------------------------------------- */
 
 static void what_would_leave_no_healthy_majority_is_busy(void **state)
@@ -344,6 +384,7 @@ int main(int argc, char **argv)
         TEST(a_member_that_was_removed_while_it_was_away_does_not_serve),
         TEST(a_leader_that_is_removed_hands_over_first),
         TEST(three_become_one),
+        TEST(what_a_standby_was_told_can_only_be_read_behind_a_barrier),
         TEST(what_would_leave_no_healthy_majority_is_busy),
         TEST(without_a_leader_it_times_out),
         TEST(nobody_takes_the_leadership_over_while_an_entry_is_on_its_way),
