@@ -74,6 +74,14 @@ static uint32_t successor(const struct replica *r, const struct view *v)
     return best ? best->id : 0;
 }
 
+uint32_t change_successor(const struct replica *r)
+{
+    struct view v;
+
+    v.n = guard_configuration(&r->guard, v.servers);
+    return successor(r, &v);
+}
+
 /* ---- Rows ---------------------------------------------------------------------------------------------------------------- */
 
 /* Any thread. */

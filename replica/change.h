@@ -81,6 +81,7 @@ struct change {
 void change_init(struct replica *r);
 void change_take(struct replica *r, struct replica_request *newest); /* from the mailbox: a list, newest first */
 void change_step(struct replica *r, int64_t now_ns);       /* after anything has happened */
+uint32_t change_successor(const struct replica *r);         /* leader: the healthy voter that has most of its log; 0: none */
 void change_refuse(struct replica *r, int err);            /* answers all that was asked here */
 bool change_message(struct replica *r, uint32_t from, const Qfs__PeerMessage *m); /* false: it is of another kind */
 

@@ -71,8 +71,8 @@ void transfer_step(struct replica *r)
         pthread_cond_broadcast(&t->changed);
     }
     pthread_mutex_unlock(&t->lock);
-    if (wanted && !guard_transferring(&r->guard) && guard_settled(&r->guard))
-        transfer_try(r, to);
+    if (wanted && !guard_transferring(&r->guard) && guard_settled(&r->guard)) /* libraft's own choice may be one that is away */
+        transfer_try(r, to ? to : change_successor(r));
 }
 
 int transfer_wait(struct replica *r, uint32_t to, int64_t until_ns)

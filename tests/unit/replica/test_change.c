@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "store/base/err.h"
@@ -375,6 +376,22 @@ static void nobody_takes_the_leadership_over_while_an_entry_is_on_its_way(void *
     assert_true(all_answered(1));
 }
 
+/* The first of the other voters stands still: the leadership goes to the second, at once. */
+static void a_leader_that_stops_hands_over_to_one_that_is_there(void **state)
+{
+    struct timespec begun, ended;
+
+    (void)state;
+    one_leads_two_processes();
+    kill(child[2], SIGSTOP);
+    wait_until(cluster_is(&c, 1, 2, NULL, "unreachable"));
+    clock_gettime(CLOCK_MONOTONIC, &begun);
+    member_down(&c.m[1]);
+    clock_gettime(CLOCK_MONOTONIC, &ended);
+    kill(child[2], SIGCONT);
+    assert_true((ended.tv_sec - begun.tv_sec) * 1000 + (ended.tv_nsec - begun.tv_nsec) / 1000000 < 1500);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -388,6 +405,7 @@ int main(int argc, char **argv)
         TEST(what_would_leave_no_healthy_majority_is_busy),
         TEST(without_a_leader_it_times_out),
         TEST(nobody_takes_the_leadership_over_while_an_entry_is_on_its_way),
+        TEST(a_leader_that_stops_hands_over_to_one_that_is_there),
     };
 
     cluster_serves(argc, argv);
