@@ -142,7 +142,6 @@ static void be_welcome(struct peer *peer)
 
     peer->phase = PEER_UP;
     peer->refusal = PEER_WELCOME;
-    peer->backoff_ms = PEER_BACKOFF_MIN_MS;
     peer->deadline_ms = peer__now_ms(p) + PEER_PING_MS;
     peer->said[0] = '\0';
     peer->was_up = true;
@@ -247,6 +246,7 @@ void peer__timeout(struct peer *peer)
         lose(peer, "it does not answer a hello");
         break;
     case PEER_UP:
+        peer->backoff_ms = PEER_BACKOFF_MIN_MS; /* not sooner: it may be of a kind that breaks each time, with a line in the log */
         ping(peer);
         peer->deadline_ms = peer__now_ms(peer->peers) + PEER_PING_MS;
         break;

@@ -358,6 +358,23 @@ static void what_is_on_its_way_when_the_connection_breaks_fails(void **state)
     free(big);
 }
 
+/* Whatever it is sent, it closes the connection: it is called again at growing pauses, as if nobody had answered. */
+static void one_that_breaks_every_connection_is_left_in_peace(void **state)
+{
+    char garbage[8] = "garbage";
+    struct raft_entry e = {3, RAFT_COMMAND, {garbage, sizeof garbage}, NULL};
+    struct raft_message m = {.type = RAFT_IO_APPEND_ENTRIES, .server_id = 2, .append_entries = {5, 6, 2, 5, &e, 1}};
+    static struct sending s[200];
+    uint64_t end = uv_hrtime() + UINT64_C(2000000000);
+    unsigned sent = 0;
+
+    (void)state;
+    nodes_open(2);
+    run_until((nodes[1].up[2] > sent && sent < 200 ? send_raft(1, &s[sent++], &m) : 0, uv_hrtime() > end));
+    assert_true(sent > 3);
+    assert_true(sent < 12);
+}
+
 static void another_cluster_is_refused(void **state)
 {
     (void)state;
@@ -497,6 +514,7 @@ int main(int argc, char **argv)
         TEST(without_a_connection_nothing_is_taken),
         TEST(closing_cancels_what_is_on_its_way),
         TEST(what_is_on_its_way_when_the_connection_breaks_fails),
+        TEST(one_that_breaks_every_connection_is_left_in_peace),
         TEST(another_cluster_is_refused),
         TEST(an_older_start_is_refused),
         TEST(a_second_process_with_one_identity_is_refused),
