@@ -559,7 +559,7 @@ void keepalive_beat(struct replica *r, int64_t now_ns)
     struct keepalive *k = &r->keepalive;
     int err = atomic_load(&k->lapsed_err);
 
-    if (atomic_load(&k->hold) == HOLD_LOST && (err == QE_DISKFULL || err == QE_NOMEM))
+    if (atomic_load(&k->hold) == HOLD_LOST && (err == QE_DISKFULL || err == QE_NOMEM || err == QE_TIMEDOUT))
         submit_lapse(r);
     watch(r, now_ns);
     if (atomic_load(&r->submit.leaderless))

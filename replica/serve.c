@@ -39,12 +39,13 @@ void serve_note(struct replica *r, int err)
     pthread_mutex_unlock(&s->lock);
 }
 
-/* A refusal of the leader (its disk is full) is no reason to give up; nor is a nonce below the last one, which tells of numbers of starts
- * that were lost. */
+/* A refusal of the leader (its disk is full) is no reason to give up, also if it is QE_TIMEDOUT because the command had been sent before; nor is
+ * a nonce below the last one, which tells of numbers of starts that were lost. */
 static void session_cb(struct replica_request *req, int err, int64_t rev, uint64_t ino)
 {
     struct replica *r = req->data;
     bool raise = err == QE_STALE && ino != 0; /* 0: the member was removed */
+    bool later = err == QE_DISKFULL || err == QE_NOMEM || err == QE_TIMEDOUT;
 
     (void)rev;
     if (err == 0) {
@@ -52,12 +53,12 @@ static void session_cb(struct replica_request *req, int err, int64_t rev, uint64
         ino_want(r);
         return;
     }
-    if (err == QE_DISKFULL || err == QE_NOMEM || raise)
+    if (later || raise)
         log_warn("replica", "there is no session yet: %s", qfs_strerror(err));
     if (raise) {
         submit_raise_nonce(r, ino);
         serve_begin(r);
-    } else if (err == QE_DISKFULL || err == QE_NOMEM) {
+    } else if (later) {
         atomic_store(&r->serve.refused, true);
     } else {
         serve_note(r, err);
