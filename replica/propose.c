@@ -199,8 +199,8 @@ static void lead(struct replica *r)
 
 void submit_pump(struct replica *r)
 {
-    if (member_failed(r))
-        return;
+    if (member_failed(r) || r->loop.stop_deadline_ns)
+        return; /* libraft is closed between two writes: there must be an end to them */
     forward_aim(r);
     if (r->submit.leader == r->id.member_id && guard_transferring(&r->guard))
         return; /* all waits until it is known who leads next; the entry in flight is libraft's */
