@@ -235,6 +235,15 @@ void copy_tick(struct replica *r, int64_t now_ns)
             abandon(&r->copies.list[i]);
 }
 
+bool copy_making(const struct replica *r)
+{
+    bool making = false;
+
+    for (int i = 0; i < COPIES_MAX; i++)
+        making = making || r->copies.list[i].at == COPY_MAKING;
+    return making;
+}
+
 void copy_stop(struct replica *r)
 {
     atomic_store(&r->copies.stop, true);

@@ -50,6 +50,7 @@ struct copies {
 bool copy_message(struct replica *r, const struct copy_asker *from, const Qfs__PeerMessage *m);
 void copy_guest_gone(struct replica *r, const struct peer_guest *g);
 void copy_tick(struct replica *r, int64_t now_ns);
+bool copy_making(const struct replica *r); /* a worker is at it; also after the loop has ended */
 void copy_stop(struct replica *r); /* before the loop ends: lets go of all, as soon as it can */
 
 #endif

@@ -321,7 +321,8 @@ static void member_close(struct replica *r, bool loop_made)
             applier_kill(r);
     }
     applier_stop(r);
-    store_close(r->store);
+    if (!keep || !copy_making(r)) /* its worker may be reading it, and nobody waits for that */
+        store_close(r->store);
     dir_fini(&r->dir);
     if (keep)
         return; /* libraft was in the middle of something: its memory, and ours that it points to, stays until the process ends */
