@@ -168,7 +168,7 @@ for i in range(5000):
     with open(f"{sys.argv[1]}/f{i}", "w") as f:
         f.write(str(i))
 EOF
-    wait_until 60 quiet 2 && wait_until 60 quiet 3
+    wait_until 60 quiet 2; wait_until 60 quiet 3
     recorded
     for id in 2 3; do
         same "closed on $id" "$(grep -c 'CLOSE_WRITE' "$S/$id.events")" 5000

@@ -62,10 +62,10 @@ hand_over() { # hand_over TO: leadership
     fails_with 'File exists' mkdir "$(leases 2)/l1"
     echo 20 >"$(leases 3)/l1/ttl"
     same remaining "$(cat "$(leases 2)/l1/remaining")" 20
-    echo v2 >"$M2/$T/free" && setfattr -n user.quorum.lease -v l3 "$M2/$T/free"
+    echo v2 >"$M2/$T/free"; setfattr -n user.quorum.lease -v l3 "$M2/$T/free"
     rmdir "$(leases 2)/l3"
     for id in $(members); do
-        gone "$id" l3 && gone "$id" free
+        gone "$id" l3; gone "$id" free
         [ ! -e "$(leases "$id")/l3" ]
     done
 }

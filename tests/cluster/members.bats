@@ -126,7 +126,7 @@ all_is_there() { # all_is_there N: no write has failed, and member N has them al
 
 @test "a wiped member comes back under a new id, with everything, and the old one is removed" {
     local i
-    cluster_init && members_start && wait_leader >/dev/null
+    cluster_init; members_start; wait_leader >/dev/null
     write_on 1 before 1
     member_kill 3
     rm -rf "$QFS_ROOT/d3"
@@ -144,7 +144,7 @@ all_is_there() { # all_is_there N: no write has failed, and member N has them al
 
 @test "a member that was away for long gets the database, and its mount shows it" {
     local i
-    cluster_init && members_start && wait_leader >/dev/null
+    cluster_init; members_start; wait_leader >/dev/null
     mkdir "$QFS_ROOT/m1/dir"
     member_kill 3
     head -c 200000 /dev/urandom | base64 >"$QFS_ROOT/m1/dir/large"
@@ -163,7 +163,7 @@ all_is_there() { # all_is_there N: no write has failed, and member N has them al
 
 @test "roles are changed and leadership is handed over by writing a file" {
     local l f
-    cluster_init && members_start && l=$(wait_leader)
+    cluster_init; members_start; l=$(wait_leader)
     f=$(others "$l" | head -1)
     echo standby >"$QFS_ROOT/m$l/.quorum/members/$f/role"
     same role "$(fact "$l" "$f" role)" standby
@@ -178,7 +178,7 @@ all_is_there() { # all_is_there N: no write has failed, and member N has them al
 
 @test "what would leave no healthy majority is refused with EBUSY" {
     local l f g
-    cluster_init && members_start && l=$(wait_leader)
+    cluster_init; members_start; l=$(wait_leader)
     f=$(others "$l" | head -1)
     g=$(others "$l" | tail -1)
     member_kill "$g"

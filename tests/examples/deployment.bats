@@ -58,7 +58,7 @@ EOF
     }
     start_it
     same member "$(setting_of "$MNT/.quorum/status" member)" 7
-    echo kept >"$MNT/f" && sync "$MNT/f"
+    echo kept >"$MNT/f"; sync "$MNT/f"
     kill "$(daemon_pid)"
     wait_until 20 eval '! mounted'
     wait_until 20 flock -n "$S/volume/data/lock" true

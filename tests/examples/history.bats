@@ -13,10 +13,10 @@ teardown() {
 
 @test "rollback puts a directory back as it was, and keeps what it was" {
     local r
-    mkdir conf && echo good >conf/a && echo x >conf/b
+    mkdir conf; echo good >conf/a; echo x >conf/b
     cp -a conf "$S/good"
     r=$(rev)
-    echo bad >conf/a && rm conf/b && echo y >conf/c
+    echo bad >conf/a; rm conf/b; echo y >conf/c
     cp -a conf "$S/bad"
     "$QFS_EXAMPLES/rollback.sh" conf "$r" >"$S/out"
     diff -r conf "$S/good"
@@ -28,7 +28,7 @@ teardown() {
 }
 
 @test "rollback says what changed, and refuses what cannot be" {
-    mkdir conf && echo 1 >conf/a && echo 2 >conf/a
+    mkdir conf; echo 1 >conf/a; echo 2 >conf/a
     "$QFS_EXAMPLES/rollback.sh" conf >"$S/out"
     grep -q "put.*conf/a" "$S/out"
     fails_with 'not a directory' "$QFS_EXAMPLES/rollback.sh" none 1

@@ -85,7 +85,7 @@ waiting() { [ "$(fact "$1" waiters)" = "$2" ]; }
     same "those that run" "$(paste -sd' ' "$S/runs")" '1 2'
     touch "$S/1.end"
     wait_until 10 lines_are "$S/runs" 3
-    kill -9 "${started[1]}" && pkill -9 -f "$S/2.end"
+    kill -9 "${started[1]}"; pkill -9 -f "$S/2.end"
     wait_until 10 lines_are "$S/runs" 4
     touch "$S/3.end" "$S/4.end"
     wait_until 10 exited 3 0

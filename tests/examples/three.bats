@@ -25,11 +25,11 @@ sees() { "$QFS_EXAMPLES/monitor.sh" "$THREE_DIR/mnt$1" | grep -q "$2"; }
     local said
     said=$(three)
     [[ $said == *'Three members are running'* ]]
-    echo one >"$THREE_DIR/mnt1/f" && sync "$THREE_DIR/mnt1/f"
+    echo one >"$THREE_DIR/mnt1/f"; sync "$THREE_DIR/mnt1/f"
     is_there "$THREE_DIR/mnt3/f" one
     wait_until 20 "$QFS_EXAMPLES/monitor.sh" "$THREE_DIR/mnt2"
     three kill 1
-    echo two >"$THREE_DIR/mnt2/g" && sync "$THREE_DIR/mnt2/g"
+    echo two >"$THREE_DIR/mnt2/g"; sync "$THREE_DIR/mnt2/g"
     is_there "$THREE_DIR/mnt3/g" two
     wait_until 20 sees 2 '^1 .*unreachable'
     fails_with 'there is no member' "$QFS_EXAMPLES/three-members.sh" start 4

@@ -15,11 +15,11 @@ then_at() { echo "$Q/at/$1/${T##*/}${2:+/$2}"; }
 
 @test "each revision is the whole tree as it was" {
     local r=() i
-    mkdir d && echo 0 >d/f
+    mkdir d; echo 0 >d/f
     r[0]=$(rev)
     for i in 1 2 3; do echo $i >d/f && r[i]=$(rev); done
-    mv d e && r[4]=$(rev)
-    rm e/f && r[5]=$(rev)
+    mv d e; r[4]=$(rev)
+    rm e/f; r[5]=$(rev)
     for i in 0 1 2 3; do holds "$(then_at "${r[i]}" d/f)" "$i\n"; done
     holds "$(then_at "${r[4]}" e/f)" '3\n'
     absent "$(then_at "${r[4]}" d)"
@@ -30,18 +30,18 @@ then_at() { echo "$Q/at/$1/${T##*/}${2:+/$2}"; }
 
 @test "a name that was a file, a directory and a symlink is each in its time" {
     local r1 r2 r3
-    echo v >n && r1=$(rev)
-    rm n && mkdir n && touch n/x && r2=$(rev)
-    rm -r n && ln -s target n && r3=$(rev)
+    echo v >n; r1=$(rev)
+    rm n; mkdir n; touch n/x; r2=$(rev)
+    rm -r n; ln -s target n; r3=$(rev)
     same types "$(stat -c %F "$(then_at $r1 n)" "$(then_at $r2 n)" "$(then_at $r3 n)" | paste -sd,)" 'regular file,directory,symbolic link'
     same target "$(readlink "$(then_at $r3 n)")" target
 }
 
 @test "modes, owners, times and xattrs are those of then" {
     local r
-    echo v >f && chmod 640 f && chown 7:8 f && touch -d @1000000000.25 f && setfattr -n user.a -v 1 f
+    echo v >f; chmod 640 f; chown 7:8 f; touch -d @1000000000.25 f; setfattr -n user.a -v 1 f
     r=$(rev)
-    chmod 600 f && chown 0:0 f && touch f && setfattr -n user.a -v 2 f && echo w >f
+    chmod 600 f; chown 0:0 f; touch f; setfattr -n user.a -v 2 f; echo w >f
     same attributes "$(stat -c '%a %u:%g %s %.Y' "$(then_at $r f)")" '640 7:8 2 1000000000.250000000'
     same xattr "$(getfattr --absolute-names --only-values -n user.a "$(then_at $r f)")" 1
     same "mod_revision" "$(fact "$(then_at $r f)" mod_revision)" "$r"
@@ -53,7 +53,7 @@ then_at() { echo "$Q/at/$1/${T##*/}${2:+/$2}"; }
 
 @test "permissions are those of then" {
     local r
-    mkdir d && echo v >d/f && chmod 600 d/f
+    mkdir d; echo v >d/f; chmod 600 d/f
     r=$(rev)
     chmod 644 d/f
     fails_with 'Permission denied' setpriv --reuid=65534 --clear-groups cat "$(then_at $r d/f)"
@@ -86,10 +86,10 @@ P
 
 @test "diff -r, cp -a, git diff, find, tar and du work on it" {
     local r
-    mkdir -p a/b && echo 1 >a/f && echo 2 >a/b/g && ln -s f a/l && chmod 600 a/f && touch -d @1000000000 a/f
+    mkdir -p a/b; echo 1 >a/f; echo 2 >a/b/g; ln -s f a/l; chmod 600 a/f; touch -d @1000000000 a/f
     cp -a a "$S/kept"
     r=$(rev)
-    echo changed >a/f && rm a/l && mkdir a/new
+    echo changed >a/f; rm a/l; mkdir a/new
     diff -r --no-dereference "$S/kept" "$(then_at $r a)"
     cp -a "$(then_at $r a)" "$S/restored"
     diff -r --no-dereference "$S/kept" "$S/restored"
@@ -106,7 +106,7 @@ P
 
 @test "a file and its older self are not the same file" {
     local r
-    echo 1 >f && r=$(rev) && echo 2 >f
+    echo 1 >f; r=$(rev); echo 2 >f
     fails_with '' cmp f "$(then_at $r f)"
     cp "$(then_at $r f)" f
     holds f '1\n'
@@ -117,7 +117,7 @@ P
 
 @test "nothing of it can be changed" {
     local r call A
-    mkdir d && echo v >d/f && r=$(rev) && A=$(then_at $r)
+    mkdir d; echo v >d/f; r=$(rev); A=$(then_at $r)
     for call in "open $A/d/f 1" "open $A/d/new 101" "unlink $A/d/f" "mkdir $A/d/e 755" "rmdir $A/d" "chmod $A/d/f 600" "truncate $A/d/f 0" \
         "rename $A/d/f $A/d/g" "symlink x $A/d/s" "setxattr $A/d/f user.a 2" "utimes $A/d/f 0"; do
         [[ $(syscall $call) =~ ^(EROFS|EPERM|EACCES)$ ]] || fail "$call: $(syscall $call)"
@@ -129,7 +129,7 @@ P
 
 @test "an old file is read, mapped and listed as often as one likes" {
     local r i
-    head -c 300000 /dev/urandom >f && sum=$(sha256sum <f) && r=$(rev) && echo new >f
+    head -c 300000 /dev/urandom >f; sum=$(sha256sum <f); r=$(rev); echo new >f
     for i in 1 2 3; do
         same content "$(sha256sum <"$(then_at $r f)")" "$sum"
         echo 3 >/proc/sys/vm/drop_caches
@@ -153,7 +153,7 @@ for i in range(2500): os.mknod("d/%04d" % i)'
 
 @test "unknown, future and compacted revisions are told apart" {
     local r
-    echo 1 >f && echo 2 >f && r=$(rev)
+    echo 1 >f; echo 2 >f; r=$(rev)
     local name
     for name in 0 -1 x 01 1x head head- head-x head-1000000 2026-13-01 2026-02-30 2026-01-01T25:00Z 2026-01-01T00:00:00; do
         same "at/$name" "$(syscall access "$Q/at/$name" 0)" ENOENT
@@ -169,7 +169,7 @@ for i in range(2500): os.mknod("d/%04d" % i)'
 
 @test "an old file that is open when its revision is compacted stays readable; opening it anew is refused" {
     local r
-    echo 1 >f && r=$(rev) && echo 2 >f
+    echo 1 >f; r=$(rev); echo 2 >f
     exec 8<"$(then_at $r f)"
     x "echo $(rev) > $Q/compact"
     same open "$(cat <&8)" 1
@@ -230,7 +230,7 @@ for i in range(2500): os.mknod("d/%04d" % i)'
 
 @test "old revisions stay over a new start and kill -9" {
     local r
-    echo 1 >f && r=$(rev) && echo 2 >f
+    echo 1 >f; r=$(rev); echo 2 >f
     daemon_kill
     daemon_start
     holds "$(then_at $r f)" '1\n'
@@ -260,8 +260,8 @@ versions() { ls -v "$(past "$1")" | paste -sd' '; }
 
 @test "it follows the name over editors that replace the inode" {
     local r
-    echo 1 >f && r=$(rev)
-    echo 2 >.f.tmp && mv .f.tmp f
+    echo 1 >f; r=$(rev)
+    echo 2 >.f.tmp; mv .f.tmp f
     sed -i s/2/3/ f
     same "versions" "$(versions f | wc -w)" 3
     holds "$(past f/$r)" '1\n'
@@ -271,7 +271,7 @@ versions() { ls -v "$(past "$1")" | paste -sd' '; }
 
 @test "deletions and recreations are shown, also when the name is gone now" {
     local r
-    echo 1 >f && r=$(rev) && rm f && ln -s t f && rm f
+    echo 1 >f; r=$(rev); rm f; ln -s t f; rm f
     same versions "$(versions f)" "$r $((r + 1)).deleted $((r + 2)) $((r + 3)).deleted"
     same target "$(readlink "$(past f/$((r + 2)))")" t
     same empty "$(cat "$(past f/$((r + 1)).deleted)")" ''
@@ -281,13 +281,13 @@ versions() { ls -v "$(past "$1")" | paste -sd' '; }
 
 @test "a version shows the attributes that it had last" {
     local r
-    echo 1 >f && r=$(rev) && chmod 640 f && touch -d @1000000000 f && echo 2 >f && chmod 600 f
+    echo 1 >f; r=$(rev); chmod 640 f; touch -d @1000000000 f; echo 2 >f; chmod 600 f
     same versions "$(versions f)" "$r $((r + 3))"
     same "attributes" "$(stat -c '%a %Y' "$(past f/$r)")" '640 1000000000'
 }
 
 @test "a directory lists the names that it has or had" {
-    mkdir d && echo 1 >d/a && echo 2 >d/b && rm d/a && mv d e && echo 3 >e/c
+    mkdir d; echo 1 >d/a; echo 2 >d/b; rm d/a; mv d e; echo 3 >e/c
     same "of now" "$(versions e)" 'b c'
     same "of then" "$(versions d)" 'a b'
     same "top" "$(ls "$(past)" | paste -sd' ')" 'd e'
@@ -300,9 +300,9 @@ versions() { ls -v "$(past "$1")" | paste -sd' '; }
 @test "names follow a directory that is published by mv" {
     local i r=()
     for i in 1 2 3; do
-        mkdir new && echo $i >new/f
+        mkdir new; echo $i >new/f
         [ ! -e conf ] || mv conf old$i
-        mv new conf && r[i]=$(rev)
+        mv new conf; r[i]=$(rev)
     done
     same "versions" "$(versions conf/f | wc -w)" 5 # two of them gone for a moment
     for i in 1 2 3; do holds "$(past conf/f/${r[i]})" "$i\n"; done
@@ -310,14 +310,14 @@ versions() { ls -v "$(past "$1")" | paste -sd' '; }
 
 @test "a name that reads like a version gives way to it" {
     local r
-    echo 1 >n && r=$(rev) && rm n && mkdir n && echo inner >n/$r && echo other >n/$((r + 100000))
+    echo 1 >n; r=$(rev); rm n; mkdir n; echo inner >n/$r; echo other >n/$((r + 100000))
     holds "$(past n/$r)" '1\n'
     same "names" "$(versions n)" "$r $((r + 1)).deleted $((r + 100000))"
 }
 
 @test "history is read-only, and has inode numbers of its own" {
     local r A call
-    echo 1 >f && r=$(rev) && A=$(past)
+    echo 1 >f; r=$(rev); A=$(past)
     for call in "open $A/f/$r 1" "open $A/f/new 101" "unlink $A/f/$r" "mkdir $A/d 755" "rmdir $A/f" "chmod $A/f/$r 600" "truncate $A/f/$r 0" "symlink x $A/s"; do
         [[ $(syscall $call) =~ ^(EROFS|EPERM|EACCES)$ ]] || fail "$call: $(syscall $call)"
     done
@@ -330,9 +330,9 @@ versions() { ls -v "$(past "$1")" | paste -sd' '; }
 
 @test "permissions of then and now: nobody sees what he could not" {
     local r as=(setpriv --reuid=65534 --clear-groups)
-    echo s >f && r=$(rev) && chmod 600 f && echo t >f && chmod 644 f
+    echo s >f; r=$(rev); chmod 600 f; echo t >f; chmod 644 f
     fails_with 'Permission denied' "${as[@]}" cat "$(past f/$r)"
-    mkdir d && chmod 700 d && echo s >d/f && r=$(rev) && chmod 755 d
+    mkdir d; chmod 700 d; echo s >d/f; r=$(rev); chmod 755 d
     fails_with 'Permission denied' "${as[@]}" cat "$(past d/f/$r)"
     same "root" "$(cat "$(past d/f/$r)")" s
     same "now" "$("${as[@]}" cat d/f)" s
@@ -340,7 +340,7 @@ versions() { ls -v "$(past "$1")" | paste -sd' '; }
 
 @test "compaction takes versions; what the oldest revision shows stays" {
     local r
-    echo 1 >f && echo 2 >f && echo x >gone && rm gone && r=$(rev) && echo 3 >f
+    echo 1 >f; echo 2 >f; echo x >gone; rm gone; r=$(rev); echo 3 >f
     exec 8<"$(past f/$((r - 3)))"
     x "echo $r > $Q/compact"
     same versions "$(versions f)" "$((r - 2)) $((r + 1))"
@@ -429,7 +429,7 @@ compacted_beyond() { [ "$(cat "$Q/compact")" -gt "$1" ]; }
 
 @test "root's own compact is not held back by a bookmark" {
     mkdir "$Q/bookmarks/b"
-    echo 1 >f && echo 2 >f
+    echo 1 >f; echo 2 >f
     x "cat $Q/revision > $Q/compact"
     same compacted "$(cat "$Q/compact")" "$(rev)"
     fails_with 'Stale' x "env printf $(($(rev) - 1)) > $Q/bookmarks/b/revision"

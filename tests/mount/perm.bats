@@ -39,7 +39,7 @@ by() { # by UID[:GROUP,...] TEXT
 }
 
 @test "a directory needs x to pass, r to list, w to change" {
-    mkdir d && touch d/f
+    mkdir d; touch d/f
     chown $ANNA:$ANNA d d/f
     chmod 711 d
     fails_with 'Permission denied' by $BERT 'ls d'

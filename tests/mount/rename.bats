@@ -13,7 +13,7 @@ teardown() { leave_test; }
     holds f2 'v\n'
     same target "$(readlink l2)" target
     holds d2/g 'w\n'
-    absent f && absent l && absent d
+    absent f; absent l; absent d
 }
 
 @test "a rename between directories is one revision" {
@@ -177,7 +177,7 @@ teardown() { leave_test; }
 
 @test "moving out of the tree and back copies" {
     x "echo v > f; mkdir d; echo w > d/g; ln -s g d/l; mv f d $S/"
-    absent f && absent d
+    absent f; absent d
     x "mv $S/f $S/d ."
     holds f 'v\n'
     holds d/g 'w\n'

@@ -137,7 +137,7 @@ sees() {
     exec 5<f
     holds f hello
     ls -l . >/dev/null
-    remote go && told
+    remote go; told
     sees $'f CREATE\nf MODIFY\nf CLOSE_WRITE'
     same inode "$(stat -c '%i %h' f)" "$ino 1"
     same "read on" "$(cat <&5)" hello
@@ -159,7 +159,7 @@ sees() {
     record "$S/events" "$T"
     remote $'hold\nrename f h\nunlink g'
     ! stat f g 2>/dev/null && stat h >/dev/null || false
-    remote go && told
+    remote go; told
     sees $'f MOVED_FROM #1\nh MOVED_TO #1\ng DELETE'
 }
 
@@ -180,7 +180,7 @@ sees() {
     echo v >f
     exec 5<f
     record "$S/events" "$T" "$T/f"
-    remote 'unlink f' && told
+    remote 'unlink f'; told
     same content "$(cat <&5)" v
     same links "$(stat -L -c %h /proc/self/fd/5)" 0
     exec 5<&-
@@ -193,7 +193,7 @@ sees() {
     record "$S/events" "$T" "$T/f"
     remote $'hold\nunlink f\nput f second'
     exec 5<f
-    remote go && told
+    remote go; told
     same content "$(cat <&5)" second
     exec 5<&-
     recorded
@@ -205,7 +205,7 @@ sees() {
     remote $'hold\nput f v\nmkdir e\nsymlink l x'
     rm f l
     rmdir e
-    remote go && told
+    remote go; told
     sees $'f DELETE\nl DELETE\ne DELETE,ISDIR'
     absent f
 }
@@ -216,7 +216,7 @@ sees() {
     remote $'hold\nunlink f\nunlink g'
     echo v >f
     mkdir g
-    remote go && told
+    remote go; told
     sees $'f CREATE\nf MODIFY\nf CLOSE_WRITE\ng CREATE,ISDIR'
     holds f 'v\n'
 }
@@ -227,7 +227,7 @@ sees() {
     record "$S/events" "$T"
     remote $'hold\nunlink f'
     A open 3 f wct
-    remote go && told
+    remote go; told
     A write 3 v
     A close 3
     sees $'f CREATE\nf MODIFY\nf CLOSE_WRITE'
@@ -242,7 +242,7 @@ sees() {
     A open 3 f wct
     A write 3 v
     A fsync 3
-    remote go && told
+    remote go; told
     A close 3
     recorded
     same deleted "$(grep -c DELETE "$S/events")" 0
@@ -278,7 +278,7 @@ sees() {
     remote $'hold\nrename a a2\nrename b b2'
     rm a2
     touch b
-    remote go && told
+    remote go; told
     sees $'a2 DELETE\nb CREATE\nb ATTRIB\nb CLOSE_WRITE\na DELETE\nb2 CREATE\nb2 CLOSE_WRITE'
 }
 
@@ -287,7 +287,7 @@ sees() {
     record "$S/events" "$T"
     remote $'hold\nput f v'
     mv f g
-    remote go && told
+    remote go; told
     sees $'f MOVED_FROM #1\ng MOVED_TO #1\ng MODIFY\ng CLOSE_WRITE'
     holds g v
 }
@@ -389,7 +389,7 @@ sees() {
     remote $'lock a\nput a/f v\nput b/f v\nmkdir b/e'
     wait_until 5 bash -c "[ \"\$(inject queued)\" = 1 ]"
     within 5 bash -c 'touch b/local a/local; cat a/f b/f'
-    remote 'unlock a' && told
+    remote 'unlock a'; told
     recorded
     same "in b" "$(grep -P '^2\tf' "$S/events" | cut -f 3 | paste -sd' ')" 'CREATE MODIFY CLOSE_WRITE'
     same "in a, last" "$(tail -1 "$S/events")" $'1\tf\tCLOSE_WRITE'
@@ -402,7 +402,7 @@ sees() {
     daemon_stop
     daemon_start
     local before=$(metric replay_skipped_total)
-    remote $'put a/b/f v\nput a/b/g v\nmkdir a/b/c\nrename a/b/g a/b/h' && told
+    remote $'put a/b/f v\nput a/b/g v\nmkdir a/b/c\nrename a/b/g a/b/h'; told
     same skipped $(($(metric replay_skipped_total) - before)) 4
     same told "$(metric replayed_total)" 0
     cd "$T"
@@ -422,7 +422,7 @@ sees() {
     echo local >l1
     remote 'put last v'
     rm f1
-    remote go && told
+    remote go; told
     recorded
     (($(metric replay_reread_total) > 500))
     same made "$(grep -c $'f[0-9]*\tCREATE' "$S/events")" 999
@@ -444,7 +444,7 @@ sees() {
     remote away
     for i in {1..600}; do echo "put d/f$i $i"; done | prefixed | within 60 inject -w >/dev/null
     remote $'put f new\nmkdir e\nput e/below v\nsymlink l x\nchmod d 700'
-    remote back && told
+    remote back; told
     recorded
     same "in d" "$(grep -P '^2\t' "$S/events" | grep -c CREATE)" 600
     same "in d" "$(grep -P '^2\t' "$S/events" | grep -c CLOSE_WRITE)" 600
@@ -528,7 +528,7 @@ usual_daemon() {
     touch "$S/bound"
     mount --bind f "$S/bound"
     record "$S/events" "$S/bound"
-    remote 'put f new' && told
+    remote 'put f new'; told
     recorded
     diff -u - "$S/events" <<<$'1\t.\tMODIFY\n1\t.\tCLOSE_WRITE' >&2
     holds "$S/bound" new
@@ -539,7 +539,7 @@ usual_daemon() {
     mkdir "$S/bound" e
     mount --bind e "$S/bound"
     record "$S/events" "$S/bound"
-    remote $'put e/f v\nmkdir e/g' && told
+    remote $'put e/f v\nmkdir e/g'; told
     recorded
     diff -u - "$S/events" <<<$'1\tf\tCREATE\n1\tf\tMODIFY\n1\tf\tCLOSE_WRITE\n1\tg\tCREATE,ISDIR' >&2
     umount "$S/bound"
@@ -557,7 +557,7 @@ signal.pause()
 END
     wait_until 10 test -e "$S/leased"
     record "$S/events" "$T"
-    remote 'put f v' && told
+    remote 'put f v'; told
     sees $'f MODIFY\nf CLOSE_WRITE'
     wait $!
 }
@@ -571,7 +571,7 @@ END
     mount --bind "$S/file" f
     mount --bind "$S/dir" e
     record "$S/events" "$S/file" "$T"
-    remote $'put f v\nput f \nappend f w\nchmod f 600\nchmod e 700\nput e/g v\nmkdir e/h\nput d/g v' && told
+    remote $'put f v\nput f \nappend f w\nchmod f 600\nchmod e 700\nput e/g v\nmkdir e/h\nput d/g v'; told
     recorded
     holds "$S/file" 'foreign\n'
     same "time" "$(stat -c %Y "$S/file" "$S/dir" | paste -sd' ')" '1000 1000'
@@ -632,7 +632,7 @@ END
     QUORUMFS_FAILPOINTS=replayer.call=stall:30000@2 daemon_start --timeout 500ms
     cd "$T"
     record "$S/events" "$T"
-    remote $'put f1 v\nput f2 v\nput f3 v\nput f4 v' && told
+    remote $'put f1 v\nput f2 v\nput f3 v\nput f4 v'; told
     recorded
     same told "$(grep -c CLOSE_WRITE "$S/events")" 4
     expect_log 'replaced a worker that was stuck'
@@ -681,7 +681,7 @@ END
     echo local >g
     usual_daemon
     record "$S/events" "$T"
-    remote 'put f w' && told
+    remote 'put f w'; told
     sees $'f MODIFY\nf CLOSE_WRITE'
 }
 

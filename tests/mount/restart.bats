@@ -23,11 +23,11 @@ daemon_with() {
 }
 
 @test "everything is there after kill -9" {
-    mkdir -p d/e && echo v >d/f && ln -s f d/l && chmod 2750 d && chown 7:8 d/f && touch -h -d @1000000000.123 d/l
+    mkdir -p d/e; echo v >d/f; ln -s f d/l; chmod 2750 d; chown 7:8 d/f; touch -h -d @1000000000.123 d/l
     setfattr -n user.a -v 1 d/f
     head -c 100000 /dev/urandom >d/e/big
     mv d/e/big "$(printf 'odd\nname')"
-    echo old >g && echo new >g && rm g
+    echo old >g; echo new >g; rm g
     local before=$(listing) revision=$(rev) facts=$(getfattr --only-values -n user.quorum d/f)
     again
     same listing "$(listing)" "$before"

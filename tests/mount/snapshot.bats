@@ -48,7 +48,7 @@ refused() { # refused TEXT ARG...: one line that says so, and no cluster
 
 @test "a copy is a database that sqlite3 opens, with the views files and history" {
     local r
-    mkdir d && echo 1 >d/f && echo 22 >d/f && ln -s f d/l && head -c 9000 /dev/urandom >big
+    mkdir d; echo 1 >d/f; echo 22 >d/f; ln -s f d/l; head -c 9000 /dev/urandom >big
     r=$(rev)
     cp "$Q/snapshot.db" "$S/b.db"
     same "revision" "$(sqlite3 "$S/b.db" 'SELECT rev FROM meta')" "$r"
@@ -65,7 +65,7 @@ refused() { # refused TEXT ARG...: one line that says so, and no cluster
 
 @test "it is one revision while writers run" {
     local i
-    echo 0 >a && echo 0 >b
+    echo 0 >a; echo 0 >b
     (
         trap 'exit 0' TERM
         i=0
@@ -156,7 +156,7 @@ E
 
 @test "init --from brings the tree, its history and its settings back" {
     local r N
-    mkdir d && echo 1 >d/f && chmod 640 d/f && setfattr -n user.a -v 1 d/f && r=$(rev) && echo 2 >d/f && ln -s f d/l
+    mkdir d; echo 1 >d/f; chmod 640 d/f; setfattr -n user.a -v 1 d/f; r=$(rev); echo 2 >d/f; ln -s f d/l
     x "echo 3G > $Q/config/quota"
     cp "$Q/snapshot.db" "$S/b.db"
     new_cluster --from "$S/b.db" --max-value 2M

@@ -127,7 +127,7 @@ stopped() { ! pgrep -f -- "mount .*$S/" >/dev/null; }
 }
 
 @test "a failing start says why and mounts nothing" {
-    mkdir "$DIR" && echo hello >"$DIR/somebody-elses"
+    mkdir "$DIR"; echo hello >"$DIR/somebody-elses"
     refuses 1 "$DIR" somebody-elses -- mount "$DIR" "$MNT"
     same "left alone" "$(ls "$DIR")" somebody-elses
 }
@@ -458,7 +458,7 @@ helper() { # a mount.fuse.quorumfs as mount(8) calls it
 }
 
 @test "check refuses what is no data directory" {
-    mkdir empty foreign && touch foreign/file
+    mkdir empty foreign; touch foreign/file
     refuses 1 missing -- check "$S/missing"
     refuses 1 empty -- check "$S/empty"
     refuses 1 foreign -- check "$S/foreign"

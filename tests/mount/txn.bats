@@ -147,7 +147,7 @@ committed() { # committed NAME: in one revision, and all agree which
     echo 1 >"$X/d/g"
     echo 2 >"$X/d/f"
     committed a
-    wait_until 8 grep -q 'CLOSE_WRITE.* g' "$S/seen" && wait_until 8 grep -q 'CLOSE_WRITE.* f' "$S/seen" && grep -q 'CREATE g' "$S/seen"
+    wait_until 8 grep -q 'CLOSE_WRITE.* g' "$S/seen"; wait_until 8 grep -q 'CLOSE_WRITE.* f' "$S/seen"; grep -q 'CREATE g' "$S/seen"
     local seen=$?
     kill "$watcher"
     [ $seen = 0 ] || fail "seen: $(cat "$S/seen")"
