@@ -10,7 +10,6 @@ setup_file() {
     export QUORUMFS_TIMEOUT=2s QUORUMFS_INSECURE=yes QFS_TIMEOUTS=wanted
     netns_file 3 && cluster_file 3
     allow_log 'commit: commit of .* failed: (timed out without a quorum|input/output error)'
-    allow_log 'replica: cannot reserve inode numbers'
     allow_log 'commit: uncommitted changes to .* are lost: the member stops' # the client is told, too
 }
 teardown_file() { netns_cluster_end; }

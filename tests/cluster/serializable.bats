@@ -12,7 +12,6 @@ setup_file() {
     export QUORUMFS_TIMEOUT=1s QUORUMFS_INSECURE=yes QFS_TIMEOUTS=wanted TROUBLE_TENTHS=${TROUBLE_TENTHS:-20}
     netns_file 3 && cluster_file 3
     allow_log 'commit: commit of .* failed: (timed out without a quorum|input/output error)'
-    allow_log 'replica: cannot reserve inode numbers'
     allow_log 'commit: uncommitted changes to .* are lost: the member stops' # the client is told, too
     allow_log 'replay: replaced a worker that was stuck' # a member that was paused thinks that it has waited for long
 }

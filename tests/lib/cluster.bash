@@ -132,6 +132,7 @@ cluster_file() { # cluster_file N [OPTION of init...]
     # That members come and go is what these tests do.
     allow_log 'peer: (member [0-9]+ at|the connection of member|a connection)'
     allow_log 'replica: serving .* without a quorum'
+    allow_log 'replica: cannot reserve inode numbers'
     allow_log 'replica: stopping with requests that were not answered in time' # of the last one, which has no quorum for the end of its session
     cluster_init "$@" && members_start && wait_leader >/dev/null
 }
