@@ -20,6 +20,7 @@ struct lock_row { /* the columns of table lock */
     uint64_t vhash;
     bool changed, gone;               /* against the table */
     size_t next_held;                 /* see lock_thing */
+    size_t blocker;                   /* lock_hand_over: the place of one that was in its way; SIZE_MAX: none is known */
     bool was_held;                    /* what the table says, */
     uint64_t was;                     /* and the hash of its row; 0: there is none */
 };

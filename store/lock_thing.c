@@ -270,7 +270,8 @@ static void chain(struct lock_thing *th)
     th->chained = true;
 }
 
-bool lock_blocked(struct lock_thing *th, size_t i)
+/* The place of one that is in the way of row `i`; SIZE_MAX: nobody is. */
+static size_t blocker_of(struct lock_thing *th, size_t i)
 {
     const struct lock_row *r = &th->rows[i];
     bool holds = false;
@@ -279,13 +280,18 @@ bool lock_blocked(struct lock_thing *th, size_t i)
         chain(th);
     for (size_t k = th->first_held; k != SIZE_MAX; k = th->rows[k].next_held) {
         if (lock_conflicts(&th->rows[k], r))
-            return true;
+            return k;
         holds = holds || lock_same_owner(&th->rows[k], r);
     }
     for (size_t k = 0; !holds && k < i; k++)
         if (waits(&th->rows[k]) && lock_conflicts(&th->rows[k], r))
-            return true;
-    return false;
+            return k;
+    return SIZE_MAX;
+}
+
+bool lock_blocked(struct lock_thing *th, size_t i)
+{
+    return blocker_of(th, i) != SIZE_MAX;
 }
 
 void lock_drop(struct lock_thing *th, struct lock_row *r)
@@ -368,6 +374,26 @@ static size_t count_exclusive(const struct lock_thing *th, size_t end)
     return n;
 }
 
+/* Is row `i` blocked, where the one that was in its way is the first to be looked at? */
+static bool still_blocked(struct lock_thing *th, size_t i)
+{
+    struct lock_row *r = &th->rows[i];
+    const struct lock_row *b = r->blocker == SIZE_MAX ? NULL : &th->rows[r->blocker];
+
+    if (b && !b->gone && (b->token || r->blocker < i) && lock_conflicts(b, r))
+        return true;
+    r->blocker = blocker_of(th, i);
+    return r->blocker != SIZE_MAX;
+}
+
+/* Once its owner holds something, a row is not behind others who wait any more. */
+static void forget_blockers(struct lock_thing *th, const struct lock_row *owner)
+{
+    for (size_t i = 0; i < th->n; i++)
+        if (!owner || lock_same_owner(&th->rows[i], owner))
+            th->rows[i].blocker = SIZE_MAX;
+}
+
 /* The first in line that may have it gets it, again and again. What one gets may be less than its owner had there, and may let the owner pass others:
  * so those before it who were blocked are asked once more. Who shares, among others who share, need not be compared with each of them. */
 int lock_hand_over(struct store *s, struct txn *t, struct lock_thing *th)
@@ -375,10 +401,11 @@ int lock_hand_over(struct store *s, struct txn *t, struct lock_thing *th)
     size_t exclusive = count_exclusive(th, 0), blocked = SIZE_MAX;
     int err = 0;
 
+    forget_blockers(th, NULL);
     for (size_t i = 0; !err && i < th->n; i++) {
         if (!waits(&th->rows[i]))
             continue;
-        if ((th->rows[i].exclusive || exclusive) && lock_blocked(th, i)) {
+        if ((th->rows[i].exclusive || exclusive) && still_blocked(th, i)) {
             exclusive += th->rows[i].exclusive;
             blocked = blocked < i ? blocked : i;
             continue;
@@ -387,6 +414,7 @@ int lock_hand_over(struct store *s, struct txn *t, struct lock_thing *th)
         err = lock_grant(t, th, i);
         if (!err)
             err = lock_tell(s, th, &th->rows[i], STORE_LOCK_GRANTED);
+        forget_blockers(th, &th->rows[i]);
         if (blocked < i) {
             i = blocked - 1;
             blocked = SIZE_MAX;

@@ -188,6 +188,54 @@ static void there_is_a_limit_of_locks_of_one_file(void **state)
     assert_int_equal(kit_glance(k).n_locks, STORE_LOCKS_OF_THING_MAX);
 }
 
+enum { FEW = 2500, FAR = 1000000 };
+
+/* Of others, side by side. */
+static struct store_op aside_op(struct kit *k, int i, char name[32])
+{
+    (void)k, (void)name;
+    return (struct store_op){.kind = STORE_OP_LOCK, .flags = STORE_LOCK_RANGE, .ino = 44, .owner = 1 + (uint64_t)i, .request = 1 + (uint64_t)i,
+                             .first = FAR + 10 + i, .last = FAR + 10 + i};
+}
+
+static struct store_op behind_far_op(struct kit *k, int i, char name[32])
+{
+    struct store_op op = aside_op(k, FEW + i, name);
+
+    op.flags |= STORE_LOCK_EXCLUSIVE;
+    op.first = op.last = FAR;
+    return op;
+}
+
+static struct store_op behind_near_op(struct kit *k, int i, char name[32])
+{
+    struct store_op op = behind_far_op(k, FEW + i, name);
+
+    op.first = op.last = i * 2;
+    return op;
+}
+
+/* One gives back a range in which many wait, each for a part of its own, behind many who wait for something else. */
+static void a_range_is_handed_over_to_many(void **state)
+{
+    struct kit *k = *state;
+    struct store_op near = {.kind = STORE_OP_LOCK, .flags = STORE_LOCK_RANGE | STORE_LOCK_EXCLUSIVE, .ino = 44, .owner = 5000000, .request = 5000000, .last = FAR - 1};
+    struct store_op far = {.kind = STORE_OP_LOCK, .flags = STORE_LOCK_RANGE | STORE_LOCK_EXCLUSIVE, .ino = 44, .owner = 5000001, .request = 5000001, .first = FAR,
+                           .last = FAR};
+
+    assert_int_equal(kit_op(k, &near), 0);
+    assert_int_equal(many(k, FEW, aside_op), 0);
+    assert_int_equal(kit_op(k, &far), 0);
+    assert_int_equal(many(k, FEW, behind_far_op), QE_QUEUED);
+    assert_int_equal(many(k, FEW, behind_near_op), QE_QUEUED);
+    near.kind = STORE_OP_UNLOCK;
+    near.request = 0;
+    begin();
+    assert_int_equal(kit_op(k, &near), 0);
+    done("a range handed over to 2,500"); /* who was in the way is asked first: else it would be minutes */
+    assert_int_equal(kit_glance(k).n_locks, 2 * FEW + 1); /* that are held */
+}
+
 /* ---- Leases -------------------------------------------------------------------------------------------------------------- */
 
 static struct store_op grant_op(struct kit *k, int i, char name[32])
@@ -271,6 +319,7 @@ int main(void)
         KIT_TEST(there_is_a_limit_of_locks),
         KIT_TEST(a_crowd_gets_it_one_after_the_other),
         KIT_TEST(there_is_a_limit_of_locks_of_one_file),
+        KIT_TEST(a_range_is_handed_over_to_many),
         KIT_TEST(there_is_a_limit_of_leases),
         KIT_TEST(a_lease_with_many_files_ends_in_parts),
     };
