@@ -106,6 +106,55 @@ static void say_line(void *data, const char *line)
 
 /* ---- Success ------------------------------------------------------------------------------------------------------------- */
 
+static _Atomic int n_answered;
+
+static void answered_cb(struct replica_request *req, int err, int64_t rev, uint64_t ino)
+{
+    (void)req, (void)rev, (void)ino;
+    if (!err)
+        atomic_fetch_add(&n_answered, 1);
+}
+
+/* Three new files, asked for one after the other by one thread: how many entries they took. */
+static uint64_t entries_of_three(bool held)
+{
+    static const char *const names[] = {"a", "b", "c"};
+    const struct timespec pause = {0, 5000000};
+    struct replica_request reqs[3];
+    uint64_t before = status_of().last_index;
+
+    atomic_store(&n_answered, 0);
+    if (held)
+        replica_hold();
+    for (int i = 0; i < 3; i++) {
+        struct store_edit edit = {.kind = STORE_EDIT_TRUNCATE};
+        struct store_op op = {.kind = STORE_OP_COMMIT, .parent = STORE_ROOT_INO, .name = {names[i], 1}, .mode = 0644, .edits = &edit, .n_edits = 1,
+                              .new_ino = replica_new_ino(m.r, STORE_FILE)};
+        struct store_command cmd = {.comm = "test", .ops = &op, .n_ops = 1};
+
+        reqs[i] = (struct replica_request){.cb = answered_cb};
+        replica_submit(m.r, &reqs[i], &cmd);
+        nanosleep(&pause, NULL);
+    }
+    replica_release(m.r);
+    while (atomic_load(&n_answered) < 3)
+        nanosleep(&pause, NULL);
+    return status_of().last_index - before;
+}
+
+/* A thread that has many requests at once has them in one entry. Whatever else wakes the loop meanwhile may take some of them along, so not always. */
+static void what_is_held_goes_together(void **state)
+{
+    int tries = 0;
+
+    (void)state;
+    member_up(&m);
+    assert_int_equal(member_put(&m, "a", "first"), 0); /* inode numbers are there */
+    assert_true(entries_of_three(false) > 1);
+    while (entries_of_three(true) != 1)
+        assert_true(++tries < 20);
+}
+
 static void write_is_readable_when_answered(void **state)
 {
     (void)state;
@@ -490,6 +539,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
         TEST(interrupted_init_is_completed), /* first: the failpoints of its children are read once a process */
+        TEST(what_is_held_goes_together),
         TEST(write_is_readable_when_answered),
         TEST(writes_survive_a_restart),
         TEST(each_start_has_a_new_term),
