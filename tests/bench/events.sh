@@ -1,8 +1,9 @@
 #!/bin/bash
-# events.sh [SECONDS]: transactions and streams on one member: 1,000 files of 256 bytes published by one, beside plain cp; what 990 open
-# streams, and one that catches up, cost a writer. Needs root, /dev/fuse, python3 and a release build. Never fails on a figure.
+# events.sh [SECONDS [REVISIONS]]: transactions, streams and compaction on one member: 1,000 files of 256 bytes published by one, beside plain
+# cp; what 990 open streams cost a writer, and one that is 500,000 revisions behind; what their compaction costs it. Needs root, /dev/fuse,
+# python3 and a release build. Never fails on a figure.
 set -u
-SECS=${1:-3}
+SECS=${1:-3} REVISIONS=${2:-500000}
 ROOT=$(cd "$(dirname "$0")/../.." && pwd)
 QUORUMFS=${QUORUMFS:-$ROOT/build/release/fs/quorumfs} TREELOAD=${TREELOAD:-$ROOT/build/release/tests/bench/treeload}
 
@@ -29,8 +30,12 @@ for round in 1 2 3; do
 done
 
 mkdir "$MNT/k"
+echo "revisions:$((REVISIONS * 10))" >"$Q/config/retain"
+echo 8G >"$Q/config/quota"
 "$TREELOAD" fill -n 16 -k 10000 -N fill "$MNT/k"
 writer() { "$TREELOAD" own -n 1 -d "$SECS" -N "$1" "$MNT/k"; }
+reader_ends() { kill $READER; wait $READER 2>/dev/null; READER=; }
+
 for round in 1 2 3; do
     writer alone
     python3 - "$Q" "$WORK/open" <<'P' &
@@ -46,11 +51,31 @@ P
     READER=$!
     until [ -e "$WORK/open" ]; do kill -0 $READER || exit 1; done
     writer 990-streams
-    kill $READER
+    reader_ends
     rm "$WORK/open"
-    cat "$Q/since/0/.events" >/dev/null &
+done
+
+while [ "$(cat "$Q/revision")" -lt "$REVISIONS" ]; do "$TREELOAD" kept -n 64 -d 5 -N history "$MNT/k" >/dev/null || exit 1; done
+t=$(date +%s%N)
+head -n "$REVISIONS" "$Q/since/0/.events" >/dev/null
+echo "$REVISIONS revisions read by who is behind: $(ms "$t") ms"
+for round in 1 2 3; do
+    writer alone
+    python3 - "$Q/since/0/.events" "$REVISIONS" <<'P' & # and when it has caught up, once more
+import os, sys
+while True:
+    fd, n = os.open(sys.argv[1], os.O_RDONLY), 0
+    while n < int(sys.argv[2]):
+        n += os.read(fd, 1 << 20).count(b'\n')
+    os.close(fd)
+P
     READER=$!
     writer one-catching-up
-    kill $READER
-    READER=
+    reader_ends
 done
+
+writer alone
+(sleep 0.5; cat "$Q/revision" >"$Q/compact") &
+writer compaction
+wait
+writer compaction-later
