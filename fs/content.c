@@ -2,6 +2,10 @@
 
 #include <stdlib.h>
 
+#include "store/base/failpoint.h"
+
+enum { CONTENT_BYTES_FEW = 1 << 20 /* for a failpoint */, CONTENT_SMALL = 4096 };
+
 /* Detaches a content from its inode, so that the next reader loads. */
 static void content_leave(struct content *c)
 {
@@ -20,10 +24,10 @@ void content_unref(struct content *c)
     free(c);
 }
 
-/* An empty one, not attached to an inode. NULL: no memory, or too much in use. */
+/* An empty one, not attached to an inode. NULL: no memory. */
 static struct content *content_new(struct fs *fs)
 {
-    struct content *c = atomic_load(&fs->content_bytes) < CONTENT_BYTES_MAX ? calloc(1, sizeof *c) : NULL;
+    struct content *c = calloc(1, sizeof *c);
 
     if (c) {
         c->fs = fs;
@@ -32,7 +36,16 @@ static struct content *content_new(struct fs *fs)
     return c;
 }
 
-int content_load(struct fs *fs, struct inode *in, struct content **out, struct store_attr *attr)
+/* One user can open as much as there may be. So root's programs have as much again as all others, and small files more than large ones. */
+static int content_admit(struct fs *fs, const struct content *c, uid_t uid)
+{
+    int64_t max = FAILPOINT("fs.content.few") ? CONTENT_BYTES_FEW : CONTENT_BYTES_MAX, len = (int64_t)c->bytes.len;
+    int64_t mine = uid == 0 ? max : len <= CONTENT_SMALL ? max / 4 * 3 : max / 2;
+
+    return len && atomic_load(&fs->content_bytes) + len > mine ? QE_NOMEM : 0;
+}
+
+int content_load(struct fs *fs, struct inode *in, uid_t uid, struct content **out, struct store_attr *attr)
 {
     struct content *c = in->content;
     int err = 0;
@@ -52,6 +65,8 @@ int content_load(struct fs *fs, struct inode *in, struct content **out, struct s
     if (!c)
         return QE_NOMEM;
     err = store_content(fs->reader, STORE_HEAD, in->ino, &c->bytes, attr);
+    if (!err)
+        err = content_admit(fs, c, uid);
     if (err) {
         buf_fini(&c->bytes);
         free(c);
@@ -75,7 +90,7 @@ int64_t content_deleted_at(struct fs *fs, uint64_t ino, struct store_attr *attr)
     return at;
 }
 
-int content_load_deleted(struct fs *fs, const struct inode *in, struct content **out, struct store_attr *attr)
+int content_load_deleted(struct fs *fs, const struct inode *in, uid_t uid, struct content **out, struct store_attr *attr)
 {
     struct content *c = content_new(fs);
     int64_t at = c ? content_deleted_at(fs, in->ino, attr) : 0;
@@ -83,6 +98,8 @@ int content_load_deleted(struct fs *fs, const struct inode *in, struct content *
 
     if (!c)
         return err;
+    if (!err)
+        err = content_admit(fs, c, uid);
     if (err) {
         buf_fini(&c->bytes);
         free(c);

@@ -4,7 +4,7 @@
 
 #include "fs/inode.h"
 
-#define CONTENT_BYTES_MAX (INT64_C(1) << 30) /* of all open files together: more opens for reading fail with ENOMEM */
+#define CONTENT_BYTES_MAX (INT64_C(1) << 30) /* of all open files together: more opens for reading fail with ENOMEM, those of others than root earlier */
 
 struct content {
     struct fs *fs;
@@ -15,9 +15,9 @@ struct content {
 };
 
 /* The current content of the inode, loaded if it is not at hand, as a new reference; `attr` of the same moment. */
-int content_load(struct fs *fs, struct inode *in, struct content **out, struct store_attr *attr);
+int content_load(struct fs *fs, struct inode *in, uid_t uid, struct content **out, struct store_attr *attr);
 /* The content that a file which was deleted had last: a reader found its name just before. QE_NOENT: it is not kept. */
-int content_load_deleted(struct fs *fs, const struct inode *in, struct content **out, struct store_attr *attr);
+int content_load_deleted(struct fs *fs, const struct inode *in, uid_t uid, struct content **out, struct store_attr *attr);
 /* A revision at which it was still there, and its attributes then, with nlink 0. 0: that is not kept. */
 int64_t content_deleted_at(struct fs *fs, uint64_t ino, struct store_attr *attr);
 void content_unref(struct content *c); /* NULL is fine */

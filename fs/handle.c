@@ -153,11 +153,11 @@ int handle_load(struct handle *h)
     int err;
 
     if (h->readable)
-        err = content_load(h->fs, h->in, &h->base, &attr);
+        err = content_load(h->fs, h->in, h->uid, &h->base, &attr);
     else
         err = store_getattr(h->fs->reader, STORE_HEAD, h->in->ino, &attr);
     if (err == QE_NOENT && h->readable) /* as on any disk, who has found a name can open the file */
-        err = content_load_deleted(h->fs, h->in, &h->base, &attr);
+        err = content_load_deleted(h->fs, h->in, h->uid, &h->base, &attr);
     else if (err == QE_NOENT)
         err = content_deleted_at(h->fs, h->in->ino, &attr) ? 0 : QE_NOENT;
     if (err)
@@ -176,7 +176,7 @@ int handle_advance(struct handle *h)
     if (h->in->creation || h->in->gone)
         return 0;
     c = NULL;
-    err = h->readable ? content_load(h->fs, h->in, &c, &attr) : store_getattr(h->fs->reader, STORE_HEAD, h->in->ino, &attr);
+    err = h->readable ? content_load(h->fs, h->in, h->uid, &c, &attr) : store_getattr(h->fs->reader, STORE_HEAD, h->in->ino, &attr);
     if (err == QE_NOENT) { /* deleted: what it had is all there is */
         h->base_old = false;
         return 0;
@@ -314,7 +314,7 @@ static int handle_follow(struct handle *h)
 
     if (h->dirty || h->base_old || !h->base || h->in->creation)
         return 0;
-    err = content_load(h->fs, h->in, &c, &attr);
+    err = content_load(h->fs, h->in, h->uid, &c, &attr);
     if (err)
         return err == QE_NOENT ? 0 : err;
     if (c != h->base && c->bytes.len >= h->base->bytes.len &&
@@ -345,7 +345,7 @@ int handle_read_page(struct handle *h, size_t size, off_t off, const void **data
     int err = QE_NOENT;
 
     if (!h->dirty && !h->in->creation)
-        err = content_load(h->fs, h->in, &c, &attr);
+        err = content_load(h->fs, h->in, h->uid, &c, &attr);
     if (err) /* its own edits, or deleted: what it had */
         return err == QE_NOENT ? handle_read(h, size, off, data, len) : err;
     content_unref(h->paged);

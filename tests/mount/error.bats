@@ -154,6 +154,38 @@ leave_room() { # leave_room SIZE: the quota is that much above what is used; it 
     same size "$(stat -c %s mine)" 1048576
 }
 
+@test "the contents of one user's open files leave room for root, and for small files" {
+    needs_quorumfs
+    needs_failpoints
+    daemon_stop
+    QUORUMFS_FAILPOINTS=fs.content.few=error daemon_start
+    cd "$T"
+    chmod 755 .
+    local i
+    for i in 1 2 3 4; do head -c 300000 /dev/zero >f$i; done
+    echo 1 >small
+    within 20 python3 - <<'P'
+import errno, os
+def opens(name):
+    try:
+        held.append(os.open(name, os.O_RDONLY))
+        return True
+    except OSError as e:
+        assert e.errno == errno.ENOMEM, e
+        return False
+held = []
+os.seteuid(65534)
+assert [opens('f%d' % i) for i in (1, 2, 3)] == [True, False, False]
+assert opens('small')
+os.seteuid(0)
+assert [opens('f%d' % i) for i in (2, 3, 4)] == [True, True, False]
+os.seteuid(65534)
+assert opens('f3'), 'which somebody has open already'
+P
+    daemon_stop
+    daemon_start
+}
+
 @test "a file's name cannot forge a line of the log" {
     needs_quorumfs
     local name=$'f\nquorumfs: info: forged\e[2J'
