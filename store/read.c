@@ -321,18 +321,26 @@ int store_listxattr(struct store_reader *r, int64_t at, uint64_t ino, struct buf
 
 /* ---- Other facts --------------------------------------------------------------------------------------------------------- */
 
-/* Puts "/name" before what is in `path`. */
-static int prepend(struct buf *path, struct store_bytes name)
+static void reverse(uint8_t *p, size_t len)
+{
+    for (size_t i = 0; i < len / 2; i++) {
+        uint8_t c = p[i];
+
+        p[i] = p[len - 1 - i];
+        p[len - 1 - i] = c;
+    }
+}
+
+/* The path is put together from its end, back to front: it may be very long. */
+static int append_reversed(struct buf *path, struct store_bytes name)
 {
     size_t old = path->len;
-    int err = buf_resize(path, old + 1 + name.len);
+    int err = buf_append(path, name.data, name.len);
 
     if (err)
         return err;
-    memmove(path->data + 1 + name.len, path->data, old);
-    path->data[0] = '/';
-    memcpy(path->data + 1, name.data, name.len);
-    return 0;
+    reverse(path->data + old, name.len);
+    return buf_append(path, "/", 1);
 }
 
 static int path_of(struct conn *c, uint64_t ino, struct buf *path)
@@ -348,9 +356,10 @@ static int path_of(struct conn *c, uint64_t ino, struct buf *path)
         if (err || !found)
             return err ? err : QE_NOENT;
         ino = col_u(q, 0);
-        err = ino == 0 ? QE_NOENT : prepend(path, col_b(q, 1)); /* NULL: deleted */
+        err = ino == 0 ? QE_NOENT : append_reversed(path, col_b(q, 1)); /* NULL: deleted */
         conn_reset(q);
     }
+    reverse(path->data, path->len);
     return err;
 }
 
