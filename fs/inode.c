@@ -3,6 +3,7 @@
 #include "fs/handle.h"
 #include "fs/pages.h"
 #include "fs/proc.h"
+#include "fs/replay.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -115,7 +116,7 @@ double inode_cache_s(const struct fs *fs, const struct inode *in)
     for (const struct handle *h = in->handles; h; h = h->next)
         if (h->dirty || h->in_flight)
             return 0;
-    return fs->cache_s;
+    return replay_names_wait(fs) ? 0 : fs->cache_s;
 }
 
 uint64_t inode_ino(struct fs *fs, uint64_t node)

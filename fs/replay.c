@@ -17,6 +17,7 @@
 #include "fs/proc.h"
 #include "fs/replay_parts.h"
 #include "fs/replayer.h"
+#include "fs/sharing.h"
 #include "store/base/clock.h"
 
 enum {
@@ -124,15 +125,26 @@ static void make_way(struct replay *r, uint64_t ino)
     r->stats.superseded++;
 }
 
+/* A worker has to find the names of before. So the kernel keeps none of now, which somebody has looked up meanwhile: it would take them for
+ * those of the worker's call, and after an exchange have them the wrong way round for as long as it keeps names. */
+bool replay_names_wait(const struct fs *fs)
+{
+    return fs->replay && fs->replay->queue.n_names > 0;
+}
+
 static void add(struct replay *r, const struct replay_item *from, const char *name, size_t len, const char *old, size_t old_len)
 {
+    bool first = r->queue.n_names == 0;
     struct replay_item *item;
 
     if (from->kind == REPLAY_CONTENT)
         make_way(r, from->ino);
     item = replay_item_new(from, name, len, old, old_len);
-    if (item && replay_queue_add(&r->queue, item) == 0)
+    if (item && replay_queue_add(&r->queue, item) == 0) {
+        if (first && r->queue.n_names && r->fs->cache_s > 0)
+            sharing_forget_names(r->fs);
         return;
+    }
     replay_item_free(item);
     r->stats.failed++;
     log_warn("replay", "out of memory: watchers are not told of revision %lld", (long long)from->rev);

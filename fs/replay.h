@@ -9,6 +9,9 @@
 
 #include "fs/fs.h"
 
+/* Changes of names are still to be told: what the kernel is told of names now is for this moment only. */
+bool replay_names_wait(const struct fs *fs);
+
 struct replay_stats {
     uint64_t replayed;   /* carried out */
     uint64_t skipped;    /* nobody can be watching */

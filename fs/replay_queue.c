@@ -132,6 +132,11 @@ static void unlink_all(struct replay_queue *q, struct replay_item *item)
     item->n_links = 0;
 }
 
+static bool changes_names(const struct replay_item *item)
+{
+    return item->kind != REPLAY_CONTENT && item->kind != REPLAY_ATTRIB;
+}
+
 int replay_queue_add(struct replay_queue *q, struct replay_item *item)
 {
     const uint64_t nodes[REPLAY_KEYS_MAX] = {item->parent, item->ino, item->old_parent, item->other};
@@ -152,6 +157,7 @@ int replay_queue_add(struct replay_queue *q, struct replay_item *item)
         link_add(item, k);
     }
     q->n++;
+    q->n_names += changes_names(item);
     q->bytes += item->bytes;
     look(q, item);
     return 0;
@@ -199,6 +205,7 @@ void replay_queue_remove(struct replay_queue *q, struct replay_item *item)
         unlist(q, item);
     unlink_all(q, item);
     q->n--;
+    q->n_names -= changes_names(item);
     q->bytes -= item->bytes;
     replay_item_free(item);
 }

@@ -66,6 +66,7 @@ struct replay_queue {
     struct replay_key *keys;
     struct replay_item *ready, **ready_tail;
     size_t n, bytes;
+    size_t n_names; /* of n: those that change names */
 };
 
 void replay_queue_init(struct replay_queue *q);

@@ -176,6 +176,25 @@ committed() { # committed NAME: in one revision, and all agree which
     holds new '1\n'
 }
 
+@test "names stay the new ones while watchers are told of them, and after it" {
+    local before
+    metric() { sed -n "s/^quorumfs_$1 //p" "$Q/metrics"; }
+    all_told() { [ "$(metric replayed_total)" -gt "$before" ] && [ "$(metric replay_waiting)" = 0 ]; }
+    local replayer=$(pgrep -P "$(daemon_pid)" && pgrep -P "$(pgrep -d, -P "$(daemon_pid)")")
+    mkdir a
+    echo 1 >a/f
+    echo 2 >b
+    begin a
+    python3 -c 'import ctypes, sys; sys.exit(ctypes.CDLL(None).renameat2(-100, sys.argv[1].encode(), -100, sys.argv[2].encode(), 2))' "$X/a" "$X/b"
+    before=$(metric replayed_total)
+    kill -STOP $replayer
+    committed a
+    same "at once" "$(cat "$T/a" "$T/b/f" | paste -sd' ')" '2 1' # the kernel looks at them while the exchange is still to be told
+    kill -CONT $replayer
+    wait_until 10 all_told
+    same "when watchers have been told" "$(cat "$T/a" "$T/b/f" | paste -sd' ')" '2 1'
+}
+
 @test "tools work in it: cp, mv, sed, tar, git, rm" {
     mkdir src
     printf 'a\nb\n' >src/f
