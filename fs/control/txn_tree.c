@@ -624,8 +624,11 @@ static int attr_get_node(struct txn *t, uint64_t ino, struct txn_node **out)
 {
     int err = txn_admit(t, TXN_OP_COST, 1);
 
-    if (!err)
+    if (!err) {
         err = txn_node_get(t, ino, out);
+        if (err == QE_STALE && *out)
+            err = 0; /* removed here, but open: nothing of it will be committed */
+    }
     if (!err && !(*out)->attr_op) {
         (*out)->attr_op = true;
         t->n_counted++;
@@ -655,7 +658,7 @@ int txn_setattr(struct txn *t, const struct store_op *set)
         n->attr.mtime_ns = set->mtime_ns;
     if (set->valid & STORE_ATTR_LEASE)
         n->attr.lease = set->lease;
-    if (set->valid & STORE_ATTR_KILLPRIV)
+    if (set->valid & STORE_ATTR_KILLPRIV && store_ino_kind(set->ino) == STORE_FILE)
         n->attr.mode &= ~(uint32_t)(S_ISUID | (n->attr.mode & S_IXGRP ? S_ISGID : 0));
     n->attr.ctime_ns = clock_realtime_ns();
     n->valid |= set->valid;

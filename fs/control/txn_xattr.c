@@ -110,8 +110,11 @@ int txn_setxattr(struct txn *t, uint64_t ino, const char *name, const struct sto
     size_t besides = 0;
     int err = txn_admit(t, TXN_OP_COST + STORE_NAME_MAX + (value ? value->len : 0), 1), there;
 
-    if (!err)
+    if (!err) {
         err = txn_node_get(t, ino, &n);
+        if (err == QE_STALE && n)
+            err = 0; /* removed here, but open: nothing of it will be committed */
+    }
     if (!err && store_ino_kind(ino) == STORE_SYMLINK)
         err = QE_PERM;
     if (!err && value && value->len > STORE_XATTR_VALUE_MAX)

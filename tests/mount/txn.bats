@@ -101,6 +101,28 @@ committed() { # committed NAME: in one revision, and all agree which
     same made "$(stat -c '%a %Y' made)" '750 88'
 }
 
+@test "attributes change as in the tree: of a directory, and of what is open and has no name any more" {
+    mkdir d
+    chmod 2775 d
+    echo 1 >f
+    begin a
+    chown 5:7 "$X/d"
+    same "mode" "$(stat -c %a "$X/d")" 2775
+    mkdir "$X/d/e"
+    within 10 python3 - "$X/f" <<'P'
+import os, sys
+fd = os.open(sys.argv[1], os.O_RDWR)
+os.unlink(sys.argv[1])
+os.fchmod(fd, 0o600)
+os.utime(fd, (1, 1))
+os.setxattr(fd, 'user.x', b'1')
+assert os.fstat(fd).st_mode & 0o777 == 0o600 and os.getxattr(fd, 'user.x') == b'1'
+P
+    committed a
+    same "modes and groups" "$(stat -c '%a %g' d d/e | paste -sd,)" '2775 7,2755 7'
+    absent f
+}
+
 @test "a file has one version more, however often it was written" {
     echo 1 >f
     begin a
