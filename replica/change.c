@@ -35,22 +35,24 @@ static bool is_healthy(const struct replica *r, const struct guard_server *s)
 }
 
 /* Member `id` becomes `role` (RAFT_*; -1: it goes): are all who vote afterwards healthy, and with them a majority of those who vote now?
- * A member that stops voting may be among the latter, so that two members can become one. */
+ * A member that stops voting may be among the latter, so that two members can become one. If it is itself not healthy, a majority of the
+ * others will do: they are no worse off without it, and when two are dead one of them has to be the first to go. */
 static bool may_change(const struct replica *r, const struct view *v, uint32_t id, int role)
 {
-    unsigned before = 0, before_healthy = 0, after = 0;
+    unsigned before = 0, before_healthy = 0, after = 0, after_healthy = 0;
+    bool relieves = false;
 
     for (unsigned i = 0; i < v->n; i++) {
         const struct guard_server *s = &v->servers[i];
         bool votes = s->role == RAFT_VOTER, will = s->id == id ? role == RAFT_VOTER : votes, healthy = is_healthy(r, s);
 
-        if (will && !healthy)
-            return false;
         before += votes;
         before_healthy += votes && healthy;
         after += will;
+        after_healthy += will && healthy;
+        relieves = relieves || (votes && !will && !healthy);
     }
-    return after > 0 && before_healthy * 2 > before;
+    return after_healthy * 2 > after && before_healthy * 2 > before && (after_healthy == after || relieves);
 }
 
 static bool changes_votes(const struct guard_server *s, int role)

@@ -11,7 +11,8 @@
  *   leaving                   any                  raft_remove; the leader itself hands over first
  *   leaving                   none                 the row is removed; the others then tell the member that it is one no more
  *
- * A step that changes who votes needs all voters of the new configuration to be there and caught up, and a majority of the old one.
+ * A step that changes who votes needs all voters of the new configuration to be there and caught up, and a majority of the old one; if it takes
+ * the vote of one that is not, a majority of both.
  * (Raft dissertation 4.1: one server at a time, and not before an entry of the leader's own term is committed; 4.2.1: a new server
  * catches up before it votes.)
  *

@@ -316,6 +316,29 @@ static void what_a_standby_was_told_can_only_be_read_behind_a_barrier(void **sta
     wait_until(cluster_has(&c, 1, "a", "1") && !atomic_load(&held.stands));
 }
 
+/* Neither can be waited for, and as long as the first one votes a third failure is the end. */
+static void two_dead_of_five_are_removed_one_after_the_other(void **state)
+{
+    uint32_t at, dead[2];
+
+    (void)state;
+    up(5);
+    at = cluster_leader(&c);
+    for (unsigned i = 0; i < 2; i++) {
+        dead[i] = (at + i) % 5 + 1;
+        member_down(&c.m[dead[i]]);
+    }
+    wait_until(cluster_is(&c, at, dead[0], NULL, "unreachable") && cluster_is(&c, at, dead[1], NULL, "unreachable"));
+    assert_int_equal(change(at, REPLICA_CHANGE_REMOVE, dead[0], 0), 0);
+    assert_int_equal(cluster_status(&c, at).n_voters, 4);
+    assert_int_equal(change(at, REPLICA_CHANGE_ROLE, dead[1], STORE_MEMBER_STANDBY), 0);
+    assert_int_equal(cluster_status(&c, at).n_voters, 3);
+    assert_int_equal(change(at, REPLICA_CHANGE_ROLE, dead[1], STORE_MEMBER_VOTER), QE_BUSY);
+    assert_int_equal(change(at, REPLICA_CHANGE_REMOVE, dead[1], 0), 0);
+    wait_until(all_ok(at, 3));
+    assert_int_equal(member_put(&c.m[at], "after", "x"), 0);
+}
+
 /* ---- Failure ------------------------------------------------------------------------------------------------------------- */
 
 static void what_would_leave_no_healthy_majority_is_busy(void **state)
@@ -401,6 +424,7 @@ int main(int argc, char **argv)
         TEST(a_member_that_was_removed_while_it_was_away_does_not_serve),
         TEST(a_leader_that_is_removed_hands_over_first),
         TEST(three_become_one),
+        TEST(two_dead_of_five_are_removed_one_after_the_other),
         TEST(what_a_standby_was_told_can_only_be_read_behind_a_barrier),
         TEST(what_would_leave_no_healthy_majority_is_busy),
         TEST(without_a_leader_it_times_out),
