@@ -586,15 +586,30 @@ void guard_marker_consider(struct guard *g)
         raft_set_snapshot_threshold(g->raft, 1);
 }
 
+/* Leader: the lowest index that a member which is there, though behind, is known to have. */
+static uint64_t lowest_match(const struct guard *g)
+{
+    struct guard_server servers[GUARD_MEMBERS_MAX];
+    unsigned n = g->raft->state == RAFT_LEADER ? guard_configuration(g, servers) : 0;
+    uint64_t lowest = UINT64_MAX;
+
+    for (unsigned i = 0; i < n; i++)
+        if (servers[i].role != RAFT_SPARE && servers[i].silent_ms <= g->raft->election_timeout && servers[i].match < lowest)
+            lowest = servers[i].match;
+    return lowest;
+}
+
+/* A member that is fetching the database needs what comes after its copy; were that gone, it would have to fetch another one, and so on for as
+ * long as so much is written. (Dissertation 5.1.3 leaves to the implementation how much of the log is kept for slow followers.) */
 void guard_marker_begun(struct guard *g)
 {
-    uint64_t bytes = 0, index = raft_last_index(g->raft);
+    uint64_t bytes = 0, index = raft_last_index(g->raft), has = lowest_match(g), few = g->marker_bytes / TRAILING_DIVISOR;
     unsigned n = 0;
 
     raft_set_snapshot_threshold(g->raft, NEVER);
     for (const struct raft_entry *e; (e = guard_entry_at(g, index)) != NULL; index--, n++) {
         bytes += e->buf.len;
-        if (bytes > g->marker_bytes / TRAILING_DIVISOR)
+        if (bytes > few && (index <= has || bytes > g->keep_bytes))
             break;
     }
     raft_set_snapshot_trailing(g->raft, n < TRAILING_MIN ? TRAILING_MIN : n);

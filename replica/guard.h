@@ -118,6 +118,7 @@ struct guard {
     bool closed;                       /* it has been called */
     uint64_t log_bytes;                /* payload bytes of entries since the last snapshot */
     uint64_t marker_bytes;             /* a marker snapshot is due above it */
+    uint64_t keep_bytes;               /* leader: so much of the log may be kept for members that lack it */
     struct buf why;                    /* the sentence of a refused start */
 };
 

@@ -197,6 +197,7 @@ void loop_tick(struct replica *r)
     if (leaderless && atomic_load(&r->stopping))
         submit_refuse(r, QE_SHUTDOWN, QE_SHUTDOWN, QE_TIMEDOUT); /* also the member's own: nobody is there to take them */
     disk_look(r);
+    r->guard.keep_bytes = disk_short(r, 0) ? 0 : MEMBER_KEEP_MARKERS * r->guard.marker_bytes;
     serve_tick(r, now);
     forward_tick(r, now);
     rounds_tick(r);

@@ -35,6 +35,7 @@
 enum {
     MEMBER_SEGMENT_BYTES = 8 << 20,   /* of one raft log segment: small by default */
     MEMBER_MARKER_BYTES = 64 << 20,   /* of log kept in memory before a marker snapshot is taken */
+    MEMBER_KEEP_MARKERS = 4,          /* times that: kept below a marker for members that are there and lack it, unless the disk is nearly full */
     MEMBER_BATCH_BYTES = 256 << 10,   /* of commands in one entry, unless a single command is larger */
     MEMBER_BATCH_COMMANDS = 256,      /* in one entry: what one SQLite transaction likes to hold */
     MEMBER_APPLY_QUEUE_BYTES = 8 << 20, /* committed and not applied: above it nothing new is proposed */

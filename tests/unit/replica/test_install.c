@@ -54,6 +54,11 @@ static bool has(uint32_t id, const char *name, const char *content)
     return cluster_has(&c, id, name, content);
 }
 
+static void lead(uint32_t id)
+{
+    wait_until(cluster_change(&c, id, REPLICA_CHANGE_LEADER, id, 0) == 0 && cluster_leader(&c) == id);
+}
+
 /* Member 3 is away while more is written than the log keeps. */
 static void leave_behind(const char *content)
 {
@@ -125,6 +130,41 @@ static void killed_at_each_step_a_member_starts_over(void **state)
     killed_at("replica.install.piece=crash@1");
 }
 
+static _Atomic bool written_enough;
+
+static void *writer_main(void *arg)
+{
+    (void)arg;
+    while (!atomic_load(&written_enough)) {
+        (void)member_put(&c.m[1], "g", "something");
+        usleep(5000);
+    }
+    return NULL;
+}
+
+/* Fetching takes a second, and meanwhile more is written than the log keeps for members that are a little behind. */
+static void who_fetches_while_others_write_catches_up(void **state)
+{
+    pthread_t writer;
+
+    (void)state;
+    setenv("QUORUMFS_TEST_MARKER_BYTES", "15000", 1);
+    two_run_and_one_is_behind();
+    lead(1);
+    atomic_store(&written_enough, false);
+    assert_int_equal(pthread_create(&writer, NULL, writer_main, NULL), 0);
+    serve(3, "replica.install.verify=stall:1000");
+    wait_until(cluster_is(&c, 1, 3, NULL, "installing"));
+    wait_until(cluster_is(&c, 1, 3, NULL, "ok"));
+    for (int64_t end = wait_begin() + INT64_C(10000000000); wait_begin() < end; usleep(20000))
+        if (cluster_is(&c, 1, 3, NULL, "installing"))
+            break;
+    atomic_store(&written_enough, true);
+    pthread_join(writer, NULL);
+    setenv("QUORUMFS_TEST_MARKER_BYTES", "10000", 1);
+    assert_true(cluster_is(&c, 1, 3, NULL, "ok"));
+}
+
 /* What fails without killing it is tried again by itself. */
 static void a_copy_that_is_no_good_is_fetched_again(void **state)
 {
@@ -168,11 +208,6 @@ static pthread_t up(uint32_t id)
 
     assert_int_equal(pthread_create(&thread, NULL, up_main, &c.m[id]), 0);
     return thread;
-}
-
-static void lead(uint32_t id)
-{
-    wait_until(cluster_change(&c, id, REPLICA_CHANGE_LEADER, id, 0) == 0 && cluster_leader(&c) == id);
 }
 
 /* Member 1 leads. Member 2 keeps its whole log if `keeps`. */
@@ -343,6 +378,7 @@ int main(int argc, char **argv)
         TEST(a_newer_snapshot_comes_while_the_database_is_switched_to),
         TEST(who_waits_for_the_database_of_an_earlier_leader_can_lead),
         TEST(killed_at_each_step_a_member_starts_over),
+        TEST(who_fetches_while_others_write_catches_up),
         TEST(a_copy_that_is_no_good_is_fetched_again),
         TEST(the_odd_one_out_of_three_stops),
         TEST(without_a_majority_all_refuse_to_write),
