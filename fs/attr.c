@@ -106,11 +106,14 @@ static void attr_settle(struct fs *fs, fuse_req_t req, int err, int64_t rev, uin
     free(node);
 }
 
+/* A time that nanoseconds since 1970 do not reach becomes the nearest one, as on other file systems. */
 static int64_t attr_mtime(const struct stat *attr, int valid)
 {
+    const int64_t s = attr->st_mtim.tv_sec, ns = 1000000000, s_max = INT64_MAX / ns;
+
     if (valid & FUSE_SET_ATTR_MTIME_NOW)
         return clock_realtime_ns();
-    return (int64_t)attr->st_mtim.tv_sec * 1000000000 + attr->st_mtim.tv_nsec;
+    return s >= s_max ? s_max * ns : s < -s_max ? -s_max * ns : s * ns + attr->st_mtim.tv_nsec;
 }
 
 void attr_op(uint64_t ino, const struct stat *attr, int valid, struct store_op *op)

@@ -187,6 +187,14 @@ teardown() { leave_test; }
     same "mtime after 2106" "$(stat -c %Y b)" 5680281600
 }
 
+@test "a time beyond what is kept becomes the nearest one" {
+    needs_quorumfs # tmpfs keeps more
+    touch -d @20000000000 a
+    same "mtime after 2262" "$(stat -c %Y a)" 9223372036
+    touch -d @-20000000000 a
+    same "mtime before 1677" "$(stat -c %Y a)" -9223372036
+}
+
 @test "a commit sets mtime and ctime, chmod only ctime" {
     local start=$(date +%s) m c
     echo v >f
