@@ -147,6 +147,7 @@ static int device_mount_root(struct fs *fs, struct buf *why)
 
 int device_args(const struct fs_options *opt, struct fuse_args *args)
 {
+    static const char *const handed[] = {"noexec", "noatime"}; /* fusermount3 does not know nodiratime */
     int bad = fuse_opt_add_arg(args, "quorumfs");
     char *list = NULL;
 
@@ -155,6 +156,8 @@ int device_args(const struct fs_options *opt, struct fuse_args *args)
         bad |= opt->allow_other ? fuse_opt_add_opt(&list, "allow_other") : 0;
         bad |= opt->default_permissions ? fuse_opt_add_opt(&list, "default_permissions") : 0;
         bad |= opt->read_only ? fuse_opt_add_opt(&list, "ro") : 0;
+        for (size_t i = 0; i < sizeof handed / sizeof *handed; i++)
+            bad |= strstr(opt->kernel_opts, handed[i]) ? fuse_opt_add_opt(&list, handed[i]) : 0;
         bad |= fuse_opt_add_opt_escaped(&list, "fsname=quorumfs");
         bad |= fuse_opt_add_arg(args, "-o");
         bad |= fuse_opt_add_arg(args, list ? list : "");

@@ -437,6 +437,18 @@ helper() { # a mount.fuse.quorumfs as mount(8) calls it
     daemon_stop
 }
 
+@test "-o noexec of another user's mount is handed on to fusermount3" {
+    local nobody=(setpriv --reuid=65534 --regid=65534 --clear-groups)
+    within 5 "${nobody[@]}" fusermount3 --version >/dev/null || skip "fusermount3 is not there for others"
+    install -d -o 65534 -g 65534 -m 700 "$S/own" "$S/own/mnt"
+    cp "$QUORUMFS" "$QFS_ROOT/bin/quorumfs-copy"
+    within 20 "${nobody[@]}" "$QFS_ROOT/bin/quorumfs-copy" mount "$S/own/data" "$S/own/mnt" -o noexec,noatime,nodiratime >out 2>&1 3>&- ||
+        { grep -q "no right to mount\|fusermount3" out && skip "others may not mount here"; cat out; return 1; }
+    same options "$(findmnt -n -o OPTIONS "$S/own/mnt" | tr , '\n' | grep -cxE 'noexec|noatime|nosuid|nodev')" 4
+    "${nobody[@]}" fusermount3 -u "$S/own/mnt"
+    wait_until 10 bash -c "! pgrep -f -- '[m]ount $S/own/data'"
+}
+
 @test "the mount is known by its type and DIR" {
     daemon_start
     same "type and source" "$(findmnt -n -o FSTYPE,SOURCE "$MNT" | tr -s ' ')" "fuse.quorumfs $DIR"
