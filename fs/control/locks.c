@@ -16,13 +16,19 @@
 #include "fs/control/claim.h"
 #include "fs/control/listing.h"
 #include "fs/control/nodes.h"
+#include "fs/control/sweep.h"
 #include "fs/control/tree.h"
 #include "fs/locks.h"
 #include "fs/ops.h"
 #include "fs/pending.h"
 #include "fs/replay.h"
+#include "store/base/failpoint.h"
 
-enum { NODES_MAX = 200000 }; /* names that the kernel may know at a time, as many as there can be locks; more: ENFILE */
+enum {
+    NODES_MAX = 400000,  /* names that the kernel may know at a time, more than there can be locks; more: ENFILE */
+    NODES_FEW = 200,     /* the same for a failpoint */
+    SWEEP_NODES = 10000, /* when half of them are known, so many are asked to be forgotten */
+};
 #define LOCKS_ROOT fs_node(FS_VIEW_LOCKS, VIEW_ROOT)
 #define ROOT_MODE (S_IFDIR | S_ISVTX | 0777)
 
@@ -92,16 +98,44 @@ static void reply_root(fuse_req_t req)
         root_nlookup--;
 }
 
+static bool sweeping; /* FUSE loop only */
+
+static size_t nodes_max(void)
+{
+    return FAILPOINT("fs.locks.few") ? NODES_FEW : NODES_MAX;
+}
+
+/* Any name can be looked up, so the kernel is asked to forget those that it has known for longest. */
+static void sweep_begin(struct fs *fs)
+{
+    struct sweep *s = HASH_COUNT(nodes.by_number) < nodes_max() / 2 ? NULL : sweep_new(&sweeping);
+    struct view_node *n, *tmp;
+    int count = 0;
+
+    if (!s)
+        return;
+    HASH_ITER(hh, nodes.by_number, n, tmp) {
+        if (count++ == SWEEP_NODES)
+            break;
+        sweep_add(s, LOCKS_ROOT, n->key, n->key_len - 1);
+        HASH_DEL(nodes.by_number, n); /* to the end of the order: it may be in use */
+        HASH_ADD(hh, nodes.by_number, number, sizeof n->number, n);
+    }
+    sweep_start(fs, s);
+}
+
 static void view_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
     struct fuse_entry_param e;
     int err;
 
+    sweep_begin(fs_of(req));
+
     if (!name) {
         reply_root(req);
     } else if (!is_root(parent) || !store_lock_name_ok(name, strlen(name))) {
         fuse_reply_err(req, ENOENT);
-    } else if (HASH_COUNT(nodes.by_number) >= NODES_MAX) {
+    } else if (HASH_COUNT(nodes.by_number) >= nodes_max() && !nodes_find(&nodes, number_of(name))) {
         fuse_reply_err(req, ENFILE);
     } else if ((err = fill(fs_of(req), number_of(name), name, &e))) {
         fuse_reply_err(req, fs_errno(err));

@@ -16,6 +16,7 @@
 
 #include "fs/barrier.h"
 #include "fs/control/listing.h"
+#include "fs/control/sweep.h"
 #include "fs/control/tree.h"
 #include "fs/device.h"
 #include "fs/feed.h"
@@ -128,75 +129,31 @@ static int node_for(enum fs_view view, struct watch_node *up, const char *name, 
  * The kernel knows a name until it is short of memory, and any name can be looked up. So it is asked to forget those that have been known for
  * longest; what is open or has open names below it stays. */
 
-struct sweep_name {
-    fuse_ino_t parent;
-    size_t at, len; /* in `text` */
-};
-
-struct sweep {
-    struct buf names; /* of struct sweep_name */
-    struct buf text;
-};
-
 static bool sweeping; /* FUSE loop only */
-
-/* A worker: the kernel locks the directory, in which somebody may wait for the loop. */
-static int sweep_run(struct fs *fs, struct store_reader *reader, void *data)
-{
-    const struct sweep *s = data;
-
-    (void)reader;
-    for (size_t i = 0; i < s->names.len / sizeof(struct sweep_name) && !work_stopping(fs); i++) {
-        const struct sweep_name *n = (const struct sweep_name *)(const void *)s->names.data + i;
-
-        fuse_lowlevel_notify_inval_entry(fs->se, n->parent, (const char *)s->text.data + n->at, n->len);
-    }
-    return 0;
-}
-
-static void sweep_end(struct fs *fs, fuse_req_t req, int err, int64_t rev, uint64_t ino, void *data)
-{
-    struct sweep *s = data;
-
-    (void)fs, (void)req, (void)err, (void)rev, (void)ino;
-    buf_fini(&s->names);
-    buf_fini(&s->text);
-    free(s);
-    sweeping = false;
-}
-
-static int sweep_add(struct sweep *s, const struct watch_node *n)
-{
-    struct sweep_name to = {.parent = fs_node(n->view, n->parent ? n->parent->number : VIEW_ROOT), .at = s->text.len};
-    const char *name = node_name(n, &to.len);
-    int err = buf_append(&s->text, name, to.len);
-
-    if (!err)
-        err = buf_append(&s->text, "", 1);
-    return err ? err : buf_append(&s->names, &to, sizeof to);
-}
 
 /* Nodes are in the order in which they were made, or looked at here. */
 static void sweep_begin(struct fs *fs)
 {
-    struct sweep *s = sweeping || HASH_COUNT(nodes) < nodes_max() / 2 ? NULL : calloc(1, sizeof *s);
+    struct sweep *s = HASH_COUNT(nodes) < nodes_max() / 2 ? NULL : sweep_new(&sweeping);
     struct watch_node *n, *tmp;
-    int count = 0, err = 0;
+    const char *name;
+    size_t len;
+    int count = 0;
 
     if (!s)
         return;
-    sweeping = true;
     HASH_ITER(hh, nodes, n, tmp) {
-        if (err || count == SWEEP_NODES)
+        if (count == SWEEP_NODES)
             break;
-        if (n->n_below == 0) {
-            err = sweep_add(s, n);
-            count++;
-            HASH_DEL(nodes, n); /* to the end of the order: it may be in use */
-            HASH_ADD(hh, nodes, number, sizeof n->number, n);
-        }
+        if (n->n_below)
+            continue;
+        count++;
+        name = node_name(n, &len);
+        sweep_add(s, fs_node(n->view, n->parent ? n->parent->number : VIEW_ROOT), name, len);
+        HASH_DEL(nodes, n); /* to the end of the order: it may be in use */
+        HASH_ADD(hh, nodes, number, sizeof n->number, n);
     }
-    work_start(fs, sweep_run, &(struct pending_call){.settle = sweep_end, .data = s});
+    sweep_start(fs, s);
 }
 
 static void watch_forget(struct fs *fs, fuse_ino_t node, uint64_t nlookup)

@@ -1,6 +1,10 @@
 # locks/: a lock is a file. Who has it open for writing holds it, what the holder writes is its value.
 load ../lib/harness
-setup_file() { mount_file; }
+setup_file() {
+    root_file || return 1
+    [ "${QFS_FAILPOINTS:-1}" != 1 ] || export QUORUMFS_FAILPOINTS=${QUORUMFS_FAILPOINTS:+$QUORUMFS_FAILPOINTS,}fs.locks.few=while:$QFS_ROOT/few
+    daemon_start
+}
 teardown_file() { unmount_file; }
 setup() {
     enter_test
@@ -45,6 +49,25 @@ has_it() { [ -e "$S/$1" ]; }
     same "mode of locks/" "$(stat -c '%a %U' "$L")" '1777 root'
     same listed "$(ls -A "$L")" ''
     same revision "$(rev)" "$before"
+}
+
+@test "names that were looked up once are forgotten; those in use, and known ones, are not refused" {
+    needs_failpoints
+    exec 9>"$D"
+    echo mine >&9
+    local i
+    touch "$QFS_ROOT/few"
+    for i in {1..500}; do
+        wait_until 5 test -e "$L/some$i" || return 1
+    done
+    echo ours >&9
+    same value "$(cat "$D")" ours
+    same "held by one" "$(waiters)" 0
+    campaign other
+    wait_until 5 has_waiters 1
+    rm "$QFS_ROOT/few"
+    exec 9>&-
+    wait_until 5 has_it other
 }
 
 @test "ls lists the locks that are held or waited for" {
