@@ -37,12 +37,18 @@ static struct content *content_new(struct fs *fs)
 }
 
 /* One user can open as much as there may be. So root's programs have as much again as all others, and small files more than large ones. */
-static int content_admit(struct fs *fs, const struct content *c, uid_t uid)
+int content_admit(const struct fs *fs, size_t len, uid_t uid)
 {
-    int64_t max = FAILPOINT("fs.content.few") ? CONTENT_BYTES_FEW : CONTENT_BYTES_MAX, len = (int64_t)c->bytes.len;
+    int64_t max = FAILPOINT("fs.content.few") ? CONTENT_BYTES_FEW : CONTENT_BYTES_MAX;
     int64_t mine = uid == 0 ? max : len <= CONTENT_SMALL ? max / 4 * 3 : max / 2;
 
-    return len && atomic_load(&fs->content_bytes) + len > mine ? QE_NOMEM : 0;
+    return len && atomic_load(&fs->content_bytes) + (int64_t)len > mine ? QE_NOMEM : 0;
+}
+
+void content_count(struct fs *fs, size_t now, size_t *counted)
+{
+    atomic_fetch_add(&fs->content_bytes, (int64_t)now - (int64_t)*counted);
+    *counted = now;
 }
 
 int content_load(struct fs *fs, struct inode *in, uid_t uid, struct content **out, struct store_attr *attr)
@@ -66,7 +72,7 @@ int content_load(struct fs *fs, struct inode *in, uid_t uid, struct content **ou
         return QE_NOMEM;
     err = store_content(fs->reader, STORE_HEAD, in->ino, &c->bytes, attr);
     if (!err)
-        err = content_admit(fs, c, uid);
+        err = content_admit(fs, c->bytes.len, uid);
     if (err) {
         buf_fini(&c->bytes);
         free(c);
@@ -99,7 +105,7 @@ int content_load_deleted(struct fs *fs, const struct inode *in, uid_t uid, struc
     if (!c)
         return err;
     if (!err)
-        err = content_admit(fs, c, uid);
+        err = content_admit(fs, c->bytes.len, uid);
     if (err) {
         buf_fini(&c->bytes);
         free(c);

@@ -14,6 +14,10 @@ struct content {
     struct buf bytes;
 };
 
+/* Whether so much more may be held in memory for the user: 0 or QE_NOMEM. */
+int content_admit(const struct fs *fs, size_t len, uid_t uid);
+/* What else is held for open files and directories is counted as contents: `counted` says what of it was. */
+void content_count(struct fs *fs, size_t now, size_t *counted);
 /* The current content of the inode, loaded if it is not at hand, as a new reference; `attr` of the same moment. */
 int content_load(struct fs *fs, struct inode *in, uid_t uid, struct content **out, struct store_attr *attr);
 /* The content that a file which was deleted had last: a reader found its name just before. QE_NOENT: it is not kept. */

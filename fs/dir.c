@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "fs/content.h"
 #include "fs/control/control.h"
 #include "fs/ops.h"
 #include "fs/proc.h"
@@ -15,11 +16,14 @@ struct dir_name {
 };
 
 struct dir {
+    struct fs *fs;
+    uid_t uid;
     uint64_t node, parent;
     struct buf names;
     struct buf list; /* of struct dir_name */
     int err;         /* while listing */
     bool fresh;      /* nothing of this listing was read yet */
+    size_t counted;  /* as content */
 };
 
 static bool dir_add(void *data, const void *name, size_t len, uint64_t ino)
@@ -73,13 +77,18 @@ static int dir_list(struct fs *fs, struct dir *d, pid_t tid)
     if (!err)
         dir_add_pending(fs, d, tid);
     d->fresh = true;
-    return err ? err : d->err;
+    err = err ? err : d->err;
+    if (!err && d->names.cap + d->list.cap > d->counted)
+        err = content_admit(fs, d->names.cap + d->list.cap - d->counted, d->uid);
+    content_count(fs, d->names.cap + d->list.cap, &d->counted);
+    return err;
 }
 
 static void dir_free(struct dir *d)
 {
     buf_fini(&d->names);
     buf_fini(&d->list);
+    content_count(d->fs, 0, &d->counted);
     free(d);
 }
 
@@ -90,6 +99,8 @@ void dir_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
     int err = QE_NOMEM;
 
     if (d) {
+        d->fs = fs;
+        d->uid = fuse_req_ctx(req)->uid;
         d->node = node;
         err = dir_list(fs, d, fuse_req_ctx(req)->pid);
     }

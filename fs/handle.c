@@ -46,6 +46,25 @@ void handle_ref(struct handle *h)
     h->refs++;
 }
 
+/* Called after `view` changed. */
+static void count_view(struct handle *h)
+{
+    content_count(h->fs, h->view.cap, &h->view_counted);
+}
+
+static void drop_view(struct handle *h)
+{
+    buf_fini(&h->view);
+    h->has_view = false;
+    count_view(h);
+}
+
+/* Whether there is room for a view of that size. */
+static int view_admit(const struct handle *h, size_t size)
+{
+    return size > h->view_counted ? content_admit(h->fs, size - h->view_counted, h->uid) : 0;
+}
+
 void handle_unref(struct handle *h)
 {
     struct inode *in = h->in;
@@ -55,7 +74,7 @@ void handle_unref(struct handle *h)
     handle_drop_edits(h);
     content_unref(h->base);
     content_unref(h->paged);
-    buf_fini(&h->view);
+    drop_view(h);
     if (h->poll)
         fuse_pollhandle_destroy(h->poll);
     if (h->next)
@@ -186,7 +205,7 @@ int handle_advance(struct handle *h)
     content_unref(h->base);
     h->base = c;
     h->base_old = false;
-    h->has_view = false;
+    drop_view(h);
     h->size = h->store_size = attr.size;
     return 0;
 }
@@ -199,10 +218,13 @@ static int handle_make_view(struct handle *h)
     if (h->has_view)
         return 0;
     buf_clear(&h->view);
-    err = h->base ? buf_append(&h->view, h->base->bytes.data, h->base->bytes.len) : 0;
+    err = h->base ? view_admit(h, h->base->bytes.len) : 0;
+    if (!err && h->base)
+        err = buf_append(&h->view, h->base->bytes.data, h->base->bytes.len);
     if (!err)
         err = edits_apply(&h->edits, &h->view);
     h->has_view = !err;
+    count_view(h);
     return err;
 }
 
@@ -252,6 +274,8 @@ int handle_write(struct handle *h, const void *data, size_t size, off_t off, boo
     if (!err)
         err = handle_check_size(h, end);
     if (!err && h->readable)
+        err = view_admit(h, (size_t)end);
+    if (!err && h->readable)
         err = handle_make_view(h); /* kept up to date from here on */
     if (!err)
         err = append ? edits_append(&h->edits, data, size) : edits_write(&h->edits, (uint64_t)off, data, size);
@@ -259,6 +283,7 @@ int handle_write(struct handle *h, const void *data, size_t size, off_t off, boo
         return err;
     if (h->has_view && (append ? buf_append(&h->view, data, size) : buf_write_at(&h->view, (size_t)off, data, size)))
         h->has_view = false; /* out of memory: made again when it is needed */
+    count_view(h);
     if (!paged) { /* an explicit time that was set before is overtaken */
         h->has_mtime = false;
         if (h->in->creation)
@@ -282,6 +307,8 @@ int handle_truncate(struct handle *h, int64_t size)
         err = handle_first_edit(h);
     if (!err)
         err = handle_check_size(h, size);
+    if (!err && h->readable)
+        err = view_admit(h, (size_t)size);
     if (!err && h->readable && size > 0)
         err = handle_make_view(h);
     if (!err)
@@ -294,6 +321,7 @@ int handle_truncate(struct handle *h, int64_t size)
     } else if (h->has_view && buf_resize(&h->view, (size_t)size)) {
         h->has_view = false;
     }
+    count_view(h);
     h->size = size;
     h->dirty = true;
     h->truncates = false;

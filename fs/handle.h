@@ -34,6 +34,7 @@ struct handle {
     struct content *paged; /* a reference: what a mapping was last given; NULL */
     struct buf view;      /* base with edits applied, if has_view */
     bool has_view;
+    size_t view_counted;  /* as content */
 
     /* What is to be committed. */
     struct edits edits;

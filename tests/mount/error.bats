@@ -186,6 +186,44 @@ P
     daemon_start
 }
 
+@test "what open files show of edits, and lists of directories, count as contents" {
+    needs_quorumfs
+    needs_failpoints
+    daemon_stop
+    QUORUMFS_FAILPOINTS=fs.content.few=error daemon_start
+    cd "$T"
+    head -c 100000 /dev/zero >f
+    chmod 666 f
+    mkdir d && (cd d && touch $(printf 'name%0200d ' {1..500}))
+    echo 1 >small
+    within 20 python3 - <<'P'
+import errno, os
+def hold(what, held):
+    try:
+        while len(held) < 100:
+            held.append(os.open("d" if what == "lists" else "f", os.O_RDONLY if what == "lists" else os.O_RDWR))
+            if what == "edits": # one content for all, but each has edits of its own
+                os.pwrite(held[-1], b"x", 0)
+            elif what == "sizes":
+                os.ftruncate(held[-1], 100000)
+    except OSError as e:
+        assert e.errno == errno.ENOMEM, e
+    print("%d open with %s" % (len(held), what))
+    assert len(held) < 20
+for what in "edits", "sizes", "lists":
+    held = []
+    os.seteuid(65534)
+    hold(what, held)
+    os.close(os.open("small", os.O_RDONLY))
+    os.seteuid(0)
+    assert len(os.listdir("d")) == 500 and len(open("f", "rb").read()) == 100000
+    for fd in held:
+        os.close(fd)
+P
+    daemon_stop
+    daemon_start
+}
+
 @test "a file's name cannot forge a line of the log" {
     needs_quorumfs
     local name=$'f\nquorumfs: info: forged\e[2J'
