@@ -4,7 +4,7 @@
  *    last close (commit_is_last_close); if not, it answers 0 and nothing is committed.
  * 2. commit_start turns the edits into one command and submits it. The edits leave the handle at once: what is written from now on
  *    belongs to the next commit. While the creation of a file is on its way, further commits of that inode wait for it, since only
- *    its result says which inode has the name.
+ *    its result says which inode has the name. An fsync or close that finds the edits on their way, in another thread's fsync, waits for them.
  * 3. The completion answers the request. On the loop commit_settle moves the handle on, or, after a failure, drops what depended on
  *    it, logs, counts, and remembers the error for the next fsync of that file by that user.
  *
@@ -36,10 +36,13 @@ struct commit_call {
     void *data;            /* for `then` */
 };
 
-/* A commit that waits for the creation of its inode. */
+/* A commit that waits for the creation of its inode; or has nothing of its own, but what its handle has given to others is not settled yet. */
 struct commit_waiter {
     struct commit_waiter *next;
     struct handle *h; /* a reference */
+    bool has_nothing;
+    size_t n_others; /* that are not settled */
+    int err;         /* of the others */
     struct commit_call call;
 };
 
@@ -166,19 +169,40 @@ static void commit_answer(struct handle *h, const struct commit_call *call, int 
         call->then(h->fs, call->data, err);
 }
 
+static void waiter_append(struct inode *in, struct commit_waiter *w)
+{
+    struct commit_waiter **p = &in->waiters;
+
+    while (*p)
+        p = &(*p)->next;
+    w->next = NULL;
+    *p = w;
+}
+
 static void waiter_add(struct inode *in, struct handle *h, const struct commit_call *call)
 {
-    struct commit_waiter *w = calloc(1, sizeof *w), **p = &in->waiters;
+    struct commit_waiter *w = calloc(1, sizeof *w);
 
     if (!w) {
         commit_answer(h, call, QE_NOMEM);
         return;
     }
-    *w = (struct commit_waiter){.h = h, .call = *call};
+    *w = (struct commit_waiter){.h = h, .call = *call, .has_nothing = !h->dirty && h->in_flight, .n_others = h->dirty ? 0 : h->in_flight};
     handle_ref(h);
-    while (*p)
-        p = &(*p)->next;
-    *p = w;
+    if (w->has_nothing)
+        pending_awaited(h->fs, 1);
+    waiter_append(in, w);
+}
+
+/* A commit of the handle is settled. */
+static void waiters_note(struct inode *in, const struct handle *h, int err)
+{
+    for (struct commit_waiter *w = in->waiters; w; w = w->next) {
+        if (w->h != h || !w->n_others)
+            continue;
+        w->n_others--;
+        w->err = err ? err : w->err;
+    }
 }
 
 static void waiters_run(struct inode *in)
@@ -189,9 +213,18 @@ static void waiters_run(struct inode *in)
     while (w) {
         struct commit_waiter *next = w->next;
 
-        commit_start(w->h, &w->call);
-        handle_unref(w->h);
-        free(w);
+        if (w->n_others) {
+            waiter_append(in, w);
+        } else {
+            if (w->has_nothing) {
+                pending_awaited(w->h->fs, -1);
+                commit_answer(w->h, &w->call, w->err);
+            } else {
+                commit_start(w->h, &w->call);
+            }
+            handle_unref(w->h);
+            free(w);
+        }
         w = next;
     }
 }
@@ -320,6 +353,7 @@ static void commit_settle(struct fs *fs, fuse_req_t req, int err, int64_t rev, u
         commit_broken(k, err);
     h->base_old = true;
     h->in_flight--;
+    waiters_note(in, h, err);
     if (!err)
         commit_keep(fs, k);
     if (!err && k->call.kind == COMMIT_CLOSE && !h->released && !in->lease)
@@ -440,7 +474,7 @@ static void commit_start(struct handle *h, const struct commit_call *call)
     struct inode *in = h->in;
     struct commit *k;
 
-    if (in->creating) {
+    if (in->creating || (!h->dirty && h->in_flight)) {
         waiter_add(in, h, call);
         return;
     }
@@ -548,7 +582,7 @@ void commit_process(struct handle *h, commit_then_cb then, void *data)
     }
     *g = (struct commit_group){.left = 1, .then = then, .data = data};
     for (struct handle *o = h->in->handles; o; o = o->next) {
-        if (o->dirty && (o == h || (h->tgid && o->tgid == h->tgid))) {
+        if ((o->dirty || o->in_flight) && (o == h || (h->tgid && o->tgid == h->tgid))) {
             g->left++;
             commit_start(o, &call);
         }
@@ -598,13 +632,21 @@ static void commit_flush_locked(fuse_req_t req, struct handle *h, uint64_t owner
     commit_process(h, commit_unlock, u);
 }
 
+/* What it has given to commits is not settled, and the caller will look at the result. */
+static bool commit_is_awaited(const struct handle *h, pid_t tid)
+{
+    struct proc_info info;
+
+    return !h->dirty && h->in_flight && proc_info(tid, &info) && !info.signaled;
+}
+
 static void commit_flush_decided(fuse_req_t req, struct handle *h, uint64_t owner, bool due)
 {
     const struct commit_call call = {.req = req, .kind = COMMIT_CLOSE};
 
     if (flock_has_ranges(h, owner)) {
         commit_flush_locked(req, h, owner);
-    } else if (due) {
+    } else if (due || commit_is_awaited(h, fuse_req_ctx(req)->pid)) {
         h->wrote = false;
         commit_start(h, &call);
     } else {
@@ -662,7 +704,7 @@ void commit_fsync(fuse_req_t req, struct handle *h)
 
     if (flock_lost(h)) {
         fuse_reply_err(req, ESTALE);
-    } else if (h->dirty) {
+    } else if (h->dirty || h->in_flight) {
         commit_start(h, &call);
     } else {
         fuse_reply_err(req, fs_errno(h->failed ? h->failed : failure_take(h->fs, h->in->ino, fuse_req_ctx(req)->uid)));

@@ -57,7 +57,7 @@ struct pending_queue {
     pthread_mutex_t lock;
     struct pending *done, **done_tail; /* under lock: the mailbox, in order */
     atomic_bool has_done;              /* the mailbox is not empty */
-    atomic_bool wake_always;
+    atomic_int awaited;                /* not 0: each completion wakes the loop */
 
     /* FUSE loop only. */
     struct pending *live; /* all that are not settled */
@@ -113,7 +113,12 @@ bool pending_none(struct fs *fs)
 
 void pending_stopping(struct fs *fs)
 {
-    atomic_store(&fs->pending->wake_always, true);
+    pending_awaited(fs, 1);
+}
+
+void pending_awaited(struct fs *fs, int change)
+{
+    atomic_fetch_add(&fs->pending->awaited, change);
 }
 
 void pending_done_err(fuse_req_t req, int err, uint64_t arg)
@@ -148,7 +153,7 @@ static void mailbox_push(struct pending_queue *q, struct pending *p, bool wake)
     q->done_tail = &p->next_done;
     pthread_mutex_unlock(&q->lock);
     atomic_store(&q->has_done, true);
-    if (wake)
+    if (wake || atomic_load(&q->awaited)) /* in this order: whoever begins to wait on the loop drains afterwards */
         eventfd_write(q->wake, 1); /* fails only when the counter is full, and then it is readable anyway */
 }
 
@@ -195,7 +200,7 @@ void pending_finish(struct pending *p, int err, int64_t rev, uint64_t ino)
     if (mine)
         fuse_req_interrupt_func(call.req, NULL, NULL);
     /* A caller that is answered here brings the loop to settle by its next request; nobody else does. */
-    mailbox_push(q, p, !done || call.wake || atomic_load(&q->wake_always));
+    mailbox_push(q, p, !done || call.wake);
     if (done)
         call.done(call.req, err, call.arg);
 }

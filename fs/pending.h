@@ -60,6 +60,7 @@ void pending_drain(struct fs *fs);     /* settles; looks at the callers that got
 void pending_woken(struct fs *fs);     /* the same, when pending_fd is readable */
 bool pending_none(struct fs *fs);      /* no command is on its way */
 void pending_stopping(struct fs *fs);  /* from now on each completion wakes the loop, so that it sees pending_none */
+void pending_awaited(struct fs *fs, int change); /* one more (1), or less (-1), for whom each completion has to do so */
 /* When the reader is closed and replica has stopped: replies the error to whom settle would reply, or ETIMEDOUT if it took effect, and settles without. */
 void pending_end(struct fs *fs);
 

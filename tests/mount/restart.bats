@@ -156,6 +156,42 @@ daemon_with() {
     daemon_start
 }
 
+@test "fsync waits for what another process's close is committing, and says what becomes of it" {
+    needs_failpoints
+    daemon_stop
+    local timeout wanted
+    for timeout in 5s 500ms; do
+        QUORUMFS_FAILPOINTS=store.commit=stall:1500 daemon_start --timeout $timeout
+        cd "$T"
+        python3 -c '
+import errno, os, time
+def attempt(call, fd):
+    try:
+        call(fd)
+        return 0
+    except OSError as e:
+        return e.errno
+fd = os.open("f", os.O_WRONLY | os.O_CREAT)
+os.write(fd, b"x")
+r, w = os.pipe()
+child = os.fork()
+if child == 0:
+    os.close(w)
+    os.read(r, 1) # the opener is about to close
+    time.sleep(0.2)
+    os._exit(attempt(os.fsync, fd))
+os.close(w)
+closed = attempt(os.close, fd)
+for e in closed, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
+    print(errno.errorcode.get(e, "ok"))' >"$S/said"
+        [ $timeout = 5s ] && wanted='ok ok' || wanted='ETIMEDOUT ETIMEDOUT'
+        same "close and fsync" "$(paste -sd' ' "$S/said")" "$wanted"
+        [ $timeout = 5s ] || expect_log 'commit.*timed out'
+        daemon_kill
+    done
+    daemon_start
+}
+
 @test "a write that is not answered in time fails with ETIMEDOUT, and the mount works on" {
     needs_failpoints
     daemon_stop
