@@ -289,6 +289,25 @@ static void name_create_first(struct fs *fs, struct creation *c, struct renaming
         name_submit_rename(fs, r, 0);
 }
 
+/* An open file of the caller's process with edits of what is to be renamed. Else a temporary file that is given its name before it is closed would show
+ * what it held before: mostly nothing. */
+static struct handle *name_edited(fuse_req_t req, uint64_t parent, const char *name)
+{
+    struct fs *fs = fs_of(req);
+    struct store_attr attr;
+    struct inode *in;
+    pid_t tgid;
+
+    if (!atomic_load(&fs->n_dirty) || store_lookup(fs->reader, STORE_HEAD, parent, name, strlen(name), &attr))
+        return NULL;
+    in = inode_find(fs, attr.ino);
+    tgid = in && in->handles ? proc_tgid(fuse_req_ctx(req)->pid) : 0;
+    for (struct handle *h = tgid ? in->handles : NULL; h; h = h->next)
+        if (h->dirty && !h->released && h->tgid == tgid)
+            return h;
+    return NULL;
+}
+
 /* Whether a directory that would be replaced holds a file that the caller is making. */
 static bool name_holds_pending(fuse_req_t req, uint64_t parent, const char *name)
 {
@@ -297,6 +316,12 @@ static bool name_holds_pending(fuse_req_t req, uint64_t parent, const char *name
 
     return fs->inodes->creations && !store_lookup(fs->reader, STORE_HEAD, parent, name, strlen(name), &attr) &&
            creation_any_below(fs, attr.ino, proc_session(fuse_req_ctx(req)->pid));
+}
+
+/* ESTALE would make the kernel try once more, without the edits. */
+static void name_committed(struct fs *fs, void *data, int err)
+{
+    name_submit_rename(fs, data, err == QE_STALE ? QE_IO : err);
 }
 
 static int name_rename_refused(fuse_req_t req, fuse_ino_t parent2, const char *name2, unsigned flags, const struct creation *target)
@@ -318,6 +343,7 @@ void name_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t
     struct creation *c = name_pending(req, parent, name), *target = name_pending(req, parent2, name2);
     int err = strlen(name) > STORE_NAME_MAX ? QE_NAMETOOLONG : name_rename_refused(req, parent2, name2, flags, target);
     struct renaming *r = err ? NULL : calloc(1, sizeof *r);
+    struct handle *edited;
 
     if (!r) {
         fuse_reply_err(req, fs_errno(err ? err : QE_NOMEM));
@@ -333,7 +359,11 @@ void name_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t
         commit_create(target->in->handles, name_created, NULL); /* commands are applied in order */
     else if (target)
         r->replaced = target->in->node;
-    name_create_first(fs, c, r);
+    edited = c ? NULL : name_edited(req, r->op.parent, name);
+    if (edited)
+        commit_process(edited, name_committed, r);
+    else
+        name_create_first(fs, c, r);
 }
 
 void name_readlink(fuse_req_t req, fuse_ino_t node)

@@ -268,6 +268,25 @@ teardown() { leave_test; }
     expect_log 'commit'
     absent d
 }
+@test "a file that its writer renames before it closes it is never seen empty" {
+    put f 'old\n'
+    python3 -c '
+import os, subprocess, tempfile
+see = lambda name: subprocess.check_output(["setsid", "-w", "cat", name])
+with tempfile.NamedTemporaryFile("w", dir=".", delete=False) as t:
+    t.write("new\n")
+    t.flush()
+    os.replace(t.name, "f")
+    assert see("f") == b"new\n", see("f")
+with open("f", "r+") as f:
+    f.write("one\n")
+    f.flush()
+    os.rename("f", "g")
+    assert see("g") == b"one\n", see("g")
+    f.write("two\n")
+assert see("g") == b"one\ntwo\n"'
+}
+
 
 @test "a pending file whose name was taken edits that file" {
     needs_quorumfs
