@@ -290,24 +290,63 @@ void file_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, struct f
         fuse_reply_buf(req, data, len);
 }
 
-void file_write(fuse_req_t req, fuse_ino_t node, const char *data, size_t size, off_t off, struct fuse_file_info *fi)
+/* Replies. `sync`: each write commits. */
+static void file_put(fuse_req_t req, struct handle *h, const void *data, size_t size, off_t off, bool paged, bool sync)
 {
-    struct handle *h = file_handle(fi);
     int err = flock_lost(h) ? QE_STALE : h->failed ? h->failed : h->broken ? h->broken : replica_writable(h->fs->replica);
 
-    (void)node;
-    if (fi->writepage && !h->in->mapped)
-        pages_mapped(h->fs, h->in);
     if (!err)
-        err = handle_write(h, data, size, off, fi->writepage);
+        err = handle_write(h, data, size, off, paged);
     if (err)
         handle_fail(h, err);
     if (err)
         fuse_reply_err(req, fs_errno(err));
-    else if (h->sync && !fi->writepage)
+    else if (sync)
         commit_write(req, h, size);
     else
         fuse_reply_write(req, size);
+}
+
+void file_write(fuse_req_t req, fuse_ino_t node, const char *data, size_t size, off_t off, struct fuse_file_info *fi)
+{
+    struct handle *h = file_handle(fi);
+
+    (void)node;
+    if (fi->writepage && !h->in->mapped)
+        pages_mapped(h->fs, h->in);
+    if (!fi->writepage)
+        h->append = fi->flags & O_APPEND; /* as it is now: fcntl(2) can change it */
+    file_put(req, h, data, size, off, fi->writepage, (h->sync || fi->flags & O_DSYNC) && !fi->writepage); /* pwritev2(2) has RWF_DSYNC */
+}
+
+/* The kernel asks for nothing behind what it takes for the end, which is that of the newest content: a longer snapshot would be cut. */
+static bool file_has_shrunk(const struct handle *h)
+{
+    struct store_attr attr;
+
+    return !store_getattr(h->fs->reader, STORE_HEAD, h->in->ino, &attr) && attr.size < h->size;
+}
+
+/* Without this the kernel would copy pages, as of a mapping, which may be of several contents. EINVAL: programs read and write then. */
+void file_copy(fuse_req_t req, struct fuse_file_info *from, off_t from_off, struct fuse_file_info *to, off_t to_off, size_t size)
+{
+    struct handle *h = file_handle(from);
+    struct buf copy = {0}; /* both may be one open file */
+    const void *data;
+    size_t len = 0;
+    int err = flock_lost(h) ? QE_STALE : handle_read(h, SIZE_MAX, from_off, &data, &len);
+
+    if (!err && size < len && file_has_shrunk(h))
+        err = QE_INVAL;
+    if (!err)
+        err = buf_append(&copy, data, size < len ? size : len);
+    if (err)
+        fuse_reply_err(req, fs_errno(err));
+    else if (copy.len == 0)
+        fuse_reply_write(req, 0);
+    else
+        file_put(req, file_handle(to), copy.data, copy.len, to_off, false, file_handle(to)->sync);
+    buf_fini(&copy);
 }
 
 void file_release(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)

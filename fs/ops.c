@@ -214,6 +214,17 @@ static void op_write(fuse_req_t req, fuse_ino_t node, const char *data, size_t s
         file_write(req, node, data, size, off, fi);
 }
 
+/* Of control files the kernel copies by reading and writing. */
+static void op_copy_file_range(fuse_req_t req, fuse_ino_t from, off_t from_off, struct fuse_file_info *from_fi, fuse_ino_t to, off_t to_off,
+                               struct fuse_file_info *to_fi, size_t size, int flags)
+{
+    (void)flags; /* there are none */
+    if (control_owns(from) || control_owns(to))
+        fuse_reply_err(req, EOPNOTSUPP);
+    else
+        file_copy(req, from_fi, from_off, to_fi, to_off, size);
+}
+
 static void op_flush(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
     if (fi->fh == REPLAY_FH)
@@ -369,6 +380,7 @@ const struct fuse_lowlevel_ops fs_ops = {
     .create = op_create,
     .read = op_read,
     .write = op_write,
+    .copy_file_range = op_copy_file_range,
     .flush = op_flush,
     .fsync = op_fsync,
     .fsyncdir = op_fsyncdir,

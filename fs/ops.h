@@ -35,6 +35,8 @@ void file_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi);
 void file_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi);
 void file_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, struct fuse_file_info *fi);
 void file_write(fuse_req_t req, fuse_ino_t node, const char *data, size_t size, off_t off, struct fuse_file_info *fi);
+/* copy_file_range(2) between open files. */
+void file_copy(fuse_req_t req, struct fuse_file_info *from, off_t from_off, struct fuse_file_info *to, off_t to_off, size_t size);
 void file_release(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi);
 /* The parts of open and create. A handle on an existing inode or a pending creation. `made`: by this very call, so whatever forbids to open
  * for writing must not be told as if nothing had been done. 0 or QE_*. */

@@ -423,6 +423,19 @@ one_put() { # one_put TEXT CONTENT
     done
 }
 
+@test "a write that asks for it itself is a commit" {
+    put f old
+    python3 -c '
+import os, subprocess
+fd = os.open("f", os.O_WRONLY)
+see = lambda: subprocess.check_output(["setsid", "-w", "cat", "f"])
+os.pwritev(fd, [b"1"], 0)
+os.pwritev(fd, [b"2"], 1, os.RWF_DSYNC)
+assert see() == b"12d", see()
+os.pwritev(fd, [b"3"], 2, os.RWF_SYNC)
+assert see() == b"123", see()'
+}
+
 @test "dd oflag=sync commits each block" {
     needs_quorumfs
     printf aabb >"$S/source"

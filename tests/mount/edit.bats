@@ -126,6 +126,78 @@ teardown() { leave_test; }
     same "distinct lines" "$(sort -u f | wc -l)" 160
 }
 
+@test "O_APPEND is as fcntl has it now" {
+    put f abc
+    python3 -c '
+import fcntl, os, sys
+log = os.open("f", os.O_WRONLY)
+fcntl.fcntl(log, fcntl.F_SETFL, os.O_APPEND)
+os.write(log, b"d")
+os.fsync(log)
+os.write(log, b"1")
+with open("f", "a") as other:
+    other.write("2")
+os.close(log)
+seen = open("f").read()
+assert seen in ("abcd12", "abcd21"), seen
+fd = os.open("f", os.O_WRONLY | os.O_APPEND)
+fcntl.fcntl(fd, fcntl.F_SETFL, 0)
+os.lseek(fd, 0, os.SEEK_SET)
+os.write(fd, b"ABC")
+os.close(fd)
+assert open("f").read() == "ABC" + seen[3:], open("f").read()'
+}
+
+@test "copy_file_range copies what the open file shows" {
+    needs_quorumfs
+    head -c 300000 /dev/zero | tr '\0' a >f
+    python3 -c '
+import errno, os
+old, new = b"a" * 300000, b"b" * 300000
+fd = os.open("f", os.O_RDONLY)
+out = os.open("g", os.O_WRONLY | os.O_CREAT)
+assert os.copy_file_range(fd, out, 100000) == 100000
+open("f", "wb").write(new)
+while os.copy_file_range(fd, out, 1 << 30):
+    pass
+os.close(out)
+assert open("g", "rb").read() == old, "a mixture"
+open("f", "wb").write(new[:5]) # the kernel takes this for the end
+os.stat("f")
+out = os.open("h", os.O_WRONLY | os.O_CREAT | os.O_SYNC)
+try:
+    n = os.copy_file_range(fd, out, 1 << 30, 0)
+    raise SystemExit("copied %d bytes of a snapshot" % n)
+except OSError as e:
+    assert e.errno == errno.EINVAL, e # for programs: read and write
+assert os.pread(fd, 1 << 20, 0) == old'
+    cp f h
+    holds h bbbbb
+    cp f f.new && cmp f f.new
+}
+
+@test "what cp copies within the tree is one content, however often it is overwritten" {
+    head -c 300000 /dev/zero | tr '\0' a >"$S/a"
+    head -c 300000 /dev/zero | tr '\0' b >"$S/b"
+    python3 -c '
+import os, sys
+texts, n = [open(name, "rb").read() for name in sys.argv[1:]], 0
+fd = os.open("f", os.O_WRONLY | os.O_CREAT)
+while not os.path.exists("enough"):
+    os.pwrite(fd, texts[n % 2], 0)
+    os.fsync(fd)
+    n += 1' "$S/a" "$S/b" 3>&- &
+    local writer=$! i torn=no
+    wait_until 5 test -s f
+    for i in {1..200}; do
+        cp f copy
+        cmp -s copy "$S/a" || cmp -s copy "$S/b" || torn=$i
+    done
+    touch enough
+    wait $writer
+    same torn $torn no
+}
+
 @test "O_TRUNC and a write replace what others appended" {
     put f 'old\n'
     actor_start A
@@ -194,6 +266,25 @@ teardown() { leave_test; }
     A close 3
     holds g new
     absent f
+}
+
+@test "a file that its writer renames before it closes it is never seen empty" {
+    put f 'old\n'
+    python3 -c '
+import os, subprocess, tempfile
+see = lambda name: subprocess.check_output(["setsid", "-w", "cat", name])
+with tempfile.NamedTemporaryFile("w", dir=".", delete=False) as t:
+    t.write("new\n")
+    t.flush()
+    os.replace(t.name, "f")
+    assert see("f") == b"new\n", see("f")
+with open("f", "r+") as f:
+    f.write("one\n")
+    f.flush()
+    os.rename("f", "g")
+    assert see("g") == b"one\n", see("g")
+    f.write("two\n")
+assert see("g") == b"one\ntwo\n"'
 }
 
 @test "edits of a deleted file succeed and leave nothing" {
@@ -268,25 +359,6 @@ teardown() { leave_test; }
     expect_log 'commit'
     absent d
 }
-@test "a file that its writer renames before it closes it is never seen empty" {
-    put f 'old\n'
-    python3 -c '
-import os, subprocess, tempfile
-see = lambda name: subprocess.check_output(["setsid", "-w", "cat", name])
-with tempfile.NamedTemporaryFile("w", dir=".", delete=False) as t:
-    t.write("new\n")
-    t.flush()
-    os.replace(t.name, "f")
-    assert see("f") == b"new\n", see("f")
-with open("f", "r+") as f:
-    f.write("one\n")
-    f.flush()
-    os.rename("f", "g")
-    assert see("g") == b"one\n", see("g")
-    f.write("two\n")
-assert see("g") == b"one\ntwo\n"'
-}
-
 
 @test "a pending file whose name was taken edits that file" {
     needs_quorumfs
