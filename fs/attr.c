@@ -47,6 +47,8 @@ int attr_of(struct fs *fs, fuse_ino_t node, pid_t tid, struct store_attr *out)
         *in->kept = *out;
     if (h)
         out->size = h->size; /* what was written is seen by the session that writes */
+    if (in)
+        out->size = inode_told_size(in, out->size);
     return 0;
 }
 

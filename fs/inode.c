@@ -119,6 +119,14 @@ double inode_cache_s(const struct fs *fs, const struct inode *in)
     return replay_names_wait(fs) ? 0 : fs->cache_s;
 }
 
+int64_t inode_told_size(const struct inode *in, int64_t size)
+{
+    for (const struct handle *h = in->mapped ? in->handles : NULL; h; h = h->next)
+        if ((h->dirty || h->in_flight) && h->size > size)
+            size = h->size;
+    return size;
+}
+
 uint64_t inode_ino(struct fs *fs, uint64_t node)
 {
     const struct inode *in = inode_find(fs, node);

@@ -85,6 +85,9 @@ void inode_keep(struct inode *in, const struct store_attr *attr);
  * mount: the kernel knows of it, or is told when a commit has been applied (pending.c). While somebody has edits of the file, what a
  * process sees depends on its session, so nothing may be kept. */
 double inode_cache_s(const struct fs *fs, const struct inode *in);
+/* The size that is told of it, to everybody: behind it the kernel drops the pages of mappings, also those that were written to, and their programs are
+ * killed (SIGBUS). So of a mapped file it is the largest one that somebody has not committed yet. */
+int64_t inode_told_size(const struct inode *in, int64_t size);
 /* The inode number in the store for a node id. */
 uint64_t inode_ino(struct fs *fs, uint64_t node);
 

@@ -33,6 +33,7 @@ int name_entry(struct fs *fs, const struct store_attr *attr, struct fuse_entry_p
     e->entry_timeout = e->attr_timeout = inode_cache_s(fs, in);
     e->ino = in->node;
     view_stat(attr, attr->ino, &e->attr);
+    e->attr.st_size = inode_told_size(in, attr->size);
     return 0;
 }
 

@@ -87,6 +87,26 @@ with open(sys.argv[1], "rb") as f, mmap.mmap(f.fileno(), 0, flags=mmap.MAP_PRIVA
     same size "$(stat -c %s f)" 11
 }
 
+@test "a mapped file that grows is not cut by those who look at it" {
+    printf 'hello' >f
+    actor_start A setsid
+    A open 3 f +
+    A ftruncate 3 65536
+    shared_or_skip A 3
+    A mmap 3 2 s 65536
+    A mwrite 2 60000 end
+    stat f >/dev/null
+    ls -l . >/dev/null
+    same "read by others" "$(cat f)" hello
+    A mread 2 60000 3
+    same content "$(said)" end
+    A mwrite 2 50000 x
+    A msync 2
+    A fsync 3
+    same size "$(stat -c %s f)" 65536
+    same "what was committed" "$(tr -d '\0' <f)" helloxend
+}
+
 @test "a shared mapping that is written after the descriptor's close reaches the file" {
     printf 'hello world' >f
     actor_start A
