@@ -245,6 +245,14 @@ static int load_env(struct fs_options *o, struct buf *why)
     return 0;
 }
 
+static const char *value_of(const struct fs_options *o, const char *name)
+{
+    for (size_t i = 0; i < o->n_cluster; i++)
+        if (!strcmp(o->cluster[i].name, name))
+            return o->cluster[i].value;
+    return opts__cluster_row(name)->initial;
+}
+
 int opts_load(struct fs_options *o, struct buf *why)
 {
     size_t n;
@@ -265,6 +273,8 @@ int opts_load(struct fs_options *o, struct buf *why)
     err = load_env(o, why);
     for (size_t i = 0; !err && i < o->n_given; i++)
         err = apply(o, o->given[i].name, o->given[i].value, o->given[i].where, why);
+    if (!err)
+        err = store_setting_agree(value_of(o, "heartbeat"), value_of(o, "election-timeout"), why);
     if (err)
         return err == QE_INVAL || err == QE_NOENT ? OPTS_EXIT_USAGE : OPTS_EXIT_FAILED;
     return 0;

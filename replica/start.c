@@ -194,8 +194,9 @@ static int read_settings(struct replica *r, unsigned *election_ms, unsigned *hea
     if (!err)
         err = read_duration(reader, "heartbeat", heartbeat_ms, why);
     if (!err && *heartbeat_ms >= *election_ms) {
-        buf_printf(why, "the cluster setting heartbeat (%u ms) is not below election-timeout (%u ms)", *heartbeat_ms, *election_ms);
-        err = QE_INVAL;
+        log_warn("replica", "the cluster setting heartbeat (%u ms) is not below election-timeout (%u ms): a tenth of that is used until it is changed",
+                 *heartbeat_ms, *election_ms);
+        *heartbeat_ms = *election_ms / 10; /* election-timeout is 100 ms at least */
     }
     if (!err && (err = member_table_load(&r->members, reader)) != 0)
         buf_printf(why, "the table of members cannot be read: %s", qfs_strerror(err));

@@ -165,6 +165,19 @@ int store_setting_check(const char *name, const char *value, struct buf *canonic
     return err;
 }
 
+int store_setting_agree(const char *heartbeat, const char *election_timeout, struct buf *why)
+{
+    int64_t beat, timeout;
+
+    if (!parse_number(heartbeat, strlen(heartbeat), durations, &beat) || !parse_number(election_timeout, strlen(election_timeout), durations, &timeout))
+        return QE_INVAL;
+    if (beat < timeout)
+        return 0;
+    why_set(why, QE_INVAL, "heartbeat = \"%.100s\" with election-timeout = \"%.100s\" is refused: allowed is a heartbeat below the election-timeout, best a tenth of it",
+            heartbeat, election_timeout);
+    return QE_INVAL;
+}
+
 /* ---- Rows ---------------------------------------------------------------------------------------------------------------- */
 
 int setting_get(struct conn *c, const char *name, struct buf *out)

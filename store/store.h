@@ -264,6 +264,8 @@ const struct store_setting_def *store_setting_defs(size_t *n); /* quota max-valu
 /* 0; QE_NOENT: no such setting; QE_INVAL: bad value. `why` (may be NULL) gets one sentence with name, value, what is allowed.
  * `canonical` (may be NULL) gets the value as it is stored. */
 int store_setting_check(const char *name, const char *value, struct buf *canonical, struct buf *why);
+/* Whether two values that are allowed can be used together: 0, or QE_INVAL with a sentence appended to `why` (may be NULL). */
+int store_setting_agree(const char *heartbeat, const char *election_timeout, struct buf *why);
 
 /* ---- Members ------------------------------------------------------------------------------------------------------------- */
 

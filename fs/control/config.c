@@ -33,6 +33,22 @@ int control__read_config(struct fs *fs, const char *child, struct buf *out)
     return err ? err : buf_append(out, "\n", 1);
 }
 
+/* No member could start any more with a heartbeat that is not below the election timeout. */
+static int check_together(struct fs *fs, const char *child, const char *value, struct buf *why)
+{
+    bool beat = !strcmp(child, "heartbeat");
+    struct buf other = {0};
+    int err;
+
+    if (!beat && strcmp(child, "election-timeout"))
+        return 0;
+    err = store_setting(fs->reader, beat ? "election-timeout" : "heartbeat", &other);
+    if (!err)
+        err = store_setting_agree(beat ? value : buf_cstr(&other), beat ? buf_cstr(&other) : value, why);
+    buf_fini(&other);
+    return err;
+}
+
 /* The last line counts, but each has to be allowed. */
 int control__command_config(struct fs *fs, const char *child, const char *line, struct control_command *cmd, struct buf *why)
 {
@@ -45,6 +61,8 @@ int control__command_config(struct fs *fs, const char *child, const char *line, 
     }
     buf_clear(&cmd->hold);
     err = store_setting_check(child, line, &cmd->hold, why);
+    if (!err)
+        err = check_together(fs, child, buf_cstr(&cmd->hold), why);
     if (err)
         return err == QE_NOENT ? QE_INVAL : err;
     if (opts_quota_is_large(child, buf_cstr(&cmd->hold)))

@@ -359,6 +359,8 @@ E
     refused 'x' config/quota
     refused '-1' config/quota
     refused '1 2' config/quota
+    refused '1s' config/heartbeat # as long as election-timeout: no member could start again
+    refused '100ms' config/election-timeout
     expect_log 'a write was refused.*config/max-value.*17M.*allowed'
 }
 

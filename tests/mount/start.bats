@@ -281,6 +281,8 @@ stopped() { ! pgrep -f -- "mount .*$S/" >/dev/null; }
     refuses 2 quota 5X -- init "$DIR" --quota 5X
     refuses 2 max-value 1K -- init "$DIR" --max-value 1K
     refuses 2 max-value 17M -- init "$DIR" --max-value 17M
+    refuses 2 heartbeat 1000ms election-timeout -- init "$DIR" --heartbeat 1s
+    refuses 2 election-timeout 100ms heartbeat -- mount "$DIR" "$MNT" -o election-timeout=100ms
     QUORUMFS_TIMEOUT=never refuses 2 QUORUMFS_TIMEOUT never -- mount "$DIR" "$MNT"
     QUORUMFS_NOSUCH=1 refuses 2 QUORUMFS_NOSUCH -- mount "$DIR" "$MNT"
     absent "$DIR"

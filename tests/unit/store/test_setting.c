@@ -131,6 +131,17 @@ static void bad_values_are_refused_with_what_is_allowed(void **state)
     assert_int_equal(store_setting_check("retain", "", NULL, NULL), QE_INVAL);
 }
 
+static void a_heartbeat_has_to_be_below_the_election_timeout(void **state)
+{
+    struct buf why = {0};
+
+    (void)state;
+    assert_int_equal(store_setting_agree("999ms", "1s", NULL), 0);
+    assert_int_equal(store_setting_agree("1000ms", "1s", &why), QE_INVAL);
+    assert_non_null(strstr(buf_cstr(&why), "1000ms"));
+    buf_fini(&why);
+}
+
 static void an_unknown_name_is_refused_with_all_names(void **state)
 {
     struct buf why = {0};
@@ -162,6 +173,7 @@ int main(void)
         KIT_TEST(init_may_give_values),
         KIT_TEST(a_change_takes_a_revision_and_the_same_value_none),
         KIT_TEST(bad_values_are_refused_with_what_is_allowed),
+        KIT_TEST(a_heartbeat_has_to_be_below_the_election_timeout),
         KIT_TEST(an_unknown_name_is_refused_with_all_names),
         KIT_TEST(apply_refuses_what_is_bad),
     };
