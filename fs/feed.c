@@ -260,7 +260,7 @@ static void read_tail(struct feed *f, struct store_reader *reader)
         feed_cache_clear(&f->tail_cache);
     f->restart = false;
     pthread_mutex_unlock(&f->lock);
-    err = feed_block_read(reader, after, &f->tail_cache, &b);
+    err = feed_block_read(reader, after, atomic_load(&f->head), &f->tail_cache, &b);
     if (err)
         feed_cache_clear(&f->tail_cache);
     pthread_mutex_lock(&f->lock);
@@ -308,7 +308,7 @@ static void read_behind(struct feed *f, struct store_reader *reader)
         f->behind_end = &f->behind;
     s->busy = true;
     pthread_mutex_unlock(&f->lock);
-    err = feed_block_read(reader, s->after, &f->page_cache, &b);
+    err = feed_block_read(reader, s->after, atomic_load(&f->head), &f->page_cache, &b);
     feed_cache_clear(&f->page_cache);
     if (!err)
         i = first_seen(s, b);
