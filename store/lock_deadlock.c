@@ -3,7 +3,12 @@
  * for ever. The search is bounded, and the same on every member. */
 #include "store/lock.h"
 
-enum { OWNERS_MAX = 256, ROWS_MAX = 100000 /* looked at */, WAITS_MAX = 64 /* of one owner */ };
+enum {
+    OWNERS_MAX = 256,
+    ROWS_MAX = 100000, /* looked at; */
+    READ_COST = 5,     /* one that has to be read from the table counts as so many */
+    WAITS_MAX = 64,    /* of one owner */
+};
 
 struct search {
     struct lock_row owners[OWNERS_MAX]; /* only session and owner count; those met so far */
@@ -12,11 +17,12 @@ struct search {
 
 static void meet(struct search *f, const struct lock_row *r)
 {
+    if (f->n == OWNERS_MAX)
+        return;
     for (size_t i = 0; i < f->n; i++)
         if (lock_same_owner(&f->owners[i], r))
             return;
-    if (f->n < OWNERS_MAX)
-        f->owners[f->n++] = *r;
+    f->owners[f->n++] = *r;
 }
 
 /* Who is in the way of row `i`? */
@@ -54,7 +60,15 @@ static int waits_of(struct store *s, const struct lock_row *who, struct wait *ou
     return err;
 }
 
-static int follow(struct store *s, struct search *f, const struct lock_row *who)
+static void follow_wait(struct search *f, const struct lock_thing *th, int64_t id)
+{
+    for (size_t i = 0; i < th->n; i++)
+        if (th->rows[i].id == id)
+            meet_blockers(f, th, i);
+}
+
+/* `here` is what is in memory. */
+static int follow(struct store *s, struct search *f, const struct lock_thing *here, const struct lock_row *who)
 {
     struct wait waits[WAITS_MAX];
     size_t n;
@@ -63,10 +77,14 @@ static int follow(struct store *s, struct search *f, const struct lock_row *who)
     for (size_t w = 0; !err && w < n && f->rows < ROWS_MAX; w++) {
         struct lock_thing th = {.class = STORE_LOCK_RANGE, .ino = waits[w].ino};
 
+        if (th.ino == here->ino) {
+            follow_wait(f, here, waits[w].id);
+            continue;
+        }
         err = lock_thing_load(&s->conn, &th);
-        for (size_t i = 0; !err && i < th.n; i++)
-            if (th.rows[i].id == waits[w].id)
-                meet_blockers(f, &th, i);
+        f->rows += (READ_COST - 1) * th.n;
+        if (!err)
+            follow_wait(f, &th, waits[w].id);
         lock_thing_fini(&th);
     }
     return err;
@@ -82,7 +100,7 @@ int lock_deadlock(struct store *s, const struct lock_thing *th, size_t i, bool *
     for (size_t k = 0; !err && !*yes && k < f.n && f.rows < ROWS_MAX; k++) {
         *yes = lock_same_owner(&f.owners[k], &th->rows[i]);
         if (!*yes)
-            err = follow(s, &f, &f.owners[k]);
+            err = follow(s, &f, th, &f.owners[k]);
     }
     return err;
 }
