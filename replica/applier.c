@@ -14,7 +14,10 @@
 enum {
     BATCH_ENTRIES = 32,        /* in one SQLite transaction, */
     BATCH_BYTES = 256 << 10,   /* unless one entry is larger: a few milliseconds of work */
-    SLICE_MS = 4,              /* of upkeep between two batches */
+    SLICE_MS = 4,              /* of compaction, when there is nothing to apply, */
+    SLICE_BUSY_MS = 1,         /* or between two batches: */
+    NO_SLICE = -1,
+    REST = 4,                  /* as long as so many of them nothing is compacted then */
     WAL_FULL_PAUSE_MS = 2,     /* between tries to shorten the WAL when a reader holds it */
     QUEUE_FIRST = 64,          /* items that the ring holds at first */
 };
@@ -287,11 +290,12 @@ static void fail(struct replica *r, const char *doing, int err)
     member_fail(r, "cannot %s: %s%s%s", doing, qfs_strerror(err), *detail ? ": " : "", detail);
 }
 
-static bool maintain(struct replica *r, bool idle)
+/* True: there is more to do. */
+static bool maintain(struct replica *r, int slice_ms, bool idle)
 {
     int64_t start = clock_boottime_ns(), took;
     bool more = false;
-    int err = store_maintain(r->store, SLICE_MS, idle, &more);
+    int err = store_maintain(r->store, slice_ms, idle, &more);
 
     took = clock_boottime_ns() - start;
     if (took >= CHECKPOINT_NS)
@@ -310,7 +314,7 @@ static bool maintain(struct replica *r, bool idle)
 static void shorten_wal(struct replica *r)
 {
     while (store_wal_full(r->store) && !member_failed(r)) {
-        maintain(r, false);
+        maintain(r, NO_SLICE, false);
         if (store_wal_full(r->store))
             pause_ms(WAL_FULL_PAUSE_MS);
     }
@@ -574,17 +578,27 @@ static void finish(struct replica *r, const struct applier_item *items, size_t n
         loop_wake(r);
 }
 
+/* Who writes has most of the time, unless the disk fills up meanwhile. `rested`: until when there was rest, `start`: when upkeep began. */
+static int64_t rest_until(struct replica *r, int64_t rested, int64_t start, bool idle)
+{
+    int64_t now = clock_boottime_ns();
+
+    if (start < rested)
+        return rested;
+    return idle || disk_short(r, 0) ? now : now + REST * (now - start);
+}
+
 static void *applier_main(void *arg)
 {
     struct replica *r = arg;
     struct applier *a = &r->applier;
     struct applier_item items[BATCH_ENTRIES];
-    int64_t now = clock_boottime_ns(), worked = now;
+    int64_t now = clock_boottime_ns(), worked = now, rested = now;
     bool end = false, more = false, idle = false, dirty = true; /* dirty: applied something since the last idle checkpoint */
 
     pthread_setname_np(pthread_self(), "qfs-store");
     for (;;) {
-        int64_t until = more ? now : dirty ? worked + IDLE_NS : a->compact_asked_ns + COMPACT_IDLE_NS;
+        int64_t until = more ? rested : dirty ? worked + IDLE_NS : a->compact_asked_ns + COMPACT_IDLE_NS;
         size_t n = take(r, items, until, &end);
 
         if (end)
@@ -603,8 +617,9 @@ static void *applier_main(void *arg)
             note_state(r);
         end_install(r);
         if (dirty || more) {
-            more = maintain(r, idle);
+            more = maintain(r, idle ? SLICE_MS : now < rested ? NO_SLICE : SLICE_BUSY_MS, idle);
             dirty = !idle || more;
+            rested = rest_until(r, rested, now, idle);
         }
         if (now - a->compact_asked_ns >= (n == 0 ? COMPACT_IDLE_NS : disk_short(r, 0) ? COMPACT_SHORT_NS : COMPACT_BUSY_NS) ||
             (idle && a->compact_asked_ns < worked))
@@ -612,7 +627,7 @@ static void *applier_main(void *arg)
     }
     discard(r);
     if (!member_failed(r)) /* leave a database without a WAL behind */
-        for (int i = 0; i < 1000 && maintain(r, true); i++)
+        for (int i = 0; i < 1000 && maintain(r, SLICE_MS, true); i++)
             ;
     if (a->reader)
         store_reader_close(a->reader);

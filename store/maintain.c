@@ -57,11 +57,11 @@ int store_maintain(struct store *s, int budget_ms, bool idle, bool *more)
         err = checkpoint(s);
         *more = !err && compact_pending(s);
     }
-    while (!err && !*more && compact_pending(s) && !store_wal_full(s)) {
+    while (!err && !*more && budget_ms >= 0 && compact_pending(s) && !store_wal_full(s)) {
         err = compact_slice(s, until);
         *more = !err && compact_pending(s) && clock_boottime_ns() >= until;
     }
-    if (!err && store_wal_full(s))
+    if (!err && (store_wal_full(s) || (budget_ms < 0 && compact_pending(s))))
         *more = true;
     return err;
 }

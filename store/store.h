@@ -395,7 +395,7 @@ int store_lift(struct store *s, uint64_t index, uint64_t term);
 int store_sync(struct store *s, uint64_t *index);
 
 /* One piece of upkeep: a checkpoint when the WAL is long, or when `idle` with nothing to compact, which takes as long as the disk does
- * (some 10 ms); else a slice of physical compaction of at most about `budget_ms`. `more` says that another call has work to do. Call
+ * (some 10 ms); else a slice of physical compaction of at most about `budget_ms`, or none when that is negative. `more` says that another call has work to do. Call
  * between batches. */
 int store_maintain(struct store *s, int budget_ms, bool idle, bool *more);
 /* True when the WAL is above its hard limit: apply no more until store_maintain has brought it down. */
