@@ -163,7 +163,7 @@ os.chmod('.', 0o700)
 os.rename('f', 'g')
 path = os.path.basename(sys.argv[1]) + ('/' + name) * 1000
 for fd in watch, os.open(sys.argv[2], os.O_RDONLY):
-    seen = b''
+    seen = bytearray()
     while not seen.endswith(b'/g\n'):
         seen += os.read(fd, 1 << 20)
     lines = [l.split('\t') for l in seen.decode().splitlines()][-4:]

@@ -217,37 +217,6 @@ P
     same "when watchers have been told" "$(cat "$T/a" "$T/b/f" | paste -sd' ')" '2 1'
 }
 
-@test "when a stream tells of a transaction, its names are there and the old ones are gone" {
-    echo 1 >f0
-    within 60 python3 - "$Q" "$t" "$T" <<'P'
-import os, sys, time
-q, t, top = sys.argv[1:]
-N = 60
-fd = os.open('%s/watch/%s/.events' % (q, t), os.O_RDONLY)
-if os.fork() == 0:
-    for i in range(N):
-        os.mkdir(q + '/txn/s')
-        os.rename('%s/txn/s/tree/%s/f%d' % (q, t, i), '%s/txn/s/tree/%s/f%d' % (q, t, i + 1))
-        os.stat('%s/f%d' % (top, i))
-        commit = os.open(q + '/txn/s/commit', os.O_WRONLY)
-        os.write(commit, b'\n')
-        os.close(commit)
-        os.rmdir(q + '/txn/s')
-        time.sleep(0.002)
-    os._exit(0)
-seen, old, buf = 0, 0, b''
-while seen < N:
-    buf += os.read(fd, 65536)
-    *lines, buf = buf.split(b'\n')
-    for line in lines:
-        seen += 1
-        os.stat('%s/f%d' % (top, seen))
-        old += os.path.exists('%s/f%d' % (top, seen - 1))
-os.wait()
-assert not old, '%d of %d' % (old, N)
-P
-}
-
 @test "tools work in it: cp, mv, sed, tar, git, rm" {
     mkdir src
     printf 'a\nb\n' >src/f
