@@ -6,9 +6,13 @@
 #include <time.h>
 
 #include "fs/pending.h"
+#include "store/base/clock.h"
 
 enum {
     TAIL_BYTES = 8 << 20, /* of blocks in the ring: a stream that is further behind reads the store again */
+    READ_BYTES = 64 << 10, /* a read that has so much goes to the end of the revision only: the loop has others to serve */
+    REST = 4,             /* while somebody writes, the thread rests so many times as long as a page for those behind has taken, */
+    REST_MS_MAX = 50,     /* or so long */
     IDLE_MS = 2,          /* between two looks at changes that nobody has asked for: so they cost little, and are late by this at most */
 };
 
@@ -31,6 +35,7 @@ struct feed {
     struct feed_stream *behind, **behind_end; /* for the thread, in turn */
     struct feed_stream *ready;         /* for the loop */
     bool posted;                       /* the loop will look at `ready` */
+    int64_t paged_rev, page_at_ns;     /* the head when a page was read; when the next one may be */
     bool restart;                      /* tail_rev has jumped: what the thread's cache knows is of another time */
 
     struct feed_cache tail_cache, page_cache; /* the thread's */
@@ -236,15 +241,20 @@ static void fail_tail(struct feed *f, int err, bool all)
     f->restart = true;
 }
 
-/* Changes that come meanwhile are looked at together. Under the lock, which it lets go of. */
-static void rest(struct feed *f)
+static struct timespec realtime_in(int64_t ns)
 {
     struct timespec t;
 
     clock_gettime(CLOCK_REALTIME, &t);
-    t.tv_nsec += IDLE_MS * 1000000L;
-    t.tv_sec += t.tv_nsec / 1000000000;
-    t.tv_nsec %= 1000000000;
+    ns = (ns > 0 ? ns : 0) + t.tv_nsec;
+    return (struct timespec){t.tv_sec + ns / 1000000000, ns % 1000000000};
+}
+
+/* Changes that come meanwhile are looked at together. Under the lock, which it lets go of. */
+static void rest(struct feed *f)
+{
+    struct timespec t = realtime_in(IDLE_MS * 1000000);
+
     while (!f->end && !f->behind && pthread_cond_timedwait(&f->rested, &f->lock, &t) == 0)
         ;
 }
@@ -260,7 +270,7 @@ static void read_tail(struct feed *f, struct store_reader *reader)
         feed_cache_clear(&f->tail_cache);
     f->restart = false;
     pthread_mutex_unlock(&f->lock);
-    err = feed_block_read(reader, after, atomic_load(&f->head), &f->tail_cache, &b);
+    err = feed_block_read(reader, after, &f->tail_cache, &b);
     if (err)
         feed_cache_clear(&f->tail_cache);
     pthread_mutex_lock(&f->lock);
@@ -295,11 +305,22 @@ static void stream_free(struct feed_stream *s)
     free(s);
 }
 
+/* Somebody writes: he is not to wait for the processor, nor for the loop, because of others who read what was long ago. */
+static void note_page(struct feed *f, int64_t began_ns)
+{
+    int64_t now = clock_boottime_ns(), head = atomic_load(&f->head), rest_ns = REST * (now - began_ns);
+
+    rest_ns = rest_ns < REST_MS_MAX * INT64_C(1000000) ? rest_ns : REST_MS_MAX * INT64_C(1000000);
+    f->page_at_ns = head != f->paged_rev ? now + rest_ns : now;
+    f->paged_rev = head;
+}
+
 /* One page for the stream whose turn it is. Under the lock, which it lets go of while it reads. */
 static void read_behind(struct feed *f, struct store_reader *reader)
 {
     struct feed_stream *s = f->behind;
     struct feed_block *b = NULL;
+    int64_t began_ns = clock_boottime_ns();
     size_t i = 0;
     int err;
 
@@ -308,11 +329,12 @@ static void read_behind(struct feed *f, struct store_reader *reader)
         f->behind_end = &f->behind;
     s->busy = true;
     pthread_mutex_unlock(&f->lock);
-    err = feed_block_read(reader, s->after, atomic_load(&f->head), &f->page_cache, &b);
+    err = feed_block_read(reader, s->after, &f->page_cache, &b);
     feed_cache_clear(&f->page_cache);
     if (!err)
         i = first_seen(s, b);
     pthread_mutex_lock(&f->lock);
+    note_page(f, began_ns);
     s->busy = false;
     if (s->closed) {
         if (!s->queued) /* else feed_tell does it */
@@ -334,6 +356,14 @@ static void read_behind(struct feed *f, struct store_reader *reader)
 
 /* ---- The thread ---------------------------------------------------------------------------------------------------------------- */
 
+/* Under the lock, which it lets go of. */
+static void wait_for_page(struct feed *f)
+{
+    struct timespec t = realtime_in(f->page_at_ns - clock_boottime_ns());
+
+    pthread_cond_timedwait(&f->more, &f->lock, &t);
+}
+
 static void *feed_main(void *arg)
 {
     struct feed *f = arg;
@@ -348,6 +378,8 @@ static void *feed_main(void *arg)
             fail_tail(f, err, true);
         if (any && !err && atomic_load(&f->head) > f->tail_rev)
             read_tail(f, reader);
+        else if (any && !err && f->behind && clock_boottime_ns() < f->page_at_ns)
+            wait_for_page(f);
         else if (any && !err && f->behind)
             read_behind(f, reader);
         else
@@ -605,8 +637,8 @@ static int read_lines(struct feed *f, struct feed_stream *s, size_t size, struct
 
         if (s->block != block || e->rev != rev) {
             end = (struct mark){s->at, s->line_off ? 0 : before};
-            if (feed_stopped(f->fs) && before)
-                break; /* the member stops: up to here */
+            if (before >= READ_BYTES || (feed_stopped(f->fs) && before))
+                break;
         }
         block = s->block;
         rev = e->rev;

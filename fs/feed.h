@@ -68,10 +68,10 @@ struct feed_cache {
 };
 void feed_cache_clear(struct feed_cache *c);
 
-/* Reads the revisions after `after` up to `until`, about FEED_PAGE events of them, or about 1 MiB. `cache` must be empty or left by the page before. 0, QE_STALE,
+/* Reads the revisions after `after`, about FEED_PAGE events of them, or about 1 MiB. `cache` must be empty or left by the page before. 0, QE_STALE,
  * or what the store says; then `out` is untouched and the cache has to be cleared. */
 enum { FEED_PAGE = 512 };
-int feed_block_read(struct store_reader *reader, int64_t after, int64_t until, struct feed_cache *cache, struct feed_block **out);
+int feed_block_read(struct store_reader *reader, int64_t after, struct feed_cache *cache, struct feed_block **out);
 void feed_block_free(struct feed_block *b);
 size_t feed_block_bytes(const struct feed_block *b);
 

@@ -24,7 +24,6 @@ struct page { /* under construction */
     struct feed_cache *cache;
     struct feed_block *b;
     struct buf chain; /* of inode numbers */
-    int64_t until; /* what is newer may be in the store, but the mount has not been told of it */
     bool full;
     int err;
 };
@@ -241,8 +240,6 @@ static bool on_event(void *data, const struct store_event *e)
 {
     struct page *p = data;
 
-    if (e->rev > p->until)
-        return false;
     if (!p->err)
         p->err = add_event(p, e);
     p->b->last = e->rev;
@@ -250,9 +247,9 @@ static bool on_event(void *data, const struct store_event *e)
     return !p->err && !p->full;
 }
 
-int feed_block_read(struct store_reader *reader, int64_t after, int64_t until, struct feed_cache *cache, struct feed_block **out)
+int feed_block_read(struct store_reader *reader, int64_t after, struct feed_cache *cache, struct feed_block **out)
 {
-    struct page p = {.reader = reader, .cache = cache, .until = until, .b = calloc(1, sizeof *p.b)};
+    struct page p = {.reader = reader, .cache = cache, .b = calloc(1, sizeof *p.b)};
     int64_t rev;
     int err = p.b ? buf_reserve(&p.b->text, TEXT_FIRST) : QE_NOMEM;
 
@@ -269,7 +266,7 @@ int feed_block_read(struct store_reader *reader, int64_t after, int64_t until, s
     if (!err)
         err = p.err;
     if (!err && !p.full)
-        p.b->last = rev < until ? rev : until; /* that was all */
+        p.b->last = rev; /* that was all */
     buf_fini(&p.chain);
     if (err)
         feed_block_free(p.b);

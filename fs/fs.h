@@ -74,7 +74,6 @@ struct fs {
 
     /* Any thread. */
     atomic_bool recalls;             /* the kernel may have names, and is told to forget them: sharing.c */
-    _Atomic uint64_t n_txn_commands; /* of transactions, under way */
     struct feed *_Atomic feed;       /* feed.c; made with the first stream */
     _Atomic uint64_t failed_commits; /* commits whose failure close could not tell, or told */
     _Atomic uint64_t n_txn_committed, n_txn_conflicts; /* transactions, for metrics */

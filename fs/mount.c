@@ -107,10 +107,10 @@ static void mount_on_changed(void *data, const struct store_change *changes, siz
 {
     struct mount *m = data;
 
+    feed_changed(&m->fs, changes[n - 1].rev);
     replay_changed(&m->fs, changes, n);
     pages_changed(&m->fs, changes, n);
     sharing_changed(&m->fs, changes, n);
-    feed_changed(&m->fs, changes[n - 1].rev); /* what streams tell can be seen by then */
 }
 
 /* The store's thread. */

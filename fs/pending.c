@@ -170,12 +170,6 @@ static void pending_invalidate(const struct pending *p, uint64_t ino)
         fuse_lowlevel_notify_inval_inode(p->fs->se, ino, 0, 0);
 }
 
-/* No call tells the kernel of what it does. */
-static bool is_transaction(const struct pending_call *call)
-{
-    return call->injected && call->patient;
-}
-
 /* Whether the kernel tells watchers of what was done. */
 static enum replay_answer pending_answer(const struct pending_call *call, bool mine)
 {
@@ -203,8 +197,6 @@ void pending_finish(struct pending *p, int err, int64_t rev, uint64_t ino)
         pending_invalidate(p, ino);
     else if (err == QE_TIMEDOUT && p->command)
         replay_timed_out(p->fs);
-    if (p->command && is_transaction(&call))
-        atomic_fetch_sub(&p->fs->n_txn_commands, 1);
     if (mine)
         fuse_req_interrupt_func(call.req, NULL, NULL);
     /* A caller that is answered here brings the loop to settle by its next request; nobody else does. */
@@ -406,8 +398,6 @@ void pending_submit(struct fs *fs, struct store_command *cmd, const struct pendi
         cmd->pid = ctx->pid;
     }
     p->command = true;
-    if (is_transaction(call))
-        atomic_fetch_add(&fs->n_txn_commands, 1);
     if (call->req)
         replay_hold(fs, &p->hold, cmd);
     if (call->patient)

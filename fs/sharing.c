@@ -33,14 +33,13 @@ bool sharing_forget_names(struct fs *fs)
 
 void sharing_changed(struct fs *fs, const struct store_change *changes, size_t n)
 {
-    const bool txn = atomic_load(&fs->n_txn_commands) > 0; /* one of ours may be a transaction's */
     uint64_t parent = 0;
     bool any = false;
 
     if (!atomic_load(&fs->recalls))
         return;
     for (size_t i = 0; i < n; i++) {
-        if (!changes[i].unasked && !(txn && changes[i].member == fs->member))
+        if (!changes[i].unasked)
             continue;
         any = true;
         fuse_lowlevel_notify_inval_inode(fs->se, changes[i].ino, -1, 0);

@@ -13,8 +13,8 @@ void sharing_begin(struct fs *fs);  /* the kernel has been answered its first re
 void sharing_follow(struct fs *fs); /* before each request, and when woken: has the number of members changed? */
 /* The kernel looks all names up again before it uses them. False: it is too old to be told. Any thread; waits for nobody. */
 bool sharing_forget_names(struct fs *fs);
-/* Replica's hook `changed`, on the store thread: files that went with their lease, and what a transaction did, of which no call has told the
- * kernel, not even on a member that is alone. Before streams tell of it. */
+/* Replica's hook `changed`, on the store thread: files that went with their lease, of which no call has told the kernel, not even on a
+ * member that is alone. */
 void sharing_changed(struct fs *fs, const struct store_change *changes, size_t n);
 /* Replica's hook `membership`, with the mount as data: wakes the loop. Any thread. */
 void sharing_hook(struct fs *fs);
