@@ -137,12 +137,12 @@ static void *writer_main(void *arg)
     (void)arg;
     while (!atomic_load(&written_enough)) {
         (void)member_put(&c.m[1], "g", "something");
-        usleep(5000);
+        usleep(8000);
     }
     return NULL;
 }
 
-/* Fetching takes a second, and meanwhile more is written than the log keeps for members that are a little behind. */
+/* Fetching takes two seconds, and meanwhile more is written than the log keeps for members that are a little behind. */
 static void who_fetches_while_others_write_catches_up(void **state)
 {
     pthread_t writer;
@@ -153,7 +153,7 @@ static void who_fetches_while_others_write_catches_up(void **state)
     lead(1);
     atomic_store(&written_enough, false);
     assert_int_equal(pthread_create(&writer, NULL, writer_main, NULL), 0);
-    serve(3, "replica.install.verify=stall:1000");
+    serve(3, "replica.install.verify=stall:2000");
     wait_until(cluster_is(&c, 1, 3, NULL, "installing"));
     wait_until(cluster_is(&c, 1, 3, NULL, "ok"));
     for (int64_t end = wait_begin() + INT64_C(10000000000); wait_begin() < end; usleep(20000))
