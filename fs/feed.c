@@ -11,7 +11,7 @@
 enum {
     TAIL_BYTES = 8 << 20, /* of blocks in the ring: a stream that is further behind reads the store again */
     READ_BYTES = 64 << 10, /* a read that has so much goes to the end of the revision only: the loop has others to serve */
-    REST = 4,             /* while somebody writes, the thread rests so many times as long as a page for those behind has taken, */
+    REST = 8,             /* while somebody writes, the thread rests so many times as long as a page for those behind has taken, */
     REST_MS_MAX = 50,     /* or so long */
     IDLE_MS = 2,          /* between two looks at changes that nobody has asked for: so they cost little, and are late by this at most */
 };
@@ -250,12 +250,18 @@ static struct timespec realtime_in(int64_t ns)
     return (struct timespec){t.tv_sec + ns / 1000000000, ns % 1000000000};
 }
 
+static bool page_due(const struct feed *f)
+{
+    return f->behind && clock_boottime_ns() >= f->page_at_ns;
+}
+
 /* Changes that come meanwhile are looked at together. Under the lock, which it lets go of. */
 static void rest(struct feed *f)
 {
-    struct timespec t = realtime_in(IDLE_MS * 1000000);
+    int64_t ns = IDLE_MS * 1000000, page_ns = f->page_at_ns - clock_boottime_ns();
+    struct timespec t = realtime_in(f->behind && page_ns < ns ? page_ns : ns);
 
-    while (!f->end && !f->behind && pthread_cond_timedwait(&f->rested, &f->lock, &t) == 0)
+    while (!f->end && !page_due(f) && pthread_cond_timedwait(&f->rested, &f->lock, &t) == 0)
         ;
 }
 
@@ -281,7 +287,7 @@ static void read_tail(struct feed *f, struct store_reader *reader)
     } else {
         f->tail_rev = b->last;
         ring_push(f, b);
-        if (!wake_for(f, b) && !f->behind)
+        if (!wake_for(f, b))
             rest(f);
         ring_trim(f, TAIL_BYTES);
     }
@@ -378,10 +384,10 @@ static void *feed_main(void *arg)
             fail_tail(f, err, true);
         if (any && !err && atomic_load(&f->head) > f->tail_rev)
             read_tail(f, reader);
-        else if (any && !err && f->behind && clock_boottime_ns() < f->page_at_ns)
-            wait_for_page(f);
-        else if (any && !err && f->behind)
+        else if (any && !err && page_due(f))
             read_behind(f, reader);
+        else if (any && !err && f->behind)
+            wait_for_page(f);
         else
             pthread_cond_wait(&f->more, &f->lock);
     }
