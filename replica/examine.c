@@ -100,7 +100,7 @@ static int repair_install(const char *raft_dir, const struct segment_file *files
             free(path);
             return QE_IO;
         }
-        log_warn("replica", "removed \"%s\", which the snapshot at index %" PRIu64 " has replaced", files[i].name, marker);
+        log_info("replica", "removed \"%s\", which the snapshot at index %" PRIu64 " has replaced", files[i].name, marker);
         free(path);
         *repaired = true;
     }
@@ -199,7 +199,7 @@ int segment_examine(const char *raft_dir, const uint8_t *cluster_id, struct buf 
     if (!err)
         err = examine_open(raft_dir, files, n, cluster_id, why);
     if (err == QE_CORRUPT)
-        buf_printf(why, "; put back a copy of the whole data directory");
+        buf_printf(why, "; " DIR_REMEDY);
     free(files);
     return err;
 }

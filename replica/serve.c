@@ -53,7 +53,7 @@ static void session_cb(struct replica_request *req, int err, int64_t rev, uint64
         ino_want(r);
         return;
     }
-    if (later || raise)
+    if (raise || (later && err != QE_TIMEDOUT)) /* that is also what a member hears that stops without a quorum */
         log_warn("replica", "there is no session yet: %s", qfs_strerror(err));
     if (raise) {
         submit_raise_nonce(r, ino);
