@@ -48,7 +48,7 @@ struct mount {
     struct fuse_buf request; /* memory for one request */
     int signals;             /* signalfd */
     int fatal;               /* eventfd: the member has to stop */
-    char why_fatal[256];     /* set before `fatal` is written */
+    char why_fatal[512];     /* set before `fatal` is written */
     int64_t stop_deadline_ns; /* while stopping */
     int64_t stop_reads_ns;   /* while stopping: until when readers of streams are waited for */
     int64_t served_ns;       /* when the newest request was served */

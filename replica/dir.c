@@ -413,9 +413,9 @@ int dir_identity_read(const struct dir *d, struct dir_identity *id, struct buf *
     if (err == QE_FORMAT)
         buf_printf(why, "\"%s/epoch\" was written by a newer version: use that version", d->raft);
     else if (err == QE_NOENT)
-        buf_printf(why, "\"%s/epoch\" is missing: put back a copy of the whole data directory", d->raft);
+        buf_printf(why, "\"%s/epoch\" is missing: " DIR_REMEDY, d->raft);
     else if (err)
-        buf_printf(why, "\"%s/epoch\" is damaged: put back a copy of the whole data directory", d->raft);
+        buf_printf(why, "\"%s/epoch\" is damaged: " DIR_REMEDY, d->raft);
     return err == QE_NOENT || err == QE_RANGE ? QE_CORRUPT : err;
 }
 

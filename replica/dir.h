@@ -19,6 +19,9 @@
 #include "replica/replica.h"
 #include "store/base/buf.h"
 
+/* What to do about a damaged one, for the end of a sentence. Of several members none may come back older than it was: the others refuse it. */
+#define DIR_REMEDY "of a cluster of one put back a copy of the whole data directory; one of several members is removed, and joins anew with init --join"
+
 enum { DIR_BALLAST_BYTES = 32 << 20 }; /* not below the WAL's hard limit: a checkpoint must fit into it */
 
 struct dir {

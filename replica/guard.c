@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "replica/dir.h"
 #include "replica/guard_peer.h"
 #include "replica/marker.h"
 #include "store/base/clock.h"
@@ -117,14 +118,14 @@ static int check_snapshot(struct guard *g, const struct raft_snapshot *s)
     if (!s)
         return 0;
     if (s->n_bufs != 1 || marker_decode(s->bufs[0].base, s->bufs[0].len, &m) || m.index != s->index || m.term != s->term) {
-        buf_printf(&g->why, "the snapshot at index %llu in \"raft\" is damaged; put back a copy of the whole data directory", s->index);
+        buf_printf(&g->why, "the snapshot at index %llu in \"raft\" is damaged; " DIR_REMEDY, s->index);
         return RAFT_CORRUPT;
     }
     if (g->store.applied >= s->index)
         return 0;
     buf_printf(&g->why,
                "the database is at log index %" PRIu64 ", but the log in \"raft\" was cut at %llu: the database is older than the "
-               "log and what lies between is lost; put back a copy of the whole data directory", g->store.applied, s->index);
+               "log and what lies between is lost; " DIR_REMEDY, g->store.applied, s->index);
     return RAFT_CORRUPT;
 }
 
@@ -141,7 +142,7 @@ static int check_entries(struct guard *g, const struct raft_entry *entries, size
             continue;
         err = store_entry_check(e->buf.base, e->buf.len, g->cluster_id, &crc);
         if (err) {
-            buf_printf(&g->why, "entry %" PRIu64 " of the log in \"raft\" %s; put back a copy of the whole data directory", first + i,
+            buf_printf(&g->why, "entry %" PRIu64 " of the log in \"raft\" %s; " DIR_REMEDY, first + i,
                        err == QE_FORMAT ? "was written by a newer version or another cluster" : "is damaged");
             return RAFT_CORRUPT;
         }
@@ -166,7 +167,7 @@ static int guard_load(struct raft_io *io, raft_term *term, raft_id *voted_for, s
     if (!rv && *snapshot)
         rv = guard_base_set(g, &(*snapshot)->configuration, (*snapshot)->configuration_index);
     if (!rv && !*snapshot && (*n_entries == 0 ? !g->may_be_empty : (*entries)[0].type != RAFT_CHANGE)) {
-        buf_printf(&g->why, "the log in \"raft\" does not begin with a configuration; put back a copy of the whole data directory");
+        buf_printf(&g->why, "the log in \"raft\" does not begin with a configuration; " DIR_REMEDY);
         rv = RAFT_CORRUPT;
     }
     if (rv) {
@@ -192,7 +193,7 @@ static int compare_with_store(struct guard *g)
     if (last < pos->applied) {
         buf_printf(&g->why,
                    "the log in \"raft\" ends at index %" PRIu64 ", but the database has applied %" PRIu64 ": the end of the log is "
-                   "lost; put back a copy of the whole data directory", last, pos->applied);
+                   "lost; " DIR_REMEDY, last, pos->applied);
         return RAFT_CORRUPT;
     }
     if (pos->applied == 0 || !e)
@@ -202,8 +203,8 @@ static int compare_with_store(struct guard *g)
     if (e->term != pos->term || (pos->crc != 0 && crc != pos->crc)) {
         buf_printf(&g->why,
                    "entry %" PRIu64 " of the log in \"raft\" is not the one that the database has applied (term %llu, crc %08" PRIx32
-                   "; applied: term %" PRIu64 ", crc %08" PRIx32 "): they do not belong together; put back a copy of the whole data "
-                   "directory", pos->applied, e->term, crc, pos->term, pos->crc);
+                   "; applied: term %" PRIu64 ", crc %08" PRIx32 "): they do not belong together; " DIR_REMEDY,
+                   pos->applied, e->term, crc, pos->term, pos->crc);
         return RAFT_CORRUPT;
     }
     return 0;
@@ -219,8 +220,8 @@ static int check_term(struct guard *g)
     if (g->raft->current_term >= used && g->raft->current_term < TERM_MAX)
         return 0;
     buf_printf(&g->why,
-               "\"raft/metadata1\" and \"raft/metadata2\" say term %llu, but term %" PRIu64 " is in use: one of them is damaged; put "
-               "back a copy of the whole data directory", g->raft->current_term, used);
+               "\"raft/metadata1\" and \"raft/metadata2\" say term %llu, but term %" PRIu64 " is in use: one of them is damaged; " DIR_REMEDY,
+               g->raft->current_term, used);
     return RAFT_CORRUPT;
 }
 

@@ -117,7 +117,7 @@ struct replica {
     /* Under `lock`. */
     pthread_mutex_t lock;
     bool failed;                  /* fail-stop has begun */
-    char failure[256];            /* the sentence that says why */
+    char failure[512];            /* the sentence that says why */
 
     /* Any thread. */
     _Atomic int role;             /* RAFT_*, as of the last look */

@@ -142,8 +142,7 @@ static int open_store(struct replica *r, struct buf *why)
     store_position(r->store, pos);
     memcpy(r->guard.cluster_id, r->id.cluster_id, sizeof r->guard.cluster_id);
     if (memcmp(pos->cluster_id, r->id.cluster_id, sizeof pos->cluster_id) != 0 || pos->epoch != r->id.epoch) {
-        buf_printf(why, "the database in \"%s\" and its \"raft\" directory do not belong together: put back a copy of the whole data "
-                   "directory", r->dir.path);
+        buf_printf(why, "the database in \"%s\" and its \"raft\" directory do not belong together: " DIR_REMEDY, r->dir.path);
         return QE_CORRUPT;
     }
     r->guard.may_be_empty = pos->installed_at != 0; /* its log comes from the others */
@@ -213,7 +212,7 @@ static int raft_error(struct replica *r, int rv, struct buf *why)
     if (r->guard.why.len > 0)
         buf_printf(why, "\"%s\": %s", r->dir.path, buf_cstr(&r->guard.why));
     else if (rv == RAFT_CORRUPT || rv == RAFT_MALFORMED)
-        buf_printf(why, "the log in \"%s\" is damaged: %s; put back a copy of the whole data directory", r->dir.raft, detail);
+        buf_printf(why, "the log in \"%s\" is damaged: %s; " DIR_REMEDY, r->dir.raft, detail);
     else
         buf_printf(why, "cannot open the log in \"%s\": %s", r->dir.raft, *detail ? detail : raft_strerror(rv));
     return rv == RAFT_CORRUPT || rv == RAFT_MALFORMED ? QE_CORRUPT : rv == RAFT_NOMEM ? QE_NOMEM : rv == RAFT_NOSPACE ? QE_DISKFULL : QE_IO;

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "replica/dir.h"
 #include "replica/segment.h"
 #include "store/base/err.h"
 
@@ -79,7 +80,7 @@ int starts_begin(struct starts *s, const struct dir *d, struct buf *why)
     buf_fini(&text);
     if (err) {
         buf_printf(why, "\"%s/starts\" %s", d->raft,
-                   err == QE_CORRUPT || err == QE_RANGE ? "is damaged: put back a copy of the whole data directory" : "cannot be read");
+                   err == QE_CORRUPT || err == QE_RANGE ? "is damaged: " DIR_REMEDY : "cannot be read");
         return err == QE_RANGE ? QE_CORRUPT : err;
     }
     if (s->unfit[0]) {
