@@ -170,7 +170,7 @@ for fd in watch, os.open(sys.argv[2], os.O_RDONLY):
     assert [l[1:] for l in lines] == [['mkdir', path], ['put', path + '/f'], ['attrib', path], ['rename', path + '/f', path + '/g']]
 P
     after=$(awk '/^VmHWM/ { print $2 }' "/proc/$(daemon_pid)/status")
-    [ $((after - before)) -lt 100000 ] || fail "it took $((after - before)) KiB"
+    [ -n "$QFS_SANITIZE" ] || [ $((after - before)) -lt 100000 ] || fail "it took $((after - before)) KiB"
 }
 
 @test "the whole tree, and watch/ beside since/" {

@@ -297,23 +297,26 @@ static void write_marker(void)
 /* What libraft makes of the directory: 0, with the index at which the log begins and the number of its entries. */
 static int load(raft_index *start, size_t *n)
 {
-    struct raft_uv_transport transport;
-    struct raft_snapshot *snapshot = NULL;
-    struct raft_entry *entries = NULL;
-    struct raft_io io = {0};
+    static struct { /* goes with the process, and all that it has allocated */
+        struct raft_uv_transport transport;
+        struct raft_snapshot *snapshot;
+        struct raft_entry *entries;
+        struct raft_io io;
+        uv_loop_t uv;
+    } all[2], *l;
+    static size_t n_loaded;
     raft_term term;
     raft_id vote;
-    uv_loop_t uv;
-    int rv;
 
-    transport_init_alone(&transport);
-    assert_int_equal(uv_loop_init(&uv), 0);
-    assert_int_equal(raft_uv_init(&io, &uv, dir, &transport), 0);
-    raft_uv_set_auto_recovery(&io, false);
-    raft_uv_set_snapshot_compression(&io, false);
-    assert_int_equal(io.init(&io, 1, "1"), 0);
-    rv = io.load(&io, &term, &vote, &snapshot, start, &entries, n);
-    return rv; /* what it has allocated goes with the process */
+    assert_true(n_loaded < sizeof all / sizeof *all);
+    l = &all[n_loaded++];
+    transport_init_alone(&l->transport);
+    assert_int_equal(uv_loop_init(&l->uv), 0);
+    assert_int_equal(raft_uv_init(&l->io, &l->uv, dir, &l->transport), 0);
+    raft_uv_set_auto_recovery(&l->io, false);
+    raft_uv_set_snapshot_compression(&l->io, false);
+    assert_int_equal(l->io.init(&l->io, 1, "1"), 0);
+    return l->io.load(&l->io, &term, &vote, &l->snapshot, start, &l->entries, n);
 }
 
 /* A crash came after the leader's snapshot at 40 was written, and before the segments went that it replaces. */
