@@ -160,6 +160,7 @@ leave_room() { # leave_room SIZE: the quota is that much above what is used; it 
     daemon_stop
     QUORUMFS_FAILPOINTS=fs.content.few=error daemon_start
     cd "$T"
+    umask 022 # others open them, too
     chmod 755 .
     local i
     for i in 1 2 3 4; do head -c 300000 /dev/zero >f$i; done
@@ -192,6 +193,7 @@ P
     daemon_stop
     QUORUMFS_FAILPOINTS=fs.content.few=error daemon_start
     cd "$T"
+    umask 022
     head -c 100000 /dev/zero >f
     chmod 666 f
     mkdir d && (cd d && touch $(printf 'name%0200d ' {1..500}))
