@@ -51,6 +51,7 @@ void member_fail(struct replica *r, const char *fmt, ...)
     log_error("replica", "the member stops: %s", r->failure);
     applier_kill(r);
     submit_refuse(r, QE_IO, QE_IO, QE_TIMEDOUT);
+    serve_note(r, QE_IO); /* its session may have been refused, to be asked for again */
     loop_wake(r);
     if (r->opt.fatal)
         r->opt.fatal(r->opt.data, r->failure);
