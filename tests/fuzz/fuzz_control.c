@@ -26,6 +26,13 @@ void __wrap_replica_glance(struct replica *r, struct store_glance *out)
     *out = (struct store_glance){.compacted = 5};
 }
 
+int __wrap_store_setting(struct store_reader *r, const char *name, struct buf *out);
+int __wrap_store_setting(struct store_reader *r, const char *name, struct buf *out)
+{
+    (void)r;
+    return buf_printf(out, "%s", strcmp(name, "heartbeat") ? "1s" : "100ms");
+}
+
 static int bookmark_line(struct fs *fs, const char *line, struct control_command *cmd, struct buf *why)
 {
     static char name[] = "bookmark";
