@@ -29,10 +29,7 @@ bool guard_sole_voter(const struct guard *g)
     unsigned voters;
 
     guard_servers(g, &voters);
-    for (unsigned i = 0; i < g->raft->configuration.n; i++)
-        if (g->raft->configuration.servers[i].id == g->raft->id && g->raft->configuration.servers[i].role == RAFT_VOTER)
-            return voters == 1;
-    return false;
+    return voters == 1 && guard_votes(g);
 }
 
 bool guard_install_busy(const struct guard *g)

@@ -221,14 +221,6 @@ static bool votes_twice(const struct guard *g, const struct raft_request_vote *r
            r->voted_for != rv->candidate_id;
 }
 
-static bool is_voter(const struct raft *r)
-{
-    for (unsigned i = 0; i < r->configuration.n; i++)
-        if (r->configuration.servers[i].id == r->id)
-            return r->configuration.servers[i].role == RAFT_VOTER;
-    return false;
-}
-
 /* libraft's follower refuses its vote until its own timer has made a candidate of it, so that an election waits for the slower of two
  * timers, each up to twice the timeout. (Dissertation 4.2.3: within the minimum election timeout of hearing from a current leader.) */
 static void forget_silent_leader(struct guard *g)
@@ -267,7 +259,7 @@ static bool recv_request_vote(struct guard *g, struct raft_message *m)
     if (votes_twice(g, &m->request_vote))
         return false;
     forget_silent_leader(g);
-    if (!rule(g, GUARD_VOTER) || is_voter(r))
+    if (!rule(g, GUARD_VOTER) || guard_votes(g))
         return true;
     r->configuration = (struct raft_configuration){.servers = &self, .n = 1};
     g->recv(r->io, m);
