@@ -68,6 +68,9 @@ struct feed_cache {
 };
 void feed_cache_clear(struct feed_cache *c);
 
+/* Appends a name or a path as lines show it: on one line, whatever it has. 0 or QE_NOMEM. */
+int feed_append_name(const char *p, size_t len, struct buf *out);
+
 /* Reads the revisions after `after`, about FEED_PAGE events of them, or about 1 MiB. `cache` must be empty or left by the page before. 0, QE_STALE,
  * or what the store says; then `out` is untouched and the cache has to be cleared. */
 enum { FEED_PAGE = 512 };

@@ -330,13 +330,11 @@ enum feed_seen feed_sees(const struct feed_filter *f, const struct feed_block *b
     return (enum feed_seen)seen;
 }
 
-static int append_escaped(const char *p, size_t len, struct buf *out)
+int feed_append_name(const char *p, size_t len, struct buf *out)
 {
     const char *end = p + len;
-    int err = buf_append(out, "\t", 1);
+    int err = 0;
 
-    if (len == 0)
-        return err ? err : buf_append(out, ".", 1); /* the root */
     while (!err && p < end) {
         const char *stop = p;
 
@@ -350,6 +348,14 @@ static int append_escaped(const char *p, size_t len, struct buf *out)
     return err;
 }
 
+/* One more column; the root is a dot. */
+static int append_column(const char *p, size_t len, struct buf *out)
+{
+    int err = buf_append(out, "\t", 1);
+
+    return err ? err : len ? feed_append_name(p, len, out) : buf_append(out, ".", 1);
+}
+
 static int append_path(const struct feed_block *b, const struct feed_place *p, struct buf *out)
 {
     const char *path = (const char *)b->text.data + p->path;
@@ -357,11 +363,11 @@ static int append_path(const struct feed_block *b, const struct feed_place *p, s
     int err;
 
     if (p->len <= PATH_KEPT)
-        return append_escaped(path, p->len, out);
+        return append_column(path, p->len, out);
     err = buf_resize(&whole, p->len);
     if (!err) {
         put_path(b, p, path + PATH_KEPT, (char *)whole.data, p->len);
-        err = append_escaped((const char *)whole.data, p->len, out);
+        err = append_column((const char *)whole.data, p->len, out);
     }
     buf_fini(&whole);
     return err;

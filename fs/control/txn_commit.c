@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 
 #include "fs/control/txn.h"
+#include "fs/feed.h"
 #include "fs/inode.h"
 #include "fs/pending.h"
 #include "fs/proc.h"
@@ -290,13 +291,8 @@ static bool name_of(struct txn *t, uint64_t ino, struct store_dir_at *out)
 static int prepend(struct buf *path, const char *name, size_t len)
 {
     struct buf whole = {0};
-    int err = 0;
+    int err = feed_append_name(name, len, &whole);
 
-    for (size_t i = 0; !err && i < len; i++) {
-        const char *word = name[i] == '\\' ? "\\\\" : name[i] == '\t' ? "\\t" : name[i] == '\n' ? "\\n" : NULL;
-
-        err = word ? buf_append(&whole, word, 2) : buf_append(&whole, &name[i], 1);
-    }
     if (!err && path->len)
         err = buf_append(&whole, "/", 1);
     if (!err)
