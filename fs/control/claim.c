@@ -6,6 +6,7 @@
 #include <uthash.h>
 
 #include "fs/control/control.h"
+#include "fs/control/usage.h"
 #include "fs/locks.h"
 
 enum { FILES_MAX = 200000 }; /* open at a time: as many as locks in a cluster, of one user who is not root half; more: ENOMEM */
@@ -34,14 +35,8 @@ struct claim {
     char name[STORE_LOCK_NAME_MAX + 1];
 };
 
-struct user { /* who has files open */
-    uid_t uid; /* key */
-    size_t n;
-    UT_hash_handle hh;
-};
-
 static struct claim *claims;
-static struct user *users;
+static struct usage *users; /* open files */
 static struct lock_file *files;
 static size_t n_files, n_waiting;
 static uint64_t last_owner;
@@ -307,29 +302,7 @@ int64_t claim_token(const struct lock_file *f)
 /* One more file of a user. False: out of memory, or too many. */
 static bool user_add(uid_t uid)
 {
-    struct user *u;
-
-    HASH_FIND(hh, users, &uid, sizeof uid, u);
-    if (n_files >= FILES_MAX || (uid != 0 && u && u->n >= FILES_MAX / 2))
-        return false;
-    if (!u && (u = calloc(1, sizeof *u))) {
-        u->uid = uid;
-        HASH_ADD(hh, users, uid, sizeof u->uid, u);
-    }
-    if (u)
-        u->n++;
-    return u != NULL;
-}
-
-static void user_drop(uid_t uid)
-{
-    struct user *u;
-
-    HASH_FIND(hh, users, &uid, sizeof uid, u);
-    if (--u->n)
-        return;
-    HASH_DEL(users, u);
-    free(u);
+    return n_files < FILES_MAX && (uid == 0 || usage_of(users, uid) < FILES_MAX / 2) && usage_add(&users, uid, 1);
 }
 
 struct lock_file *lock_file_new(struct fs *fs, const char *name, int flags, const struct fuse_ctx *who)
@@ -371,7 +344,7 @@ void lock_file_unref(struct lock_file *f)
     else
         files = f->next;
     n_files--;
-    user_drop(f->uid);
+    usage_drop(&users, f->uid, 1);
     buf_fini(&f->content);
     free(f);
 }

@@ -54,7 +54,6 @@ int control__command_config(struct fs *fs, const char *child, const char *line, 
 {
     int err;
 
-    (void)fs;
     if (!child || !opts_is_cluster(child)) {
         buf_printf(why, "a setting of the member is changed in quorumfs.conf");
         return QE_ACCES;

@@ -4,9 +4,9 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
-#include <uthash.h>
 
 #include "fs/control/tree.h"
+#include "fs/control/usage.h"
 #include "store/base/failpoint.h"
 
 enum { SNAPSHOT_BYTES_MAX = 1 << 30, SNAPSHOT_BYTES_FEW = 1 << 20 /* for a failpoint */ };
@@ -115,13 +115,7 @@ void control_listxattr(fuse_req_t req, fuse_ino_t node, size_t size)
 
 /* ---- Files --------------------------------------------------------------------------------------------------------------------- */
 
-struct snapshots { /* of a user */
-    uid_t uid; /* key */
-    size_t bytes;
-    UT_hash_handle hh;
-};
-
-static struct snapshots *users; /* FUSE loop only */
+static struct usage *users; /* bytes of snapshots; FUSE loop only */
 static size_t snapshot_bytes;
 
 static size_t snapshot_room(void)
@@ -133,33 +127,18 @@ static size_t snapshot_room(void)
 
 int control__snapshot_add(uid_t uid, size_t bytes)
 {
-    struct snapshots *u;
-
-    HASH_FIND(hh, users, &uid, sizeof uid, u);
-    if (bytes > snapshot_room() || (uid != 0 && (u ? u->bytes : 0) + bytes > snapshot_room() - bytes))
+    if (bytes > snapshot_room() || (uid != 0 && usage_of(users, uid) + bytes > snapshot_room() - bytes))
         return QE_NOMEM;
-    if (bytes && !u && (u = calloc(1, sizeof *u))) {
-        u->uid = uid;
-        HASH_ADD(hh, users, uid, sizeof u->uid, u);
-    }
-    if (bytes && !u)
+    if (!usage_add(&users, uid, bytes))
         return QE_NOMEM;
-    if (u)
-        u->bytes += bytes;
     snapshot_bytes += bytes;
     return 0;
 }
 
 void control__snapshot_drop(uid_t uid, size_t bytes)
 {
-    struct snapshots *u;
-
-    HASH_FIND(hh, users, &uid, sizeof uid, u);
+    usage_drop(&users, uid, bytes);
     snapshot_bytes -= bytes;
-    if (!u || (u->bytes -= bytes))
-        return;
-    HASH_DEL(users, u);
-    free(u);
 }
 
 static void control_file_free(struct control_file *f)
