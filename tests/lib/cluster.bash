@@ -29,9 +29,22 @@ list_of_namespaces() {
     echo "$list"
 }
 
-# Below the range that the kernel gives out by itself, so that nobody gets one of them by chance.
+# next_ports: where 64 ports begin that no other test of this build has got lately: one that is free may be another's, whose member is only not
+# started yet. Below the range that the kernel gives out by itself, so that nobody gets one of them by chance.
+next_ports() {
+    local n=0 lock
+    exec {lock}>>"$QFS_TESTBIN/ports"
+    flock "$lock"
+    read -r n <"$QFS_TESTBIN/ports" || true
+    n=$(((n + 64) % 22000))
+    echo "$n" >"$QFS_TESTBIN/ports"
+    exec {lock}>&-
+    echo $((10000 + n))
+}
+
 find_ports() {
-    local id port=$((10000 + $$ * 16 % 22000))
+    local id port
+    port=$(next_ports)
     CLUSTER_LIST=
     for id in $(members); do
         until port_is_free $port; do port=$((port + 1)); done
@@ -126,6 +139,7 @@ write_on() { printf '%s\n' "$3" | timeout 20 dd of="$QFS_ROOT/m$1/$2" conv=fsync
 # ---- Files and tests ------------------------------------------------------------------------------------------------------------
 
 cluster_file() { # cluster_file N [OPTION of init...]
+    local id
     export CLUSTER_SIZE=$1
     shift
     root_file || return 1
@@ -134,8 +148,12 @@ cluster_file() { # cluster_file N [OPTION of init...]
     allow_log 'replica: serving .* without a quorum'
     allow_log 'replica: cannot reserve inode numbers'
     allow_log 'replica: stopping with requests that were not answered in time' # of the last one, which has no quorum for the end of its session
-    cluster_init "$@" && members_start && wait_leader >/dev/null
+    cluster_init "$@" && members_start && wait_all_follow || return 1
+    for id in $(members); do wait_until 30 accepts_names "$id" || return 1; done
 }
+
+# accepts_names N: it has a session and inode numbers, for which a busy machine may take longer than a test's own timeout.
+accepts_names() { mkdir -p "$QFS_ROOT/m$1/begun$1" && rmdir "$QFS_ROOT/m$1/begun$1"; }
 
 cluster_file_end() {
     local id rc=0
