@@ -56,12 +56,16 @@ int file_open_handle(struct fs *fs, struct inode *in, int flags, const struct fu
     } else if (!err) {
         h->truncates = flags & O_TRUNC;
     }
+    if (!err && !h->writable)
+        err = handle_peek(h, ctx->pid);
     if (err && h) {
         h->released = true;
         handle_unref(h);
     }
-    if (!err)
+    if (!err) {
+        h->makes = made;
         *out = h;
+    }
     return err == QE_NOENT ? QE_STALE : err; /* the kernel walks the path again */
 }
 
@@ -190,7 +194,7 @@ int file_create_pending(fuse_req_t req, struct inode *in, const struct store_op 
     c->gid = op->gid;
     file_make_writer(h, fuse_req_ctx(req)); /* O_RDONLY | O_CREAT creates too */
     c->session = h->session;
-    h->dirty = true;
+    h->makes = h->dirty = true;
     handle_count(h, 0, false);
     *out = h;
     return 0;

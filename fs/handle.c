@@ -333,6 +333,70 @@ int handle_truncate(struct handle *h, int64_t size)
     return 0;
 }
 
+/* What it shows. */
+static const struct buf *handle_shown(const struct handle *h)
+{
+    return h->has_view || !h->base ? &h->view : &h->base->bytes;
+}
+
+static bool begins_with(const struct buf *b, const struct buf *begin)
+{
+    return b->len >= begin->len && (begin->len == 0 || !memcmp(b->data, begin->data, begin->len));
+}
+
+/* ---- Files in the making: a program reads its temporary file again by name, or hands the name to another one ---- */
+
+/* The open file that makes the file, if it is of that session. */
+static const struct handle *handle_maker(const struct inode *in, pid_t session)
+{
+    for (const struct handle *m = in->handles; m; m = m->next)
+        if (m->makes && m->session == session && !m->released)
+            return m;
+    return NULL;
+}
+
+/* Shows what the maker has written, if that is more than `begin` and begins with it; else it stays a snapshot. `base` is the newest content, or
+ * there is none yet. */
+static int handle_show_made(struct handle *h, const struct buf *begin)
+{
+    const struct handle *m = handle_maker(h->in, h->session);
+    struct buf now = {0};
+    int err;
+
+    if (!m || !m->edits.n || m->size <= (int64_t)begin->len)
+        return 0;
+    err = view_admit(h, (size_t)m->size);
+    if (!err && h->base)
+        err = buf_append(&now, h->base->bytes.data, h->base->bytes.len);
+    if (!err)
+        err = edits_apply(&m->edits, &now);
+    h->peeks = err || begins_with(&now, begin);
+    if (!err && h->peeks) {
+        buf_move(&h->view, &now);
+        h->has_view = true;
+        count_view(h);
+    }
+    buf_fini(&now);
+    return err;
+}
+
+int handle_peek(struct handle *h, pid_t tid)
+{
+    pid_t session = PROC_ANY_SESSION; /* not looked up yet */
+
+    for (const struct handle *m = h->in->handles; m && !h->peeks; m = m->next) {
+        if (!m->makes || m->released)
+            continue;
+        if (session == PROC_ANY_SESSION)
+            session = proc_session(tid);
+        h->peeks = m->session == session;
+    }
+    if (!h->peeks)
+        return 0;
+    h->session = session;
+    return handle_show_made(h, &(struct buf){0});
+}
+
 /* Reading at the end goes on with what has been appended since, if the newer content begins with the old one. */
 static int handle_follow(struct handle *h)
 {
@@ -340,22 +404,24 @@ static int handle_follow(struct handle *h)
     struct store_attr attr;
     int err;
 
-    if (h->dirty || h->base_old || !h->base || h->in->creation)
+    if (h->dirty || h->base_old || !h->readable)
         return 0;
+    if (h->in->creation)
+        return h->peeks ? handle_show_made(h, handle_shown(h)) : 0;
     err = content_load(h->fs, h->in, h->uid, &c, &attr);
     if (err)
         return err == QE_NOENT ? 0 : err;
-    if (c != h->base && c->bytes.len >= h->base->bytes.len &&
-        (h->base->bytes.len == 0 || !memcmp(c->bytes.data, h->base->bytes.data, h->base->bytes.len))) {
+    if (c != h->base && begins_with(&c->bytes, handle_shown(h))) {
         struct content *old = h->base;
 
         h->base = c;
         c = old;
-        h->has_view = false;
+        drop_view(h);
         h->size = h->store_size = attr.size;
     }
+    err = h->peeks && h->base == h->in->content ? handle_show_made(h, handle_shown(h)) : 0;
     content_unref(c);
-    return 0;
+    return err;
 }
 
 static void handle_slice(const struct buf *b, size_t size, off_t off, const void **data, size_t *len)
@@ -372,9 +438,9 @@ int handle_read_page(struct handle *h, size_t size, off_t off, const void **data
     struct store_attr attr;
     int err = QE_NOENT;
 
-    if (!h->dirty && !h->in->creation)
+    if (!h->dirty && !h->in->creation && !(h->peeks && h->has_view))
         err = content_load(h->fs, h->in, h->uid, &c, &attr);
-    if (err) /* its own edits, or deleted: what it had */
+    if (err) /* its own edits or those of its session, or deleted: what it had */
         return err == QE_NOENT ? handle_read(h, size, off, data, len) : err;
     content_unref(h->paged);
     h->paged = c;
@@ -387,18 +453,18 @@ int handle_read(struct handle *h, size_t size, off_t off, const void **data, siz
     const struct buf *b;
     int err = 0;
 
-    if (!h->dirty && (h->base_old || (!h->base && h->readable)))
+    if (!h->dirty && (h->base_old || (!h->base && h->readable && !h->has_view)))
         err = handle_advance(h); /* moved; or opened before its creation was committed */
     if (!err && (h->edits.n || !h->base))
         err = handle_make_view(h);
     if (err)
         return err;
-    b = h->has_view ? &h->view : &h->base->bytes;
+    b = handle_shown(h);
     if ((uint64_t)off >= b->len) {
         err = handle_follow(h);
         if (err)
             return err;
-        b = h->has_view ? &h->view : &h->base->bytes;
+        b = handle_shown(h);
     }
     handle_slice(b, size, off, data, len);
     return 0;

@@ -1,8 +1,9 @@
 /* Open files: snapshots for readers, private edits for writers.
  *
  * What a handle reads is `base` (the content of the revision at which it was opened) with its own `edits` applied (`view`, made when
- * needed). Nothing of the edits leaves the handle until commit.c commits them. A handle can be moved to a newer content
- * (handle_advance): after its own commit, at the end of the file (tail -f). FUSE loop only. */
+ * needed). Nothing of the edits leaves the handle until commit.c commits them, with one exception: of a file that an open file has made,
+ * and still has open, the readers of its session are shown what was written. A handle can be moved to a newer content (handle_advance):
+ * after its own commit, at the end of the file (tail -f). FUSE loop only. */
 #ifndef QFS_FS_HANDLE_H
 #define QFS_FS_HANDLE_H
 
@@ -25,6 +26,8 @@ struct handle {
     bool truncates; /* O_TRUNC of what was empty: nothing to commit, but part of the first commit */
     bool sync;      /* O_SYNC or O_DSYNC: each write commits */
     pid_t tid, tgid; /* the opener; 0: of another pid namespace */
+    bool makes;     /* it has made the file: readers of its session see what was written through it (handle_peek) */
+    bool peeks;     /* a reader that looks for that, of this session: */
     pid_t session;  /* may see the buffered size */
     uid_t uid;
 
@@ -64,6 +67,9 @@ void handle_ref(struct handle *h);
 void handle_unref(struct handle *h);
 /* Looks at the inode in the store, with its content if the handle can read; keeps the attributes with the inode. 0 or QE_*. */
 int handle_load(struct handle *h);
+
+/* For a reader, after it was loaded: if the file is in the making, what its session has written is shown, too. 0 or QE_NOMEM. */
+int handle_peek(struct handle *h, pid_t tid);
 
 /* 0 or QE_FBIG, QE_NOSPC, QE_NOMEM. `paged`: from a shared mapping, so at `off` even with O_APPEND. */
 int handle_write(struct handle *h, const void *data, size_t size, off_t off, bool paged);

@@ -337,6 +337,55 @@ assert see("g") == b"one\ntwo\n"'
     same seen "$seen" $'g\n3\n./g'
 }
 
+@test "a new file can be read by its session while it is written, through other descriptors" {
+    local how
+    for how in wc wcx +c +cx; do
+        actor_start A
+        A open 3 $how $how
+        A open 4 $how r
+        A write 3 abc
+        A open 5 $how r
+        A read 5 100
+        same "read of $how" "$(said)" abc
+        A read 4 100
+        same "read of $how, opened before" "$(said)" abc
+        A write 3 def
+        A read 5 100
+        same "appended to $how" "$(said)" def
+        A fsync 3
+        A read 5 100
+        same "after fsync of $how" "$(said)" ''
+        A write 3 ghi
+        A read 4 100
+        same "what follows in $how" "$(said)" defghi
+        A ftruncate 3 0
+        A pwrite 3 0 new
+        A open 6 $how r
+        A read 6 100
+        same "begun anew in $how" "$(said)" new
+        A exit
+    done
+}
+
+@test "what is read of a new file stays what it was, and is its session's only" {
+    needs_quorumfs
+    actor_start A setsid
+    A open 3 f +cx
+    A write 3 abc
+    A open 4 f r
+    holds f ''
+    A ftruncate 3 0
+    A pwrite 3 0 xyz
+    A read 4 100
+    same read "$(said)" abc
+    A read 4 100
+    same "at its end" "$(said)" ''
+    A close 3
+    A pread 4 0 100
+    same "after the commit" "$(said)" abc
+    holds f xyz
+}
+
 @test "a new file can be changed, renamed and removed before it is closed" {
     x 'exec 3> f; echo a >&3; chmod 640 f; mv f g; exec 3>&-'
     absent f

@@ -157,11 +157,26 @@ chmod +x s.sh; printf "1 2\n3 4\n" > in; ./s.sh 2>/dev/null; cat out rw'
         git gc -q && git fsck --full && git stash list && git diff --stat main pushed && git tag -m t v1 && git describe && git archive v1 | tar -t && cd .. && rm -rf repo/.git copy/.git'
 }
 
+@test "git: a clone and a fetch of a pack, which threads unpack" {
+    as_on_disk 'git init -q -b main repo && cd repo && for i in $(seq 120); do { seq 200; echo $i; } > f$i; done && git add . && git commit -q -m one && cd ..
+        git -c pack.threads=4 clone -q --no-local repo copy && cd repo && for i in $(seq 120); do echo $i >> f$i; done && git commit -q -a -m two && cd ../copy
+        git -c pack.threads=4 fetch -q && git merge -q --ff-only origin/main && git fsck --full && git log --format=%s && cd .. && rm -rf repo/.git copy/.git'
+}
+
 @test "git: a worktree on the tree, checked out from elsewhere" {
     as_on_disk 'd=$(mktemp -d) && git init -q -b main --bare $d && git clone -q $d w 2>/dev/null && cd w && echo v > f && git add f && git commit -q -m one && git push -q origin main && git pull -q && git reset -q --hard && git clean -fdq && cd .. && rm -rf w/.git $d'
 }
 
 # ---- Languages and programs ------------------------------------------------------------------------------------------------------------
+
+@test "python: a temporary file is handed on before it is closed" {
+    as_on_disk 'python3 -c "
+import subprocess, tempfile
+with tempfile.NamedTemporaryFile(\"w\", dir=\".\") as t:
+    t.write(\"for another program\\n\"); t.flush()
+    print(subprocess.run([\"cat\", t.name], capture_output=True, text=True).stdout)
+"'
+}
 
 @test "python: temporary file and rename, json, pathlib, open modes, shutil" {
     as_on_disk 'cat > p.py <<"E"
