@@ -29,6 +29,7 @@ enum {
 #define SILENT_PACE_NS INT64_C(5000000)  /* between two files of our own that are told again: fsync must not pay for it */
 #define RELEASE_NS INT64_C(100000000)     /* a close is followed by its release in much less */
 #define WARN_NS INT64_C(10000000000)     /* between two lines about failures */
+#define REST_NS INT64_C(5000000)         /* until what met a directory that the kernel could not move is tried again */
 
 /* ---- Names of which local operations told ------------------------------------------------------------------------------------------- */
 
@@ -381,7 +382,43 @@ static bool may_try_again(const struct replay_frame *f, int error)
 {
     if (f->done || f->item->tries >= TRIES_MAX)
         return false;
-    return error == ECANCELED || is_rebound(error) || error == ESTALE || error == EEXIST || error == ETIMEDOUT || error == EIO;
+    return error == ECANCELED || is_rebound(error) || error == EEXIST || error == ETIMEDOUT || error == EIO;
+}
+
+/* How long what waits for a local operation may wait: each of those has an end after `timeout`. */
+static int64_t patience_ns(const struct replay *r)
+{
+    return 2 * (int64_t)r->fs->opt->timeout_ms * 1000000;
+}
+
+/* ESTALE: somebody has looked a directory up in its new place, and the kernel cannot move it back while a local operation has a lock of
+ * its. A rename from one directory to another has that of the whole mount, for as long as it waits for its command. */
+static bool rest(struct replay *r, const struct replay_frame *f, int error)
+{
+    struct replay_item *item = f->item;
+    int64_t now = clock_boottime_ns();
+
+    if (error != ESTALE || f->done || !r->running)
+        return false;
+    if (item->stale_ns == 0)
+        item->stale_ns = now;
+    if (now - item->stale_ns > patience_ns(r))
+        return false;
+    if (!r->resting)
+        r->rested_ns = now + REST_NS;
+    item->next_ready = r->resting;
+    r->resting = item;
+    return true;
+}
+
+static void end_rest(struct replay *r, int64_t now_ns)
+{
+    struct replay_item *item;
+
+    while (now_ns >= r->rested_ns && (item = r->resting)) {
+        r->resting = item->next_ready;
+        replay_queue_return(&r->queue, item);
+    }
 }
 
 void replay__reported(struct replay *r, struct replay_frame *f, int error)
@@ -396,6 +433,10 @@ void replay__reported(struct replay *r, struct replay_frame *f, int error)
         return;
     }
     f->item = item;
+    if (rest(r, f, error)) {
+        f->item = NULL;
+        return;
+    }
     if (r->running && may_try_again(f, error)) {
         item->tries++;
         replay_queue_return(&r->queue, item);
@@ -582,15 +623,18 @@ int replay_tick(struct fs *fs, int wait_ms)
     replay_drain(fs);
     tell_closing(r, now);
     tell_silent(r, now);
+    end_rest(r, now);
     replay__dispatch(r);
     if (atomic_load(&r->behind))
         read_again(r);
     if (r->crew.n_busy) {
-        replay__crew_replace(r, now - 2 * (int64_t)fs->opt->timeout_ms * 1000000);
+        replay__crew_replace(r, now - patience_ns(r));
         wait_ms = sooner(wait_ms, STUCK_LOOK_MS);
     }
     if (r->queue.ready && !r->held)
         wait_ms = sooner(wait_ms, NO_WORKER_MS);
+    if (r->resting)
+        wait_ms = sooner(wait_ms, (int)(REST_NS / 1000000));
     if (r->closing)
         wait_ms = sooner(wait_ms, (int)(RELEASE_NS / 1000000));
     if (r->silent)

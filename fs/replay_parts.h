@@ -184,6 +184,8 @@ struct replay {
     struct replay_closing *closing;
     struct replay_stock *stock;  /* while everything is looked at: replay_stock.c */
     int64_t silent_next_ns;      /* when the next silent one may be told */
+    struct replay_item *resting; /* running, but not at a worker: tried again at rested_ns */
+    int64_t rested_ns;
     struct replay_stats stats;
     int inject;                  /* a test's socket, or -1 */
     bool warned;                 /* failures were logged lately */

@@ -47,10 +47,11 @@ struct replay_item {
     unsigned tries;           /* how often it was planned */
     bool running;             /* a worker has it */
     bool done;                /* and its call has been answered */
+    int64_t stale_ns;         /* when it first met a directory that the kernel could not move; 0: it has not */
 
     /* The queue's own. */
     bool listed;              /* in the list of what may run */
-    struct replay_item *next_ready;
+    struct replay_item *next_ready; /* there; while it rests, in the list of those */
     size_t n_links;
     struct replay_link links[REPLAY_KEYS_MAX];
 };

@@ -521,6 +521,24 @@ usual_daemon() {
     usual_daemon
 }
 
+@test "a directory that was looked up in its new place, while a local rename between directories waits" {
+    mkdir -p a/x b c d
+    touch c/f
+    slow_daemon
+    record "$S/events" "$T/a" "$T/b"
+    remote $'hold\nrename a/x b/y'
+    ls b/y
+    mv c/f d/g 3>&- & # the kernel moves no other directory meanwhile
+    local mover=$!
+    wait_until 5 command_waits
+    remote go
+    wait $mover
+    told
+    recorded
+    diff -u - "$S/events" <<<$'1\tx\tMOVED_FROM,ISDIR #1\n2\ty\tMOVED_TO,ISDIR #1' >&2
+    usual_daemon
+}
+
 # ---- The mount ------------------------------------------------------------------------------------------------------------------------
 
 @test "a file that is bind-mounted elsewhere wakes its watchers" {
