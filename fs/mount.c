@@ -147,6 +147,22 @@ static void mount_on_leases_gone(void *data, const uint64_t *ids, size_t n)
     leases_gone(&m->fs, ids, n);
 }
 
+/* Easily done to the first member, which was given its address on the command line when others were to join: it waits for them in vain. Whoever
+ * mounts it, and whoever reads its log or health, is told. */
+static void mount_tell_no_network(const struct fs *fs)
+{
+    char address[STORE_ADDRESS_MAX + 1] = "";
+    struct buf text = {0};
+
+    (void)replica_member_address(fs->replica, fs->member, address, sizeof address);
+    buf_printf(&text, "member %u has no network, and the cluster has others: its setting listen is empty; the others look for it at \"%s\"", fs->member,
+               address);
+    log_warn("mount", "%s", buf_cstr(&text));
+    if (!fs->opt->foreground)
+        fprintf(stderr, "quorumfs: warning: %s\n", buf_cstr(&text));
+    buf_fini(&text);
+}
+
 static int mount_open_member(struct mount *m, struct buf *why)
 {
     struct fs *fs = &m->fs;
@@ -166,6 +182,8 @@ static int mount_open_member(struct mount *m, struct buf *why)
     if (!err) {
         replica_status(fs->replica, &status);
         fs->member = status.member;
+        if (status.n_members > 1 && !*fs->opt->listen)
+            mount_tell_no_network(fs);
         err = opts_settle_id(fs->opt, status.member, why);
     }
     if (!err)

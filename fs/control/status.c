@@ -138,6 +138,8 @@ static void members_health(struct fs *fs, const struct control_facts *f, struct 
     if (f->status.n_voters && f->status.n_voters % 2 == 0)
         buf_printf(out, "%" PRIu32 " voters tolerate no more failures than %" PRIu32 ": an odd number is better\n", f->status.n_voters,
                    f->status.n_voters - 1);
+    if (f->status.n_members > 1 && !*fs->opt->listen)
+        buf_printf(out, "this member has no network: its setting listen is empty\n");
     if (replica_members(fs->replica, &all, &n))
         return;
     for (size_t i = 0; i < n; i++) {

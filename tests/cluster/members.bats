@@ -108,6 +108,22 @@ all_is_there() { # all_is_there N: no write has failed, and member N has them al
     all_is_there 1
 }
 
+@test "a member of several that was mounted without its address says so" {
+    begin_alone
+    same "id" "$(join 2 1)" 2
+    members_start 2
+    wait_until 30 is 1 2 'voter ok'
+    member_stop 2
+    member_stop 1
+    rm "$QFS_ROOT/d1/quorumfs.conf"
+    "$QUORUMFS" mount "$QFS_ROOT/d1" "$QFS_ROOT/m1" --timeout 500ms 2>"$QFS_ROOT/out" 3>&-
+    same "said" "$(cat "$QFS_ROOT/out")" \
+        "quorumfs: warning: member 1 has no network, and the cluster has others: its setting listen is empty; the others look for it at \"$(address 1)\""
+    health_has 1 '^this member has no network: its setting listen is empty$'
+    umount "$QFS_ROOT/m1"
+    wait_until 10 flock -n "$QFS_ROOT/d1/lock" true
+}
+
 @test "a removed member does not start again" {
     begin_alone
     join 2 1
