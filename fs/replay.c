@@ -534,7 +534,7 @@ bool replay_will_delete(struct fs *fs, uint64_t ino)
 
     if (!r || r->queue.n == 0)
         return false;
-    for (struct replay_link *l = replay_queue_line(&r->queue, ino); l; l = l->next) {
+    for (struct replay_link *l = replay_queue_ends(&r->queue, ino); l; l = l->next_end) {
         const struct replay_item *i = l->item;
 
         if (i->done)

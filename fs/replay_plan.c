@@ -16,30 +16,23 @@ static const char control_tree[] = ".quorum";
 
 /* ---- Bindings that wait to be told ----------------------------------------------------------------------------------------------- */
 
-/* Whether the item ends a binding of the node, and which. */
-static bool ends_binding(const struct replay_item *item, uint64_t node, uint64_t *parent, const char **name)
+/* The binding of the node that the item, which takes it away, ends. */
+static void ended_binding(const struct replay_item *item, uint64_t node, uint64_t *parent, const char **name)
 {
-    switch (item->kind) {
-    case REPLAY_UNLINK:
-    case REPLAY_RMDIR:
-        *parent = item->parent;
-        *name = item->name;
-        return item->ino == node;
-    case REPLAY_RENAME:
-    case REPLAY_EXCHANGE:
-        *parent = item->ino == node ? item->old_parent : item->parent;
-        *name = item->ino == node ? item->old_name : item->name;
-        return item->ino == node || item->other == node;
-    default: return false;
-    }
+    bool moved = (item->kind == REPLAY_RENAME || item->kind == REPLAY_EXCHANGE) && item->ino == node;
+
+    *parent = moved ? item->old_parent : item->parent;
+    *name = moved ? item->old_name : item->name;
 }
 
 /* The name that a node has until the first waiting item takes it away. */
 static bool waiting_binding(struct replay *r, const struct replay_item *self, uint64_t node, uint64_t *parent, const char **name)
 {
-    for (struct replay_link *l = replay_queue_line(&r->queue, node); l; l = l->next)
-        if (l->item != self && !l->item->done && ends_binding(l->item, node, parent, name))
+    for (struct replay_link *l = replay_queue_ends(&r->queue, node); l; l = l->next_end)
+        if (l->item != self && !l->item->done) {
+            ended_binding(l->item, node, parent, name);
             return true;
+        }
     return false;
 }
 

@@ -97,20 +97,55 @@ static void look_key(struct replay_queue *q, struct replay_key *k)
         look(q, k->head->item);
 }
 
+static bool ends_name(const struct replay_item *item, uint64_t node)
+{
+    const bool own = item->kind == REPLAY_UNLINK || item->kind == REPLAY_RMDIR, moves = item->kind == REPLAY_RENAME || item->kind == REPLAY_EXCHANGE;
+
+    return ((own || moves) && item->ino == node) || (moves && item->other == node);
+}
+
+static void end_add(struct replay_link *l)
+{
+    struct replay_key *k = l->key;
+
+    l->prev_end = k->last_end;
+    if (k->last_end)
+        k->last_end->next_end = l;
+    else
+        k->first_end = l;
+    k->last_end = l;
+}
+
+static void end_remove(struct replay_link *l)
+{
+    if (l->next_end)
+        l->next_end->prev_end = l->prev_end;
+    else
+        l->key->last_end = l->prev_end;
+    if (l->prev_end)
+        l->prev_end->next_end = l->next_end;
+    else
+        l->key->first_end = l->next_end;
+}
+
 static void link_add(struct replay_item *item, struct replay_key *k)
 {
     struct replay_link *l = &item->links[item->n_links++];
 
-    *l = (struct replay_link){.item = item, .key = k, .prev = k->tail};
+    *l = (struct replay_link){.item = item, .key = k, .prev = k->tail, .ends = ends_name(item, k->node)};
     if (k->tail)
         k->tail->next = l;
     else
         k->head = l;
     k->tail = l;
+    if (l->ends)
+        end_add(l);
 }
 
 static void link_remove(struct replay_link *l)
 {
+    if (l->ends)
+        end_remove(l);
     if (l->next)
         l->next->prev = l->prev;
     else
@@ -223,6 +258,13 @@ struct replay_link *replay_queue_last(struct replay_queue *q, uint64_t node)
     struct replay_key *k = q->n ? key_find(q, node) : NULL;
 
     return k ? k->tail : NULL;
+}
+
+struct replay_link *replay_queue_ends(struct replay_queue *q, uint64_t node)
+{
+    struct replay_key *k = q->n ? key_find(q, node) : NULL;
+
+    return k ? k->first_end : NULL;
 }
 
 void replay_queue_hold(struct replay_queue *q, uint64_t node)

@@ -31,6 +31,8 @@ struct replay_link { /* an item's place in the line of one node */
     struct replay_item *item;
     struct replay_key *key;
     struct replay_link *prev, *next;
+    bool ends;                            /* the item takes a name of the node away: */
+    struct replay_link *prev_end, *next_end; /* the others in the line that do */
 };
 
 enum { REPLAY_KEYS_MAX = 4 };
@@ -59,6 +61,7 @@ struct replay_item {
 struct replay_key {
     uint64_t node; /* key */
     struct replay_link *head, *tail;
+    struct replay_link *first_end, *last_end; /* few, where a directory's line may be long */
     size_t held;   /* local operations that hold it */
     UT_hash_handle hh;
 };
@@ -88,6 +91,8 @@ void replay_queue_remove(struct replay_queue *q, struct replay_item *item);
 /* The line of a node: its first link, or NULL. */
 struct replay_link *replay_queue_line(struct replay_queue *q, uint64_t node);
 struct replay_link *replay_queue_last(struct replay_queue *q, uint64_t node);
+/* The first in it that takes a name of the node away, by a removal or a rename; others follow by next_end. */
+struct replay_link *replay_queue_ends(struct replay_queue *q, uint64_t node);
 /* A local operation holds the node, or does no more. Out of memory: nothing is held back. */
 void replay_queue_hold(struct replay_queue *q, uint64_t node);
 void replay_queue_let_go(struct replay_queue *q, uint64_t node);
