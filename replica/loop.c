@@ -62,6 +62,7 @@ static void close_raft(struct replica *r)
     pthread_mutex_unlock(&r->loop.lock);
     raft_close(&r->raft, closed_cb);
     uv_close((uv_handle_t *)&r->loop.beat, NULL);
+    uv_close((uv_handle_t *)&r->loop.late, NULL);
     uv_close((uv_handle_t *)&r->loop.wake, NULL);
 }
 
@@ -226,6 +227,19 @@ static void beat_cb(uv_timer_t *beat)
     loop_beat(beat->data);
 }
 
+static void late_cb(uv_timer_t *late)
+{
+    struct replica *r = late->data;
+
+    rounds_late(r);
+    barrier_step(r);
+}
+
+void loop_call_late(struct replica *r)
+{
+    uv_timer_start(&r->loop.late, late_cb, ROUNDS_LATE_MS, 0);
+}
+
 int loop_init(struct replica *r, struct buf *why)
 {
     struct loop *l = &r->loop;
@@ -236,13 +250,13 @@ int loop_init(struct replica *r, struct buf *why)
         uv_loop_close(&l->uv);
         goto err;
     }
-    if (uv_timer_init(&l->uv, &l->beat) || uv_timer_start(&l->beat, beat_cb, BEAT_MS, BEAT_MS)) {
+    if (uv_timer_init(&l->uv, &l->late) || uv_timer_init(&l->uv, &l->beat) || uv_timer_start(&l->beat, beat_cb, BEAT_MS, BEAT_MS)) {
         uv_close((uv_handle_t *)&l->wake, NULL);
         uv_run(&l->uv, UV_RUN_DEFAULT);
         uv_loop_close(&l->uv);
         goto err;
     }
-    l->wake.data = l->beat.data = r;
+    l->wake.data = l->beat.data = l->late.data = r;
     pthread_mutex_lock(&l->lock);
     l->open = l->wakeable = true;
     pthread_mutex_unlock(&l->lock);

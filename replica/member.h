@@ -57,6 +57,7 @@ struct loop {
     struct uv_loop_s uv;          /* libuv's loop; only its own thread touches it afterwards */
     uv_async_t wake;              /* somebody put something into the mailbox */
     uv_timer_t beat;              /* for keepalives and leases, which know no heartbeat */
+    uv_timer_t late;              /* for answers that we wait for: rounds.h */
     pthread_t thread;             /* runs `uv` */
     bool started;                 /* `thread` exists */
 
@@ -139,6 +140,7 @@ int loop_init(struct replica *r, struct buf *why);      /* the libuv loop, its m
 int loop_start(struct replica *r, struct buf *why);     /* the thread; raft must have been started */
 void loop_wake(struct replica *r);                      /* any thread: look at the mailbox and at what waits */
 void loop_members_changed(struct replica *r);           /* any thread: look at the table of members */
+void loop_call_late(struct replica *r);                 /* raft loop: rounds_late in ROUNDS_LATE_MS */
 void loop_stop(struct replica *r);                      /* ends the thread, or undoes loop_init */
 void loop_fini(struct replica *r);                      /* when no other thread is left that could wake it */
 void loop_tick(struct replica *r);                      /* the loop's: time passed (guard's tick) */

@@ -5,6 +5,10 @@
  * Who confirms: the leader itself; the asker, if it is a voter, because it was in that term when it asked; and as many more as it takes, by
  * rounds which all open questions share. So of three members a question of a follower takes one round trip, and one of the leader one, too.
  *
+ * Who is asked: those who answered first when all were asked, as many as a majority needs: what the others would say changes nothing, and costs
+ * them and us a message each. When one of them is late (ROUNDS_LATE_MS), all are asked, and now and then (ROUNDS_ALL_EVERY), so that
+ * those who are asked stay the quickest.
+ *
  * Why it is enough: a majority of the voters that had a later term when they voted for its leader finds no majority here, since terms never go
  * back. So no later leader was elected before the question came. Raft loop only. */
 #ifndef QFS_REPLICA_ROUNDS_H
@@ -18,7 +22,11 @@
 
 struct replica;
 
-enum { ROUNDS_OPEN = 4 }; /* begun and not confirmed */
+enum {
+    ROUNDS_OPEN = 4,       /* begun and not confirmed */
+    ROUNDS_LATE_MS = 5,    /* after that an answer is late */
+    ROUNDS_ALL_EVERY = 64, /* rounds: one of so many asks all */
+};
 
 struct rounds_question { /* part of what waits for its confirmation */
     uint32_t from;       /* the asker; may be the leader itself */
@@ -34,6 +42,13 @@ struct rounds {
     raft_id voters[GUARD_MEMBERS_MAX]; /* as of the last step */
     unsigned n_voters;
 
+    /* Who is asked. */
+    raft_id quick[GUARD_MEMBERS_MAX]; /* the voters that have answered, in the order of their answers to `all` */
+    unsigned n_quick;
+    unsigned n_all;            /* of them have answered `all` */
+    uint64_t all;              /* the newest round of which all were asked */
+    uint64_t late;             /* what waits for this round or an earlier one when rounds_late is called waits too long; 0: no such call to come */
+
     /* What a step finds out from those who have questions. */
     bool without;              /* one is in no round yet */
     uint64_t oldest;           /* the oldest round that one waits for; 0: none */
@@ -45,6 +60,7 @@ bool rounds_confirmed(struct replica *r, const struct rounds_question *q);
 void rounds_wait(struct replica *r, const struct rounds_question *q); /* within a step: it waits */
 void rounds_step(struct replica *r);                  /* answers what is confirmed, begins a round for the rest */
 void rounds_tick(struct replica *r);                  /* what was lost is asked again */
+void rounds_late(struct replica *r);                  /* ROUNDS_LATE_MS after loop_call_late */
 bool rounds_message(struct replica *r, uint32_t from, const Qfs__PeerMessage *m); /* false: not ours */
 
 #endif

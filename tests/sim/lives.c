@@ -94,6 +94,18 @@ void loop_wake(struct replica *r)
     world_after(0, l->m, woken, l);
 }
 
+static void late(struct member *m, void *arg)
+{
+    (void)m;
+    rounds_late(&((struct lives *)arg)->r);
+    step(arg);
+}
+
+void loop_call_late(struct replica *r)
+{
+    world_after(ROUNDS_LATE_MS * MS, lives_of(r)->m, late, lives_of(r));
+}
+
 void member_fail(struct replica *r, const char *fmt, ...)
 {
     world_fail(lives_of(r)->m, "member_fail: %s", fmt);
