@@ -11,8 +11,9 @@
 enum {
     TAIL_BYTES = 8 << 20, /* of blocks in the ring: a stream that is further behind reads the store again */
     READ_BYTES = 64 << 10, /* a read that has so much goes to the end of the revision only: the loop has others to serve */
-    REST = 8,             /* while somebody writes, the thread rests so many times as long as a page for those behind has taken, */
-    REST_MS_MAX = 50,     /* or so long */
+    REST = 20,            /* while somebody writes, the thread rests so many times as long as a page for those behind has taken, */
+    REST_MS_MAX = 100,    /* or so long, */
+    GAIN = 4,             /* or until a page for each that is behind covers so many times as much as is written meanwhile */
     IDLE_MS = 2,          /* between two looks at changes that nobody has asked for: so they cost little, and are late by this at most */
 };
 
@@ -29,13 +30,16 @@ struct feed {
     /* Under `lock`. */
     bool end;
     int64_t tail_rev;                  /* the ring has everything up to here that it has at all */
+    size_t n_at_tail;                  /* streams; without any the tail is left alone */
     struct feed_block *oldest, *newest; /* the ring */
     size_t bytes;                      /* of it */
     struct feed_stream *by_path;       /* the first of each path */
     struct feed_stream *behind, **behind_end; /* for the thread, in turn */
+    size_t n_behind;                   /* these, and the one whose page is being read */
     struct feed_stream *ready;         /* for the loop */
     bool posted;                       /* the loop will look at `ready` */
-    int64_t paged_rev, page_at_ns;     /* the head when a page was read; when the next one may be */
+    int64_t paged_rev, paged_ns;       /* the head when a page was read, and when that was */
+    int64_t page_at_ns;                /* when the next one may be */
     bool restart;                      /* tail_rev has jumped: what the thread's cache knows is of another time */
 
     struct feed_cache tail_cache, page_cache; /* the thread's */
@@ -49,6 +53,31 @@ static void block_unref(struct feed_block *b)
         feed_block_free(b);
 }
 
+static void ring_push(struct feed *f, struct feed_block *b)
+{
+    b->refs = 1;
+    if (f->newest)
+        f->newest->next = b;
+    else
+        f->oldest = b;
+    f->newest = b;
+    f->bytes += feed_block_bytes(b);
+}
+
+static void ring_trim(struct feed *f, size_t limit)
+{
+    while (f->oldest && (f->bytes > limit && (f->oldest != f->newest || limit == 0))) {
+        struct feed_block *b = f->oldest;
+
+        f->oldest = b->next;
+        if (!f->oldest)
+            f->newest = NULL;
+        f->bytes -= feed_block_bytes(b);
+        b->next = NULL;
+        block_unref(b);
+    }
+}
+
 static void stream_unblock(struct feed_stream *s)
 {
     block_unref(s->block);
@@ -56,29 +85,54 @@ static void stream_unblock(struct feed_stream *s)
     s->at = s->line_off = 0;
 }
 
-static void stream_read_from(struct feed_stream *s, struct feed_block *b, size_t at)
+static void stream_set(struct feed *f, struct feed_stream *s, enum feed_state state)
+{
+    if (s->state == FEED_AT_TAIL)
+        f->n_at_tail--;
+    if (s->state == FEED_BEHIND)
+        f->n_behind--;
+    if (state == FEED_AT_TAIL)
+        f->n_at_tail++;
+    if (state == FEED_BEHIND)
+        f->n_behind++;
+    s->state = state;
+}
+
+static void stream_read_from(struct feed *f, struct feed_stream *s, struct feed_block *b, size_t at)
 {
     b->refs++;
     stream_unblock(s);
     s->block = b;
     s->at = at;
-    s->state = FEED_READING;
+    stream_set(f, s, FEED_READING);
 }
 
-static void stream_fail(struct feed_stream *s, int err)
+static void stream_fail(struct feed *f, struct feed_stream *s, int err)
 {
-    s->state = FEED_FAILED;
+    stream_set(f, s, FEED_FAILED);
     s->err = err;
 }
 
 static void stream_queue_behind(struct feed *f, struct feed_stream *s)
 {
-    s->state = FEED_BEHIND;
+    stream_set(f, s, FEED_BEHIND);
     s->next_behind = NULL;
     *f->behind_end = s;
     f->behind_end = &s->next_behind;
     pthread_cond_signal(&f->more);
     pthread_cond_signal(&f->rested);
+}
+
+/* It has had everything up to `rev`, and waits for what comes. While nobody did, the tail was left alone: it begins here. */
+static void stream_to_tail(struct feed *f, struct feed_stream *s, int64_t rev)
+{
+    if (f->n_at_tail == 0 && rev > f->tail_rev) {
+        ring_trim(f, 0);
+        f->tail_rev = rev;
+        f->restart = true;
+    }
+    stream_set(f, s, FEED_AT_TAIL);
+    pthread_cond_signal(&f->more);
 }
 
 /* It has had everything up to `rev`: where does it go on? */
@@ -95,11 +149,11 @@ static void stream_continue(struct feed *f, struct feed_stream *s, int64_t rev)
             continue;
         while (at < b->n_events && b->events[at].rev <= rev)
             at++;
-        stream_read_from(s, b, at);
+        stream_read_from(f, s, b, at);
         return;
     }
     if (rev >= f->tail_rev)
-        s->state = FEED_AT_TAIL;
+        stream_to_tail(f, s, rev);
     else
         stream_queue_behind(f, s);
 }
@@ -115,7 +169,7 @@ static void feed_tell(struct fs *fs, fuse_req_t req, int err, int64_t rev, uint6
     pthread_mutex_lock(&f->lock);
     f->posted = false;
     while ((s = f->ready)) {
-        bool closed = s->closed;
+        bool closed = s->state == FEED_CLOSED;
 
         f->ready = s->next_ready;
         s->queued = false;
@@ -152,7 +206,7 @@ static bool wake_same(struct feed *f, struct feed_stream *first, struct feed_blo
     for (struct feed_stream *s = first; s; s = s->next_same) {
         if (s->state != FEED_AT_TAIL || b->events[i].rev <= s->after || !feed_sees(&s->filter, b, i))
             continue;
-        stream_read_from(s, b, i);
+        stream_read_from(f, s, b, i);
         stream_wake(f, s);
         any = true;
     }
@@ -196,31 +250,6 @@ static bool wake_for(struct feed *f, struct feed_block *b)
     return any;
 }
 
-static void ring_push(struct feed *f, struct feed_block *b)
-{
-    b->refs = 1;
-    if (f->newest)
-        f->newest->next = b;
-    else
-        f->oldest = b;
-    f->newest = b;
-    f->bytes += feed_block_bytes(b);
-}
-
-static void ring_trim(struct feed *f, size_t limit)
-{
-    while (f->oldest && (f->bytes > limit && (f->oldest != f->newest || limit == 0))) {
-        struct feed_block *b = f->oldest;
-
-        f->oldest = b->next;
-        if (!f->oldest)
-            f->newest = NULL;
-        f->bytes -= feed_block_bytes(b);
-        b->next = NULL;
-        block_unref(b);
-    }
-}
-
 /* Those that wait for the tail; with `all`, those that are behind as well. */
 static void fail_tail(struct feed *f, int err, bool all)
 {
@@ -229,7 +258,7 @@ static void fail_tail(struct feed *f, int err, bool all)
     HASH_ITER(hh, f->by_path, first, tmp)
         for (struct feed_stream *s = first; s; s = s->next_same)
             if (s->state == FEED_AT_TAIL || (all && s->state == FEED_BEHIND)) {
-                stream_fail(s, err);
+                stream_fail(f, s, err);
                 stream_wake(f, s);
             }
     if (all) {
@@ -311,14 +340,25 @@ static void stream_free(struct feed_stream *s)
     free(s);
 }
 
-/* Somebody writes: he is not to wait for the processor, nor for the loop, because of others who read what was long ago. */
-static void note_page(struct feed *f, int64_t began_ns)
+int64_t feed_rest_ns(int64_t work_ns, int64_t covered, int64_t written, int64_t since_ns)
 {
-    int64_t now = clock_boottime_ns(), head = atomic_load(&f->head), rest_ns = REST * (now - began_ns);
+    int64_t rest_ns = REST * work_ns, gain_ns;
 
-    rest_ns = rest_ns < REST_MS_MAX * INT64_C(1000000) ? rest_ns : REST_MS_MAX * INT64_C(1000000);
-    f->page_at_ns = head != f->paged_rev ? now + rest_ns : now;
+    if (written == 0)
+        return 0;
+    gain_ns = covered * since_ns / (GAIN * written);
+    rest_ns = gain_ns < rest_ns ? gain_ns : rest_ns;
+    return rest_ns < REST_MS_MAX * INT64_C(1000000) ? rest_ns : REST_MS_MAX * INT64_C(1000000);
+}
+
+/* A page that covers so many revisions was read. */
+static void note_page(struct feed *f, int64_t began_ns, int64_t covered)
+{
+    int64_t now = clock_boottime_ns(), head = atomic_load(&f->head), n = (int64_t)f->n_behind;
+
+    f->page_at_ns = now + feed_rest_ns(now - began_ns, n > 1 ? covered / n : covered, head - f->paged_rev, now - f->paged_ns);
     f->paged_rev = head;
+    f->paged_ns = now;
 }
 
 /* One page for the stream whose turn it is. Under the lock, which it lets go of while it reads. */
@@ -340,18 +380,18 @@ static void read_behind(struct feed *f, struct store_reader *reader)
     if (!err)
         i = first_seen(s, b);
     pthread_mutex_lock(&f->lock);
-    note_page(f, began_ns);
+    note_page(f, began_ns, err ? 0 : b->last - s->after);
     s->busy = false;
-    if (s->closed) {
+    if (s->state == FEED_CLOSED) {
         if (!s->queued) /* else feed_tell does it */
             stream_free(s);
         feed_block_free(b);
         return;
     }
     if (err) {
-        stream_fail(s, err);
+        stream_fail(f, s, err);
     } else if (i < b->n_events) {
-        stream_read_from(s, b, i);
+        stream_read_from(f, s, b, i);
     } else {
         stream_continue(f, s, b->last);
         feed_block_free(b);
@@ -382,7 +422,7 @@ static void *feed_main(void *arg)
 
         if (any && err)
             fail_tail(f, err, true);
-        if (any && !err && atomic_load(&f->head) > f->tail_rev)
+        if (any && !err && f->n_at_tail > 0 && atomic_load(&f->head) > f->tail_rev)
             read_tail(f, reader);
         else if (any && !err && page_due(f))
             read_behind(f, reader);
@@ -406,7 +446,8 @@ void feed_changed(struct fs *fs, int64_t rev)
     if (atomic_load(&f->n_streams) == 0)
         return;
     pthread_mutex_lock(&f->lock);
-    pthread_cond_signal(&f->more);
+    if (f->n_at_tail > 0)
+        pthread_cond_signal(&f->more);
     pthread_mutex_unlock(&f->lock);
 }
 
@@ -547,10 +588,10 @@ void feed_close(struct fs *fs, struct feed_stream *s)
     bool held;
 
     pthread_mutex_lock(&f->lock);
-    if (!s->closed) {
-        s->closed = true;
+    if (s->state != FEED_CLOSED) {
         index_remove(f, s);
         behind_remove(f, s);
+        stream_set(f, s, FEED_CLOSED);
         stream_unblock(s);
         atomic_fetch_sub(&f->n_streams, 1);
         if (atomic_load(&f->n_streams) == 0)

@@ -4,6 +4,8 @@
  * from there to every stream that is up to date; a stream that is behind gets blocks of its own until it has caught up. A block has
  * whole revisions. A stream is a position in a block, so a thousand streams that show the same cost what one does.
  *
+ * The tail is read while somebody is AT_TAIL; when nobody was, it begins anew where the next one comes to it.
+ *
  *     AT_TAIL   has everything up to tail_rev (or up to `after`, if that is later)
  *        |  thread: an event of a new block is for it          ^
  *        v                                                     |  loop: the block is read, no newer one is there
@@ -12,6 +14,7 @@
  *        |  thread: a page with an event for it                v
  *     BEHIND    waits for the thread, which looks through page after page, in turn with the others that are behind
  *
+ * CLOSED: whoever is the last to have it in hand frees it.
  * FAILED: QE_STALE, the events after `after` have been compacted; or what the store said.
  *
  * Streams that wait are told on the FUSE loop. Nothing here waits for the loop, and the loop waits for nothing. */
@@ -97,7 +100,7 @@ int feed_line(const struct feed_block *b, size_t i, enum feed_seen seen, struct 
 
 /* ---- Streams (feed.c) -------------------------------------------------------------------------------------------------------- */
 
-enum feed_state { FEED_AT_TAIL, FEED_READING, FEED_BEHIND, FEED_FAILED };
+enum feed_state { FEED_CLOSED, FEED_AT_TAIL, FEED_READING, FEED_BEHIND, FEED_FAILED };
 struct feed_stream {
     /* Set before feed_open. */
     struct feed_filter filter;                  /* owned */
@@ -108,7 +111,6 @@ struct feed_stream {
     bool waiting;                               /* `ready` is to be called */
     bool queued;                                /* for `ready` */
     bool busy;                                  /* the thread has a page of it in hand */
-    bool closed;                                /* whoever is last frees it */
     struct feed_stream *next_ready, *next_behind;
     struct feed_stream *prev_same, *next_same;  /* others of the same path */
     UT_hash_handle hh;                          /* the first of its path: in by_path */
@@ -137,6 +139,9 @@ bool feed_stopped(const struct fs *fs);
 
 /* Any thread: the store has applied up to `rev`. */
 void feed_changed(struct fs *fs, int64_t rev);
+/* While somebody writes: for how long no page is read for those that are behind, so that he has the processor and the loop to himself. The last page
+ * took work_ns and covered so many revisions (of each stream that is behind); so many were written in since_ns. */
+int64_t feed_rest_ns(int64_t work_ns, int64_t covered, int64_t written, int64_t since_ns);
 /* For metrics. */
 size_t feed_count(struct fs *fs);
 /* None will be read any more: ends the thread, before its store may be closed. Then, when all streams are closed, frees the rest. */
