@@ -66,7 +66,7 @@ import os, sys
 while True:
     fd, n = os.open(sys.argv[1], os.O_RDONLY), 0
     while n < int(sys.argv[2]):
-        n += os.read(fd, 1 << 20).count(b'\n')
+        n += os.read(fd, 1 << 17).count(b'\n')
     os.close(fd)
 P
     READER=$!
