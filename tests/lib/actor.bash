@@ -100,11 +100,7 @@ actor_waits() { # what was begun is not answered yet
     ! IFS= read -r -t 0 -u "${ACTOR_OUT[$1]}" || fail "actor $1 does not wait any more"
 }
 
-actor_is_gone() { # a zombie has closed its files, too
-    local state
-    state=$(ps -o stat= -p "${ACTOR_PID[$1]}" 2>/dev/null) || return 0
-    [[ $state == Z* ]]
-}
+actor_is_gone() { ! process_runs "${ACTOR_PID[$1]}"; }
 
 actor_signal() { # actor_signal NAME SIGNAL: and waits until it is gone
     kill -"$2" "${ACTOR_PID[$1]}" && wait_until 10 actor_is_gone "$1"

@@ -12,6 +12,12 @@ abort_connection() { # abort_connection MOUNTPOINT
     echo 1 >"/sys/fs/fuse/connections/$n/abort"
 }
 
+# process_runs PID: it is there and is no zombie, which has closed its files, too.
+process_runs() {
+    local stat
+    read -r stat <"/proc/$1/stat" && [[ ${stat##*) } != [ZX]* ]]
+} 2>/dev/null
+
 # force_unmount MOUNTPOINT: gently; else by aborting the connection, which frees whoever hangs in it, and lazily. The number of a
 # connection is looked up while it is mounted, never remembered: the kernel gives the numbers of ended ones to others.
 force_unmount() {

@@ -33,8 +33,14 @@ wait_until() {
     shift
     until "$@" >/dev/null 2>&1; do
         ((SECONDS <= end)) || { fail "gave up waiting for: $*"; return 1; }
-        sleep 0.02
+        nap
     done
+}
+
+# nap: a fiftieth of a second, without a process for it.
+nap() {
+    [ -n "${QFS_SILENCE:-}" ] || exec {QFS_SILENCE}<> <(:)
+    read -r -t 0.02 -u "$QFS_SILENCE" || true
 }
 
 within() { # within SECONDS COMMAND...: runs a program and kills it when it takes longer
@@ -129,14 +135,19 @@ setting_of() { sed -n "s/^$2: *//p" "$1"; }
 
 # ---- The daemon -----------------------------------------------------------------------------------------------------------------
 
-mounted() { grep -q " ${1:-$MNT} " /proc/self/mountinfo; }
+# What is asked again and again needs no process of its own.
+
+mounted() {
+    local mounts
+    mapfile -t mounts </proc/self/mountinfo && [[ ${mounts[*]} == *" ${1:-$MNT} "* ]]
+}
 
 daemon_pid() { cat "${1:-$MNT}.pid"; }
 
-daemon_alive() { # the process is there and is no zombie
-    local state
-    state=$(ps -o stat= -p "$(daemon_pid "$@" 2>/dev/null)" 2>/dev/null) && [[ $state != Z* ]]
-}
+daemon_alive() {
+    local pid
+    read -r pid <"${1:-$MNT}.pid" && process_runs "$pid"
+} 2>/dev/null
 
 check_machine() {
     local why=
@@ -218,12 +229,15 @@ expect_log() {
 
 # log_check [DIRECTORY]: fails when a daemon of this file (whose log is there) logged an error or a warning since the last check that nobody expected.
 log_check() {
-    local log seen bad rc=0
+    local log seen new bad rc=0
     for log in "${1:-$QFS_ROOT}"/*.log; do
         [ -e "$log" ] || continue
-        seen=$(cat "$log.seen" 2>/dev/null || echo 0)
-        bad=$(tail -n "+$((seen + 1))" "$log" | grep -E '(^|: )(error|warning): |Assertion|Sanitizer' | grep -Evf "$QFS_ROOT/allowed") || true
-        wc -l <"$log" >"$log.seen"
+        seen=0
+        [ ! -e "$log.seen" ] || read -r seen <"$log.seen"
+        mapfile -t -s "$seen" new <"$log"
+        echo $((seen + ${#new[@]})) >"$log.seen"
+        [[ ${new[*]} =~ (error|warning):|Assertion|Sanitizer ]] || continue
+        bad=$(printf '%s\n' "${new[@]}" | grep -E '(^|: )(error|warning): |Assertion|Sanitizer' | grep -Evf "$QFS_ROOT/allowed") || true
         [ -z "$bad" ] || { fail "unexpected in the log: $bad"; rc=1; }
     done
     for log in "$QFS_ROOT"/sanitizer*; do
