@@ -105,7 +105,7 @@ one_put() { # one_put TEXT CONTENT
 }
 
 @test "cp, dd, tee, install and printf are one revision each" {
-    echo content >"$S/source"
+    x "echo content >$S/source"
     put f 'old\n'
     expect_revisions 1 "cp $S/source f"
     expect_revisions 2 "cp $S/source new" # cp asks for a new name at once (O_EXCL)
@@ -438,7 +438,7 @@ assert see() == b"123", see()'
 
 @test "dd oflag=sync commits each block" {
     needs_quorumfs
-    printf aabb >"$S/source"
+    x "printf aabb >$S/source"
     expect_revisions 2 "dd if=$S/source of=f bs=2 oflag=sync status=none"
     holds f aabb
 }
