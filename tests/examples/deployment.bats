@@ -25,6 +25,31 @@ teardown() {
     ! systemd-analyze verify --man=no --recursive-errors=no "$S/units"/* 2>&1 | grep -F "$S/units" | grep -v 'Unit is bound to inactive\|not found' || false
 }
 
+# unit_start: what systemd runs to start quorumfs@q, with other paths. A `-` before a command: its failure does not matter.
+unit_start() {
+    local line rc=0
+    while read -r line; do
+        line=$(sed "s|/usr/bin/quorumfs|$QUORUMFS|; s|/var/lib/quorumfs/%i|$S/data|; s|/mnt/%i|$MNT|" <<<"$line")
+        rc=0
+        ${line#-} 3>&- || rc=$?
+        [ "$rc" = 0 ] || [[ $line == -* ]] || return "$rc"
+    done < <(sed -n 's/^ExecStart\(Pre\)\{0,1\}=//p' "$QFS_EXAMPLES/systemd/quorumfs@.service")
+    return "$rc"
+}
+
+@test "the unit mounts, and again after its daemon was killed" {
+    "$QUORUMFS" init "$S/data"
+    rmdir "$MNT" 2>/dev/null || true
+    unit_start
+    echo kept >"$MNT/f"; sync "$MNT/f"
+    kill -9 "$(cat "$S/data/lock")"
+    wait_until 20 eval '! stat "$MNT" 2>/dev/null'
+    unit_start
+    holds "$MNT/f" 'kept\n'
+    umount "$MNT"
+    wait_until 20 flock -n "$S/data/lock" true
+}
+
 @test "the runtime packages of the container hold every library of the program" {
     local lib package
     for lib in $(env -u LD_PRELOAD ldd "$QUORUMFS" | awk '$3 ~ /^\// { print $3 }'); do

@@ -202,6 +202,19 @@ stopped() { ! pgrep -f -- "mount .*$S/" >/dev/null; }
     wait_until 10 stopped
 }
 
+@test "a dead mount of which the kernel still tells something is taken away as well" {
+    daemon_start
+    test -d "$MNT" # it asks, and may keep the answer for seconds
+    kill -9 "$(daemon_pid)"
+    daemon_gone 137
+    test -d "$MNT" || true
+    quorumfs mount "$DIR" "$MNT" 2>"$S/err"
+    grep -q 'took away the mount of a daemon that died' "$S/err"
+    touch "$MNT/f"
+    umount "$MNT"
+    wait_until 10 stopped
+}
+
 @test "after kill -9 the next mount takes the dead one away" {
     daemon_start
     echo v >"$MNT/f"
@@ -323,6 +336,8 @@ stopped() { ! pgrep -f -- "mount .*$S/" >/dev/null; }
     refuses 2 quota -- init "$DIR" --join 127.0.0.1:7001 --listen 127.0.0.1:7002 --quota 1G
     refuses 1 127.0.0.1:1 refused -- init "$DIR" --join 127.0.0.1:1 --listen 127.0.0.1:7002
     refuses 1 insecure -- init "$DIR" --join 192.0.2.1:7001 --listen 127.0.0.1:7002
+    refuses 1 'cannot listen on "192.0.2.1:7002"' insecure -- init "$DIR" --join 127.0.0.1:1 --listen 192.0.2.1:7002
+    refuses 2 'HOST:PORT' -- init "$DIR" --join 127.0.0.1 --listen 127.0.0.1:7002
 }
 
 @test "what is not built yet says so" {
