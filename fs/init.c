@@ -147,7 +147,9 @@ int init_cluster(const struct fs_options *o, struct buf *why)
 /* What a cluster decides cannot be given by who joins it. */
 static int look_at_join(const struct fs_options *o, struct buf *why)
 {
-    if (*o->cluster_list || *o->from)
+    if (!store_address_ok(o->join))
+        buf_printf(why, "bad value \"%s\" for --join: allowed is HOST:PORT, where a running member listens", o->join);
+    else if (*o->cluster_list || *o->from)
         buf_printf(why, "--join and %s exclude each other", *o->from ? "--from" : "--cluster");
     else if (o->id_given)
         buf_printf(why, "--id = %" PRIu32 " cannot be asked for with --join: the cluster gives the new member its id", o->id);

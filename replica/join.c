@@ -12,6 +12,7 @@
 #include "replica/link.h"
 #include "replica/member.h"
 #include "replica/peer.h"
+#include "replica/wire.h"
 #include "store/base/clock.h"
 #include "store/base/failpoint.h"
 #include "store/base/log.h"
@@ -302,6 +303,8 @@ static int join_into(struct join *j, struct dir *d)
         err = QE_NOTEMPTY;
     }
     buf_fini(&what);
+    if (!err) /* a member that cannot start would have to be removed again */
+        err = wire_may_listen(j->opt->listen, j->opt->insecure, j->why);
     if (!err)
         err = dir_make(j->opt->dir, j->why);
     if (!err)

@@ -380,19 +380,31 @@ void listener_close(struct listener *l, void (*closed)(void *data), void *data)
     uv_close((uv_handle_t *)&l->tcp, listener_closed_cb);
 }
 
-int wire_listen(uv_loop_t *loop, const char *address, bool insecure, void (*accepted)(void *data, struct wire *c), void *data,
-                struct listener **out, struct buf *why)
+static int where_to_listen(const char *address, bool insecure, struct sockaddr_storage *out, struct buf *why)
 {
-    struct sockaddr_storage sa;
-    struct listener *l;
     struct address a;
-    int rv;
 
     if (address_parse(address, &a)) {
         buf_printf(why, "cannot listen on \"%s\": it is not HOST:PORT", address);
         return QE_INVAL;
     }
-    rv = resolve(&a, insecure, address, &sa, why);
+    return resolve(&a, insecure, address, out, why);
+}
+
+int wire_may_listen(const char *address, bool insecure, struct buf *why)
+{
+    struct sockaddr_storage sa;
+
+    return where_to_listen(address, insecure, &sa, why);
+}
+
+int wire_listen(uv_loop_t *loop, const char *address, bool insecure, void (*accepted)(void *data, struct wire *c), void *data,
+                struct listener **out, struct buf *why)
+{
+    struct sockaddr_storage sa;
+    struct listener *l;
+    int rv = where_to_listen(address, insecure, &sa, why);
+
     if (rv)
         return rv;
     l = calloc(1, sizeof *l);

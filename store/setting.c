@@ -17,7 +17,7 @@ static const struct store_setting_def defs[] = {
     {"quota", "2G", "a size from 1M, like 512M or 2G"},
     {"max-value", "1M", "a size from 4K to 16M, like 512K or 1M"},
     {"session-ttl", "10s", "a duration from 1s to 1h, like 10s"},
-    {"retain", "revisions:100000,bytes:2G", "one or more of revisions:N, bytes:SIZE and time:DURATION, separated by commas, like revisions:1000,time:24h"},
+    {"retain", "revisions:100000,bytes:2G", "one or more of revisions:N, bytes:SIZE and time:DURATION (in ms, s, m or h), separated by commas, like revisions:1000,time:24h"},
     {"heartbeat", "100ms", "a duration from 10ms to 10s, like 100ms"},
     {"election-timeout", "1000ms", "a duration from 100ms to 60s, like 1000ms"},
 };

@@ -19,7 +19,7 @@ static const char text[] =
     "  history/PATH/  each retained version of that name: REV, REV.deleted, whatever is there now; a directory lists names it has or had\n"
     "  watch/PATH/.events      each change of PATH and below, as it happens, a line: REVISION EVENT PATH; PATH may be anything\n"
     "  since/REV/PATH/.events  the same from a revision on; resume with the last one you have handled\n"
-    "  snapshot.db  a copy of the whole at one revision: cp it; quorumfs init DIR --from COPY begins with it; sqlite3 opens it\n"
+    "  snapshot.db  a copy of the whole at one revision: cp it; quorumfs init DIR --from COPY begins with it; sqlite3 opens COPY\n"
     "  txn/NAME/    a transaction: mkdir begins it; change its tree/, which is private; echo > commit: all in one revision or nothing;\n"
     "               status says which; `exists PATH`, `version PATH = N` and others in require; rmdir abandons it\n"
     "  leases/NAME/ mkdir grants a lease (60 s; ttl); touch, or an open `alive`, renews it; what is put below keys/ goes with it\n"

@@ -146,7 +146,7 @@ static void members_health(struct fs *fs, const struct control_facts *f, struct 
         if (all[i].id == f->status.member && strcmp(all[i].state, "ok") != 0)
             buf_printf(out, "this member is %s: it lacks %" PRIu64 " log entries\n", all[i].state, all[i].lag);
         else if (!strcmp(all[i].state, "unreachable") && f->uptime_s >= HEARD_BY_S)
-            buf_printf(out, "member %" PRIu32 " is unreachable\n", all[i].id);
+            buf_printf(out, "member %" PRIu32 " is unreachable at \"%s\"\n", all[i].id, all[i].address);
     }
     free(all);
 }
