@@ -29,7 +29,7 @@ enum {
 #define SILENT_PACE_NS INT64_C(5000000)  /* between two files of our own that are told again: fsync must not pay for it */
 #define RELEASE_NS INT64_C(100000000)     /* a close is followed by its release in much less */
 #define WARN_NS INT64_C(10000000000)     /* between two lines about failures */
-#define REST_NS INT64_C(5000000)         /* until what met a directory that the kernel could not move is tried again */
+#define REST_NS INT64_C(5000000)         /* until what could not be told now is tried again */
 
 /* ---- Names of which local operations told ------------------------------------------------------------------------------------------- */
 
@@ -315,6 +315,38 @@ static void finish(struct replay *r, struct replay_item *item)
     atomic_store(&r->queue_bytes, r->queue.bytes);
 }
 
+/* How long what waits for a local operation may wait: each of those has an end after `timeout`. */
+static int64_t patience_ns(const struct replay *r)
+{
+    return 2 * (int64_t)r->fs->opt->timeout_ms * 1000000;
+}
+
+/* It cannot be told now, and will be tried again after a moment. False: that was done for long enough. */
+static bool rest(struct replay *r, struct replay_item *item)
+{
+    int64_t now = clock_boottime_ns();
+
+    if (item->rests_ns == 0)
+        item->rests_ns = now;
+    if (!r->running || now - item->rests_ns > patience_ns(r))
+        return false;
+    if (!r->resting)
+        r->rested_ns = now + REST_NS;
+    item->next_ready = r->resting;
+    r->resting = item;
+    return true;
+}
+
+static void end_rest(struct replay *r, int64_t now_ns)
+{
+    struct replay_item *item;
+
+    while (now_ns >= r->rested_ns && (item = r->resting)) {
+        r->resting = item->next_ready;
+        replay_queue_return(&r->queue, item);
+    }
+}
+
 static void run(struct replay *r, struct replay_worker *w, struct replay_item *item)
 {
     struct buf order = {0};
@@ -328,6 +360,8 @@ static void run(struct replay *r, struct replay_worker *w, struct replay_item *i
     if (!err)
         return;
     w->frame.item = NULL;
+    if (err == QE_AGAIN && rest(r, item))
+        return;
     if (err == QE_IO && item->tries++ < TRIES_MAX) { /* the worker is gone */
         replay_queue_return(&r->queue, item);
         return;
@@ -385,42 +419,6 @@ static bool may_try_again(const struct replay_frame *f, int error)
     return error == ECANCELED || is_rebound(error) || error == EEXIST || error == ETIMEDOUT || error == EIO;
 }
 
-/* How long what waits for a local operation may wait: each of those has an end after `timeout`. */
-static int64_t patience_ns(const struct replay *r)
-{
-    return 2 * (int64_t)r->fs->opt->timeout_ms * 1000000;
-}
-
-/* ESTALE: somebody has looked a directory up in its new place, and the kernel cannot move it back while a local operation has a lock of
- * its. A rename from one directory to another has that of the whole mount, for as long as it waits for its command. */
-static bool rest(struct replay *r, const struct replay_frame *f, int error)
-{
-    struct replay_item *item = f->item;
-    int64_t now = clock_boottime_ns();
-
-    if (error != ESTALE || f->done || !r->running)
-        return false;
-    if (item->stale_ns == 0)
-        item->stale_ns = now;
-    if (now - item->stale_ns > patience_ns(r))
-        return false;
-    if (!r->resting)
-        r->rested_ns = now + REST_NS;
-    item->next_ready = r->resting;
-    r->resting = item;
-    return true;
-}
-
-static void end_rest(struct replay *r, int64_t now_ns)
-{
-    struct replay_item *item;
-
-    while (now_ns >= r->rested_ns && (item = r->resting)) {
-        r->resting = item->next_ready;
-        replay_queue_return(&r->queue, item);
-    }
-}
-
 void replay__reported(struct replay *r, struct replay_frame *f, int error)
 {
     struct replay_item *item = f->item;
@@ -432,11 +430,11 @@ void replay__reported(struct replay *r, struct replay_frame *f, int error)
         finish(r, item);
         return;
     }
-    f->item = item;
-    if (rest(r, f, error)) {
-        f->item = NULL;
+    /* Somebody has looked a directory up in its new place, and the kernel cannot move it back while a local operation has a lock of its. A rename
+     * from one directory to another has that of the whole mount, for as long as it waits for its command. */
+    if (error == ESTALE && !f->done && rest(r, item))
         return;
-    }
+    f->item = item;
     if (r->running && may_try_again(f, error)) {
         item->tries++;
         replay_queue_return(&r->queue, item);

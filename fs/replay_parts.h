@@ -41,7 +41,7 @@ struct replay_frame *replay__frame_of(struct replay *r, pid_t pid); /* NULL: not
 /* ---- Planning ---------------------------------------------------------------------------------------------------------------------- */
 
 /* Makes the order of an item and the frame for it. 0; QE_CANCELED: a later local operation has told of these names already; QE_NOENT:
- * nothing is left to tell of; QE_NAMETOOLONG, QE_NOMEM, QE_IO. */
+ * nothing is left to tell of; QE_AGAIN: something else has to be told first; QE_NAMETOOLONG, QE_NOMEM, QE_IO. */
 int replay__plan(struct replay *r, struct replay_item *item, struct replay_frame *f, struct buf *order);
 /* `kept` is the directory that the worker has open (0: none) and gets the one that it will have. */
 void replay__plan_series(struct replay *r, const struct replay_frame *f, struct buf *order, uint64_t *kept);

@@ -3,6 +3,7 @@
  * A name that no waiting item touches is what the store says. A node whose rename or deletion waits is still where it was before the
  * first of those. A name of which a later local operation has told is not spoken of any more; what is left of the item then is
  * told by the half of it that still holds. */
+#include <stddef.h>
 #include <string.h>
 
 #include "fs/control/control.h"
@@ -11,7 +12,10 @@
 #include "fs/replay_parts.h"
 #include "fs/replayer.h"
 
-enum { DEPTH_MAX = 2048 }; /* longer than any path of 4096 bytes */
+enum {
+    DEPTH_MAX = 2048,              /* longer than any path of 4096 bytes */
+    POSITION_LAST = (1 << 20) - 1, /* in a revision */
+};
 static const char control_tree[] = ".quorum";
 
 /* ---- Bindings that wait to be told ----------------------------------------------------------------------------------------------- */
@@ -36,6 +40,25 @@ static bool waiting_binding(struct replay *r, const struct replay_item *self, ui
     return false;
 }
 
+/* Where a node was after the newest change that was taken in, while later ones are still to be read. Not 0: a local operation has told of
+ * that name since, the node is newer, or history is gone. */
+static int taken_binding(struct replay *r, uint64_t node, uint64_t *parent, struct buf *name)
+{
+    struct store_attr attr;
+    struct store_dir_at at;
+    int err = store_getattr(r->fs->reader, r->taken, node, &attr);
+
+    if (!err)
+        err = store_dir_at(r->fs->reader, r->taken, POSITION_LAST, node, &at);
+    if (!err)
+        err = buf_append(name, at.name, at.name_len);
+    if (!err && replay__overtaken(r, at.parent, buf_cstr(name), r->taken))
+        err = QE_CANCELED;
+    if (!err)
+        *parent = at.parent;
+    return err;
+}
+
 /* Where a node is for the kernel. `name` gets a copy. 0; QE_NOENT: nowhere. */
 static int announced(struct replay *r, const struct replay_item *self, uint64_t node, uint64_t *parent, struct buf *name)
 {
@@ -44,6 +67,9 @@ static int announced(struct replay *r, const struct replay_item *self, uint64_t 
     buf_clear(name);
     if (waiting_binding(r, self, node, parent, &text))
         return buf_append(name, text, strlen(text));
+    if (atomic_load(&r->behind) && !taken_binding(r, node, parent, name))
+        return 0;
+    buf_clear(name);
     return store_name(r->fs->reader, node, parent, name);
 }
 
@@ -63,6 +89,18 @@ static int frame_add(struct replay_frame *f, uint64_t dir, const char *name, siz
     return err;
 }
 
+/* The way has DEPTH_MAX steps. Two renames, each of a directory into what was below the other, have no node in common: then the second one
+ * has no way until the first one is told. */
+static int too_deep(const struct replay_frame *f)
+{
+    const struct replay_binding *last = (const struct replay_binding *)(const void *)f->list.data + f->n - 1;
+
+    for (size_t i = 1; i < DEPTH_MAX; i++)
+        if (last[-(ptrdiff_t)i].after == last->after)
+            return QE_AGAIN;
+    return QE_NAMETOOLONG;
+}
+
 /* The way from the root to a directory; `path` gets it with slashes. */
 static int frame_add_way(struct replay *r, struct replay_frame *f, uint64_t dir, struct buf *path)
 {
@@ -71,7 +109,7 @@ static int frame_add_way(struct replay *r, struct replay_frame *f, uint64_t dir,
     int err = 0;
 
     for (int depth = 0; !err && dir != STORE_ROOT_INO; depth++) {
-        err = depth == DEPTH_MAX ? QE_NAMETOOLONG : announced(r, f->item, dir, &parent, &name);
+        err = depth == DEPTH_MAX ? too_deep(f) : announced(r, f->item, dir, &parent, &name);
         if (!err)
             err = frame_add(f, parent, buf_cstr(&name), name.len, dir, dir);
         if (!err && path->len)

@@ -22,7 +22,7 @@ struct replay_item *replay_item_new(const struct replay_item *from, const void *
     item->bytes = bytes;
     item->tries = 0;
     item->n_links = 0;
-    item->stale_ns = 0;
+    item->rests_ns = 0;
     item->running = item->listed = item->done = false;
     item->name = (char *)(item + 1);
     item->old_name = item->name + len + 1;

@@ -49,7 +49,7 @@ struct replay_item {
     unsigned tries;           /* how often it was planned */
     bool running;             /* a worker has it */
     bool done;                /* and its call has been answered */
-    int64_t stale_ns;         /* when it first met a directory that the kernel could not move; 0: it has not */
+    int64_t rests_ns;         /* since when it could not be told now; 0: it could */
 
     /* The queue's own. */
     bool listed;              /* in the list of what may run */

@@ -435,6 +435,32 @@ sees() {
     cd "$T"
 }
 
+@test "more changes than there is memory for: the way to each is as it was then" {
+    local i
+    cd "$QFS_ROOT"
+    daemon_stop
+    QUORUMFS_TEST_REPLAY_BYTES=20000 daemon_start
+    cd "$T"
+    mkdir -p y/x d
+    touch y/x/f
+    record "$S/events" "$T" "$T/y" "$T/y/x" "$T/d"
+    remote hold
+    { # what is read from the store again is read in parts: of the renames below, nothing is known of the second while the first is told
+        for i in {1..400}; do echo "put f$i v"; done
+        echo rename y/x x
+        echo put d/f v
+        for i in {401..1000}; do echo "put f$i v"; done
+        echo rename y x/y
+        echo unlink d/f
+        echo rmdir d
+    } | prefixed | within 60 inject -w >/dev/null
+    remote go; told
+    recorded
+    same renamed "$(grep MOVED "$S/events" | tr '\t' ' ')" $'2 x MOVED_FROM,ISDIR #1\n1 x MOVED_TO,ISDIR #1\n1 y MOVED_FROM,ISDIR #2\n3 y MOVED_TO,ISDIR #2'
+    same "in d" "$(grep -P '^4\tf' "$S/events" | cut -f 3 | paste -sd' ')" 'CREATE MODIFY CLOSE_WRITE DELETE'
+    usual_daemon
+}
+
 @test "after a database was installed, what is new is told" {
     echo old >f
     echo old >same
@@ -536,6 +562,19 @@ usual_daemon() {
     told
     recorded
     diff -u - "$S/events" <<<$'1\tx\tMOVED_FROM,ISDIR #1\n2\ty\tMOVED_TO,ISDIR #1' >&2
+    usual_daemon
+}
+
+@test "a directory that goes into what was below it" {
+    cd "$QFS_ROOT"
+    daemon_stop
+    QUORUMFS_FAILPOINTS=replayer.call=stall:300@2 daemon_start
+    cd "$T"
+    mkdir -p a b/y/z/x/w c
+    record "$S/events" "$T/a" "$T/b" "$T/b/y/z" "$T/b/y/z/x/w"
+    remote $'hold\nput c/f v\nput c/g v\nrename b/y/z/x a/x\nrename b/y a/x/w/y\ngo'; told
+    recorded
+    diff -u - "$S/events" <<<$'3\tx\tMOVED_FROM,ISDIR #1\n1\tx\tMOVED_TO,ISDIR #1\n2\ty\tMOVED_FROM,ISDIR #2\n4\ty\tMOVED_TO,ISDIR #2' >&2
     usual_daemon
 }
 
