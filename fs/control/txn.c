@@ -207,7 +207,7 @@ static int fill(struct txn *t, int file, struct fuse_entry_param *e)
     int err;
 
     control__entry_of(t->fs, node_of(t, file), files[file].mode, e);
-    e->entry_timeout = e->attr_timeout = 0;
+    e->entry_timeout = e->attr_timeout = file == FILE_DIR ? TXN_KEPT_S : 0;
     e->attr.st_uid = t->uid;
     e->attr.st_gid = t->gid;
     view_time(t->begun_ns, &e->attr.st_mtim);
@@ -232,7 +232,6 @@ static void reply_entry(fuse_req_t req, struct txn *t, int file)
 static void root_entry(struct fs *fs, struct fuse_entry_param *e)
 {
     control__entry_of(fs, fs_node(FS_VIEW_TXN, VIEW_ROOT), S_IFDIR | 01777, e);
-    e->attr_timeout = 0;
 }
 
 static void lookup_in(fuse_req_t req, struct txn *t, const char *name)
@@ -256,6 +255,7 @@ static void lookup_in(fuse_req_t req, struct txn *t, const char *name)
         return;
     }
     txn_view_entry(t, STORE_ROOT_INO, &a, &e);
+    e.entry_timeout = TXN_KEPT_S; /* whatever is looked up in it comes here */
     (void)txn_view_reply_entry(req, &e, NULL);
 }
 
@@ -296,7 +296,7 @@ static void txn_view_getattr(fuse_req_t req, fuse_ino_t node)
     if (err)
         fuse_reply_err(req, fs_errno(err));
     else
-        fuse_reply_attr(req, &e.attr, 0);
+        fuse_reply_attr(req, &e.attr, e.attr_timeout);
 }
 
 static int list_root(struct listing *l)

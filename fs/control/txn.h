@@ -26,6 +26,7 @@ enum {
     TXN_REQUIRE_BYTES_MAX = 1 << 20, /* of lines, of one: E2BIG above */
     TXN_IDLE_S = 3600,            /* ended after this time without use */
     TXN_OP_COST = 64,             /* bytes counted for an operation besides names and contents */
+    TXN_KEPT_S = 1,               /* the kernel may keep for so long what nobody but itself changes: each file of cp -r walks there */
 };
 
 struct txn_entry { /* a name in a directory as the transaction has it */

@@ -2,7 +2,8 @@
  * that it makes have numbers of their own already.
  *
  * What is written is staged at once and seen by all who look through the view: there are no private edits here, close and fsync mean
- * nothing. A file that is open for reading alone is a snapshot. The kernel keeps nothing, so that each look comes here and is recorded. */
+ * nothing. A file that is open for reading alone is a snapshot. The kernel keeps no names, so that each look comes here and is recorded; attributes
+ * it keeps of what was made here (TXN_KEPT_S): there is nothing to record about those. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -47,9 +48,17 @@ static void reply_err(fuse_req_t req, int err)
 
 /* ---- Names --------------------------------------------------------------------------------------------------------------------- */
 
+static double kept_s(struct txn *t, uint64_t ino)
+{
+    const struct txn_node *n = txn_node_find(t, ino);
+
+    return n && n->fresh ? TXN_KEPT_S : 0;
+}
+
 void txn_view_entry(struct txn *t, uint64_t ino, const struct store_attr *a, struct fuse_entry_param *e)
 {
     memset(e, 0, sizeof *e);
+    e->attr_timeout = kept_s(t, ino);
     e->ino = node_in(t, ino);
     view_stat(a, e->ino, &e->attr);
 }
@@ -96,7 +105,7 @@ static void reply_attr(fuse_req_t req, struct txn *t, uint64_t ino)
         return;
     }
     view_stat(&a, node_in(t, ino), &st);
-    fuse_reply_attr(req, &st, 0);
+    fuse_reply_attr(req, &st, kept_s(t, ino));
 }
 
 static void tree_getattr(fuse_req_t req, fuse_ino_t node)

@@ -123,6 +123,41 @@ P
     absent f
 }
 
+# The kernel keeps attributes of what was made here.
+@test "what was made in it is seen as it is at once" {
+    local was
+    begin a
+    mkdir "$X/d"
+    echo 1 >"$X/d/f"
+    same "size" "$(stat -c %s "$X/d/f")" 2
+    exec 5>>"$X/d/f"
+    echo 22 >>"$X/d/f"
+    echo 333 >&5
+    same "size after two who append" "$(stat -c %s "$X/d/f")" 9
+    exec 5>&-
+    : >"$X/d/f"
+    same "size of what was emptied" "$(stat -c %s "$X/d/f")" 0
+    truncate -s 100 "$X/d/f"
+    same "size of what was truncated" "$(stat -c %s "$X/d/f")" 100
+    chmod 640 "$X/d/f"
+    touch -d @1000 "$X/d/f"
+    same "mode and time" "$(stat -c '%a %Y' "$X/d/f")" "640 1000"
+    mv "$X/d/f" "$X/d/g"
+    was=$(stat -c '%.Z' "$X/d/g")
+    setfattr -n user.a -v 1 "$X/d/g"
+    [ "$(stat -c '%.Z' "$X/d/g")" != "$was" ] || fail "the change of an attribute did not change ctime"
+    was=$(stat -c '%.Y' "$X/d")
+    mkdir "$X/d/e"
+    [ "$(stat -c '%.Y' "$X/d")" != "$was" ] || fail "a new name did not change its directory's mtime"
+    rm "$X/d/g"
+    fails_with 'No such file' stat "$X/d/g"
+    rm -r "$X/d"
+    fails_with 'No such file' stat "$X/d"
+    echo is a file >"$X/d"
+    same "kind of what has the name now" "$(stat -c %F "$X/d")" "regular file"
+    committed a
+}
+
 @test "a file has one version more, however often it was written" {
     echo 1 >f
     begin a
