@@ -11,7 +11,7 @@ check() {
     local at=$2$1 helper
     DESTDIR=$2 cmake --install "$build" --prefix "$1" >"$tmp/log" || { cat "$tmp/log"; exit 1; }
     for f in bin/quorumfs share/man/man5/quorumfs.5 share/man/man8/quorumfs.8 share/doc/quorumfs/README.md share/doc/quorumfs/LICENSE \
-        share/doc/quorumfs/examples/quickstart.sh sbin/mount.fuse.quorumfs; do
+        share/doc/quorumfs/examples/quickstart.sh sbin/mount.fuse.quorumfs lib/systemd/system/quorumfs@.service; do
         [ -e "$at/$f" ] || { echo "$f was not installed below $1"; exit 1; }
     done
     helper=$at/sbin/mount.fuse.quorumfs
