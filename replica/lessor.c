@@ -158,12 +158,13 @@ static int take_lease(struct lessor *l, const struct store_life_event *e, int64_
 static int take_session(struct lessor *l, const struct store_life_event *e, int64_t now_ns)
 {
     struct life *life = find(l, true, e->id);
+    int64_t at = now_ns + patience(l, longest_session_ttl(l, now_ns));
 
     if (!life && !(life = insert(l, true, e->id)))
         return QE_NOMEM;
     life->member = e->member;
-    if (l->counts)
-        set_deadline(l, life, now_ns + patience(l, longest_session_ttl(l, now_ns)));
+    if (l->counts && (life->node.place == 0 || at > life->deadline_ns))
+        set_deadline(l, life, at);
     return 0;
 }
 
@@ -296,9 +297,11 @@ void lessor_over(struct lessor *l, bool session, uint64_t id, enum lessor_end ho
     if (!l->counts || !life || !life->under_way)
         return;
     life->under_way = false;
-    if (session && how == LESSOR_ENDED)
-        life->ending = false; /* there is nothing left to lose; it is counted again when it is kept alive */
-    else if (life->ending)
+    if (session && how == LESSOR_ENDED) {
+        life->ending = false; /* there is nothing left to lose; it is counted again when it is kept alive, */
+        if (life->deadline_ns > now_ns)
+            heap_push(&l->heap, &life->node, life->deadline_ns); /* or has asked for a lock since */
+    } else if (life->ending)
         heap_push(&l->heap, &life->node, how == LESSOR_MORE ? now_ns : now_ns + AGAIN_NS);
     else
         heap_push(&l->heap, &life->node, life->deadline_ns); /* a new TTL came before its end */

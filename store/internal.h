@@ -59,6 +59,7 @@ struct session {
     int64_t stage_parts, stage_bytes; /* how much of it */
     bool ended;                  /* goes at the end of the transaction */
     bool isnew;                  /* came in this transaction */
+    bool idle;                   /* the lessor may not count it: it has lapsed, or was read from the table, and has asked for no lock since */
 };
 
 struct session_table {

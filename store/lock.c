@@ -93,6 +93,17 @@ static int ask(struct store *s, struct txn *t, const struct store_op *op, struct
     return err ? err : lock_hand_over(s, t, th); /* less than it had */
 }
 
+/* A session that lapsed is not counted until it is heard of; but what it asks for meanwhile must not outlive it. */
+static int count_again(struct store *s, const struct txn *t)
+{
+    struct session *ss = session_find(&s->sessions, t->cmd->session);
+
+    if (!ss || !ss->idle)
+        return 0;
+    ss->idle = false;
+    return event_life(s, &(struct store_life_event){.kind = STORE_LIFE_SESSION, .id = ss->id, .member = ss->member});
+}
+
 int op_lock(struct store *s, struct txn *t, const struct store_op *op, uint64_t *ino)
 {
     struct lock_thing th;
@@ -107,6 +118,8 @@ int op_lock(struct store *s, struct txn *t, const struct store_op *op, uint64_t 
         answer = ask(s, t, op, &th, &want);
     if (!err_is_fatal(answer))
         err = lock_thing_save(s, &th);
+    if (!err && (answer == 0 || answer == QE_QUEUED))
+        err = count_again(s, t);
     t->stands = true;
     lock_thing_fini(&th);
     return err ? err : answer;
@@ -300,13 +313,16 @@ int locks_end_of(struct store *s, struct txn *t, uint64_t session)
 int op_lapse(struct store *s, struct txn *t, const struct store_op *op, uint64_t *ino)
 {
     uint64_t id = op->rev == 0 && op->ino == 0 ? t->cmd->session : op->ino;
+    struct session *ss;
 
     if (op->rev == 0 && id != t->cmd->session)
         return QE_INVAL;
     if (op->rev != 0 && (uint64_t)op->rev != t->term)
         return QE_STALE;
-    if (!session_find(&s->sessions, id))
+    ss = session_find(&s->sessions, id);
+    if (!ss)
         return QE_NOENT;
+    ss->idle = true;
     *ino = id;
     return locks_end_of(s, t, id);
 }

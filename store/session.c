@@ -119,11 +119,15 @@ int sessions_load(struct store *s)
     int err;
 
     sessions_fini(&s->sessions);
-    while (!(err = conn_row(&s->conn, q, &found)) && found)
-        if (!insert(&s->sessions, col_u(q, 0), (uint32_t)col_i(q, 1), col_u(q, 2))) {
+    while (!(err = conn_row(&s->conn, q, &found)) && found) {
+        struct session *ss = insert(&s->sessions, col_u(q, 0), (uint32_t)col_i(q, 1), col_u(q, 2));
+
+        if (!ss) {
             conn_reset(q);
             return QE_NOMEM;
         }
+        ss->idle = true;
+    }
     if (!err)
         err = load_results(s);
     return err ? err : stages_load(s);

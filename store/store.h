@@ -366,7 +366,12 @@ struct store_lock_event {
 };
 
 /* What became of leases and sessions: for the lessor. */
-enum store_life_kind { STORE_LIFE_LEASE = 1 /* granted, renewed by a new TTL, or checkpointed */, STORE_LIFE_LEASE_GONE, STORE_LIFE_SESSION, STORE_LIFE_SESSION_GONE };
+enum store_life_kind {
+    STORE_LIFE_LEASE = 1, /* granted, renewed by a new TTL, or checkpointed */
+    STORE_LIFE_LEASE_GONE,
+    STORE_LIFE_SESSION,   /* is new, or asks for a lock after it has lapsed */
+    STORE_LIFE_SESSION_GONE,
+};
 struct store_life_event {
     enum store_life_kind kind;
     uint64_t id;             /* of the lease or session */

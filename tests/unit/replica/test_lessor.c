@@ -171,6 +171,25 @@ static void a_session_that_lapsed_is_counted_again_when_it_is_heard_of(void **st
     ends_at(3, now + 11 * SEC);
 }
 
+/* It asked for a lock after that: while its end is being written down, and later. */
+static void a_session_that_lapsed_is_counted_again_when_it_asks_for_a_lock(void **state)
+{
+    (void)state;
+    lessor_begin(&l, now);
+    session(3);
+    now += 11 * SEC;
+    assert_int_equal(propose(), 3);
+    session(3);
+    lessor_over(&l, true, 3, LESSOR_ENDED, now);
+    ends_at(3, now + 11 * SEC);
+    assert_int_equal(propose(), 3);
+    lessor_over(&l, true, 3, LESSOR_ENDED, now);
+    now += 100 * SEC;
+    assert_int_equal(due(), 0);
+    session(3);
+    ends_at(3, now + 11 * SEC);
+}
+
 /* A lease and a session may have the same number. */
 static void leases_and_sessions_are_told_apart(void **state)
 {
@@ -581,7 +600,8 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         TEST(a_lease_ends_when_its_ttl_has_passed), TEST(a_renewal_begins_the_ttl_anew), TEST(a_new_ttl_counts_from_its_command),
         TEST(each_of_many_ends_in_its_second), TEST(a_session_lives_a_tenth_longer_than_its_member_counts),
-        TEST(a_session_that_lapsed_is_counted_again_when_it_is_heard_of), TEST(leases_and_sessions_are_told_apart),
+        TEST(a_session_that_lapsed_is_counted_again_when_it_is_heard_of), TEST(a_session_that_lapsed_is_counted_again_when_it_asks_for_a_lock),
+        TEST(leases_and_sessions_are_told_apart),
         TEST(a_new_leader_gives_all_their_whole_ttl), TEST(a_new_leader_gives_what_a_checkpoint_left), TEST(a_new_tenure_begins_anew),
         TEST(a_new_leader_waits_for_those_that_count_a_former_session_ttl), TEST(a_shorter_session_ttl_does_not_shorten_what_was_promised),
         TEST(a_lease_whose_end_is_proposed_is_not_renewed),

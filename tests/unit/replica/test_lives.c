@@ -351,6 +351,23 @@ static void a_member_that_is_not_heard_loses_its_locks(void **state)
     assert_int_equal(lock(lost, "m", 3, false), 0);
 }
 
+/* Its commands come through, but no keepalive: what it asks for after it has lapsed is not its own for ever. */
+static void what_a_lapsed_session_asks_for_does_not_outlive_it(void **state)
+{
+    uint32_t lost, leader;
+
+    (void)state;
+    begin_with("2s");
+    lost = a_follower();
+    leader = cluster_leader(&c);
+    wait_until(replica_session_holds(c.m[lost].r));
+    switch_on("lost", lost);
+    wait_until(cluster_status(&c, leader).sessions_lapsed > 0);
+    assert_int_equal(lock(lost, "l", 1, false), 0);
+    wait_until(lock(leader, "l", 1, false) == 0);
+    switch_off("lost", lost);
+}
+
 /* The process was stopped for longer than session-ttl: it knows at the first look, and the leader has given its lock away. */
 static void a_member_that_was_stopped_knows_at_once(void **state)
 {
@@ -718,6 +735,7 @@ int main(int argc, char **argv)
         TEST(a_change_of_leader_does_not_shorten_a_lease),
         TEST(an_end_of_another_term_does_nothing),
         TEST(a_member_that_is_not_heard_loses_its_locks),
+        TEST(what_a_lapsed_session_asks_for_does_not_outlive_it),
         TEST(a_member_that_was_stopped_knows_at_once),
         TEST(only_who_was_stopped_loses_what_it_held),
         TEST(an_idle_cluster_writes_nothing),

@@ -568,6 +568,25 @@ static void a_lapse_frees_all_of_a_session(void **state)
     assert_int_equal(kit_glance(k).n_locks, 0);
 }
 
+/* The lessor does not count it then; it is told when there is something to lose again. */
+static void a_lapsed_session_that_asks_for_a_lock_is_told_of(void **state)
+{
+    struct kit *k = *state;
+    char text[100];
+
+    assert_int_equal(named(k, "db", 1, 1, EX), 0);
+    use(k, 1);
+    assert_int_equal(lapse(k, 0, 0), 0);
+    assert_int_equal(named(k, "db", 1, 1, EX | NB), QE_WOULDBLOCK);
+    assert_string_equal(buf_cstr(&k->lives), "");
+    assert_int_equal(named(k, "db", 1, 2, EX), QE_QUEUED);
+    snprintf(text, sizeof text, "session %" PRIu64 " of %d; ", k->session, KIT_MEMBER + 1);
+    assert_string_equal(buf_cstr(&k->lives), text);
+    assert_int_equal(named(k, "other", 1, 3, EX), 0);
+    assert_string_equal(buf_cstr(&k->lives), "");
+    use(k, 0);
+}
+
 static void a_session_that_ends_frees_all(void **state)
 {
     struct kit *k = *state;
@@ -814,6 +833,7 @@ int main(void)
         LOCK_TEST(a_circle_is_refused),
         LOCK_TEST(a_circle_may_be_long),
         LOCK_TEST(a_lapse_frees_all_of_a_session),
+        LOCK_TEST(a_lapsed_session_that_asks_for_a_lock_is_told_of),
         LOCK_TEST(a_session_that_ends_frees_all),
         LOCK_TEST(a_new_session_of_the_member_frees_all),
         LOCK_TEST(a_member_that_is_removed_frees_all),
