@@ -28,7 +28,7 @@ join() {
     echo "${TTL:-10}" >"$lease/ttl"
     exec 9>"$lease/alive"
     echo "$HOSTNAME $$" >"$lease/keys/${queue#"$mnt"/}/workers/$name" # before doing/NAME, which is anybody's without it
-    mkdir "$queue/doing/$name"
+    sync "$lease/keys/${queue#"$mnt"/}/workers/$name" # a shell does not tell when a close fails; this does
 }
 
 take_back() { # of workers that have gone
@@ -43,6 +43,10 @@ take_back() { # of workers that have gone
 
 claim() { # sets job
     local file
+    for file in "$queue/doing/$name"/*; do # a move that was not answered in time has taken place, or has not
+        [ ! -e "$file" ] || { job=${file##*/}; return; }
+    done
+    mkdir "$queue/doing/$name" 2>/dev/null || true # somebody may have taken us for dead
     for file in "$queue"/todo/*; do
         job=${file##*/}
         mv -T "$file" "$queue/doing/$name/$job" 2>/dev/null && return
@@ -50,21 +54,23 @@ claim() { # sets job
     return 1
 }
 
-finish() { # finish DIRECTORY: fails when the job was taken from us
-    mv -T "$queue/doing/$name/$job" "$queue/$1/$job" 2>/dev/null || echo "work-queue: $job was taken back: this run does not count" >&2
+finish() { # finish DIRECTORY: it cannot when the job was taken from us; when there was no answer in time, and it is still ours, it is done again
+    mkdir -p "$queue/$1" && mv -T "$queue/doing/$name/$job" "$queue/$1/$job" 2>/dev/null && return
+    echo "work-queue: $job was taken back: this run does not count" >&2
+    sleep 1 9>&-
 }
 
 join
 trap 'exit 0' TERM INT
 while echo >&9; do # fails when our lease has gone
-    if claim; then
+    if claim || { take_back && claim; }; then
         if "$@" "$queue/doing/$name/$job" 9>&-; then finish done; else finish failed; fi
-        continue
+    elif [ -n "${ONCE:-}" ] && left=$(ls "$queue/todo") && [ -z "$left" ]; then
+        rmdir "$queue/doing/$name"
+        exit 0
+    else
+        sleep 1 9>&-
     fi
-    take_back
-    [ -z "$(ls "$queue/todo")" ] || continue
-    [ -z "${ONCE:-}" ] || { rmdir "$queue/doing/$name"; exit 0; }
-    sleep 1 9>&-
 done
 echo "work-queue: the lease of $name is gone" >&2
 exit 1

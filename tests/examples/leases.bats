@@ -110,6 +110,30 @@ register() { TTL=2 "$QFS_EXAMPLES/service-register.sh" "$@"; }
     same finished "$(ls queue/done)" 1
 }
 
+# first NAME WHAT: the first NAME of the worker does WHAT, of which "$@" is the true one.
+first() {
+    mkdir -p "$S/bin"
+    printf '#!/bin/bash\nset -- %s "$@"\n[ -e "%s" ] && exec "$@"\ntouch "%s"\n%s\n' "$(command -v "$1")" "$S/$1.once" "$S/$1.once" "$2" >"$S/bin/$1"
+    chmod +x "$S/bin/$1"
+}
+
+@test "work-queue.sh: a move that was not answered, but took place, loses no job" {
+    mkdir -p queue/todo
+    echo 1 >queue/todo/1
+    first mv '"$@"; exit 1'
+    PATH=$S/bin:$PATH background "$QFS_EXAMPLES/work-queue.sh" queue bash -c 'cat "$1" >>"$0"' "$S/done"
+    wait_until 10 test -e queue/done/1
+    test -e "$S/mv.once"
+    same jobs "$(cat "$S/done")" 1
+}
+
+@test "work-queue.sh: a worker whose directory was taken for a dead one's goes on" {
+    background "$QFS_EXAMPLES/work-queue.sh" queue bash -c 'cat "$1" >>"$0"' "$S/done"
+    wait_until 10 eval 'rmdir queue/doing/worker-*'
+    echo 1 >new && mv new queue/todo/1
+    wait_until 10 test -e queue/done/1
+}
+
 @test "work-queue.sh: a job that fails is put aside" {
     mkdir -p queue/todo
     echo 1 >queue/todo/1
