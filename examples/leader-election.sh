@@ -5,8 +5,9 @@
 #
 # LOCK is a file of MOUNTPOINT/.quorum/locks; VALUE is what others read there to find the leader, say its address. The command finds its fencing
 # token in $TOKEN: a transaction with `lock NAME = TOKEN` among its requirements does nothing once somebody else leads.
-# Ends with the command, and resigns. When the lock is lost (this member was cut off for longer than session-ttl), the command is ended, first
-# with SIGTERM and after a second with SIGKILL, and the exit status is 1: start this again to campaign anew, as systemd does with Restart=always.
+# Ends with the command, and resigns; a command whose script is killed is killed, too. When the lock is lost (this member was cut off for longer
+# than session-ttl), the command is ended, first with SIGTERM and after a second with SIGKILL, and the exit status is 1: start this again to campaign
+# anew, as systemd does with Restart=always.
 set -euo pipefail
 
 [ $# -ge 3 ] || { echo "usage: $0 LOCK VALUE COMMAND [ARGUMENT...]" >&2; exit 2; }
@@ -17,8 +18,9 @@ exec 9>"$lock" # waits until this one is elected
 echo "$value" >&9
 TOKEN=$(getfattr --absolute-names --only-values -n user.quorum.token "$lock")
 export TOKEN
+flock -n 9 || { echo "leader-election: $lock is lost" >&2; exit 1; } # then the token may be another one's
 
-"$@" 9>&- &
+setpriv --pdeathsig KILL -- "$@" 9>&- &
 command=$!
 trap 'kill "$command" 2>/dev/null && wait "$command" || true' EXIT # it has ended before another one leads
 trap 'exit 143' TERM

@@ -4,7 +4,8 @@
 #   limit.sh LOCK N COMMAND [ARGUMENT...]
 #
 # LOCK is a name in MOUNTPOINT/.quorum/locks, whose N places are the locks LOCK.1 to LOCK.N. Who comes holds LOCK.queue until it has a place, so only
-# the first in line looks for one. A place is free again when its command ends, dies, or its member is lost. Needs inotifywait.
+# the first in line looks for one. A place is free again when its command ends, dies, or its member is lost; a command whose
+# script is killed is killed, too. Needs inotifywait.
 set -euo pipefail
 
 [ $# -ge 3 ] || { echo "usage: $0 LOCK N COMMAND [ARGUMENT...]" >&2; exit 2; }
@@ -29,5 +30,5 @@ until take_place; do # a release that came before the watch is not told of: henc
 done
 exec 9<&-
 status=0
-"$@" 8<&- || status=$?
+setpriv --pdeathsig KILL -- "$@" 8<&- || status=$?
 exit $status

@@ -48,6 +48,15 @@ waiting() { [ "$(fact "$1" waiters)" = "$2" ]; }
     wait_until 10 flock -n "$LOCK" true
 }
 
+@test "leader-election: the command does not outlive its script" {
+    "$QFS_EXAMPLES/leader-election.sh" "$LOCK" a:80 bash -c 'echo $$ > "$0"; exec sleep 100' "$S/pid" 3>&- &
+    started+=($!)
+    wait_until 10 test -s "$S/pid"
+    kill -9 "${started[0]}"
+    wait_until 10 eval "! kill -0 $(cat "$S/pid")"
+    wait_until 10 flock -n "$LOCK" true
+}
+
 @test "leader-election ends the command when the lock is lost" {
     needs_failpoints
     start A leader-election.sh "$LOCK" a:80 bash -c 'echo $$ > "$0"; exec sleep 100' "$S/pid"
@@ -72,6 +81,17 @@ waiting() { [ "$(fact "$1" waiters)" = "$2" ]; }
     start 4 cron-once.sh "$MNT" "job$BATS_TEST_NUMBER" 1000000000 bash -c "echo ran >> $S/runs; exit 3"
     wait_until 10 exited 4 3
     lines_are "$S/runs" 2
+    rm -r "$MNT/cron"
+}
+
+@test "cron-once runs nothing when another machine has begun the slice although it was locked" {
+    mkdir -p "$S/bin"
+    printf '#!/bin/bash\n%s "$@"\nstatus=$?\necho 1000000 >"%s"\nexit $status\n' "$(command -v cat)" "$MNT/cron/job$BATS_TEST_NUMBER" >"$S/bin/cat"
+    chmod +x "$S/bin/cat" # when it has looked, somebody else is quicker
+    mkdir -p "$MNT/cron"
+    ! PATH=$S/bin:$PATH within 10 "$QFS_EXAMPLES/cron-once.sh" "$MNT" "job$BATS_TEST_NUMBER" 1000 touch "$S/ran" || false
+    absent "$S/ran"
+    same "transactions left" "$(ls "$MNT/.quorum/txn")" ''
     rm -r "$MNT/cron"
 }
 
