@@ -59,6 +59,7 @@ struct session {
     int64_t stage_parts, stage_bytes; /* how much of it */
     bool ended;                  /* goes at the end of the transaction */
     bool isnew;                  /* came in this transaction */
+    bool left;                   /* its member was removed: it takes no command any more, and ends when it lapses */
     bool idle;                   /* the lessor may not count it: it has lapsed, or was read from the table, and has asked for no lock since */
 };
 
@@ -263,7 +264,8 @@ struct session *session_find(struct session_table *t, uint64_t id);
 /* True: the command is not to be applied, `r` is its answer. */
 bool session_answers(struct store *s, const struct store_command *cmd, struct store_result *r);
 int session_keep(struct store *s, const struct store_command *cmd, const struct store_result *r);
-int sessions_end_of(struct store *s, struct txn *t, uint32_t member);
+int session_end(struct store *s, struct txn *t, struct session *ss);
+int sessions_leave(struct store *s, struct txn *t, uint32_t member); /* the member is removed */
 int sessions_flush(struct store *s); /* into the tables, before COMMIT */
 
 /* ---- Leases and locks (lease.c, lock.c) ---------------------------------------------------------------------------------- */
@@ -272,6 +274,7 @@ int lease_by_id(struct conn *c, uint64_t id, struct store_lease *out); /* QE_NOE
 int leases_each(struct conn *c, const char *after, store_lease_cb cb, void *data);
 /* All that the session holds and waits for is over. */
 int locks_end_of(struct store *s, struct txn *t, uint64_t session);
+int locks_end_waits_of(struct store *s, struct txn *t, uint64_t session, bool *holds); /* all that it waits for; does it hold anything? */
 int lock_is_held(struct store *s, const struct txn *t, const struct store_op *op); /* by who commits; QE_STALE */
 int lock_has_token(struct conn *c, struct store_bytes name, int64_t token, bool *yes);
 int lives_load(struct store *s); /* counts the rows of leases and locks */

@@ -281,15 +281,21 @@ static int things_of(struct store *s, uint64_t session, struct things *list)
     return err;
 }
 
-static int end_in(struct store *s, struct txn *t, struct lock_thing *th, uint64_t session)
+/* With `holds`, only what it waits for. */
+static int end_in(struct store *s, struct txn *t, struct lock_thing *th, uint64_t session, bool *holds)
 {
     int err = lock_thing_take(s, th);
 
-    for (size_t i = 0; !err && i < th->n; i++)
-        if (th->rows[i].session == session) {
-            err = lock_tell(s, th, &th->rows[i], STORE_LOCK_LOST);
-            lock_drop(th, &th->rows[i]);
+    for (size_t i = 0; !err && i < th->n; i++) {
+        if (th->rows[i].session != session)
+            continue;
+        if (holds && th->rows[i].token) {
+            *holds = true;
+            continue;
         }
+        err = lock_tell(s, th, &th->rows[i], STORE_LOCK_LOST);
+        lock_drop(th, &th->rows[i]);
+    }
     if (!err)
         err = lock_hand_over(s, t, th);
     if (!err)
@@ -298,16 +304,27 @@ static int end_in(struct store *s, struct txn *t, struct lock_thing *th, uint64_
     return err;
 }
 
-int locks_end_of(struct store *s, struct txn *t, uint64_t session)
+static int end_all(struct store *s, struct txn *t, uint64_t session, bool *holds)
 {
     struct things list = {0};
     int err = things_of(s, session, &list);
 
     for (size_t i = 0; !err && i < list.n; i++)
-        err = end_in(s, t, &list.list[i], session);
+        err = end_in(s, t, &list.list[i], session, holds);
     buf_fini(&list.names);
     free(list.list);
     return err;
+}
+
+int locks_end_of(struct store *s, struct txn *t, uint64_t session)
+{
+    return end_all(s, t, session, NULL);
+}
+
+int locks_end_waits_of(struct store *s, struct txn *t, uint64_t session, bool *holds)
+{
+    *holds = false;
+    return end_all(s, t, session, holds);
 }
 
 int op_lapse(struct store *s, struct txn *t, const struct store_op *op, uint64_t *ino)
@@ -324,5 +341,5 @@ int op_lapse(struct store *s, struct txn *t, const struct store_op *op, uint64_t
         return QE_NOENT;
     ss->idle = true;
     *ino = id;
-    return locks_end_of(s, t, id);
+    return ss->left ? session_end(s, t, ss) : locks_end_of(s, t, id);
 }

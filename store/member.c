@@ -236,7 +236,7 @@ static int remove_member(struct store *s, struct txn *t, const struct found *row
 
     if (err || all == 1)
         return err ? err : QE_BUSY;
-    err = sessions_end_of(s, t, row->m.id);
+    err = sessions_leave(s, t, row->m.id);
     if (err)
         return err;
     s->st.hash -= hash_member(&row->m);

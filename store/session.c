@@ -112,6 +112,14 @@ static int load_results(struct store *s)
     return err;
 }
 
+static int is_removed(struct store *s, uint32_t member, bool *yes)
+{
+    int err = member_find(s, member);
+
+    *yes = err == QE_NOENT && (int64_t)member < s->st.next_member;
+    return err == QE_NOENT ? 0 : err;
+}
+
 int sessions_load(struct store *s)
 {
     sqlite3_stmt *q = conn_stmt(&s->conn, STMT_SESSION_ALL);
@@ -122,9 +130,10 @@ int sessions_load(struct store *s)
     while (!(err = conn_row(&s->conn, q, &found)) && found) {
         struct session *ss = insert(&s->sessions, col_u(q, 0), (uint32_t)col_i(q, 1), col_u(q, 2));
 
-        if (!ss) {
+        err = ss ? is_removed(s, ss->member, &ss->left) : QE_NOMEM;
+        if (err) {
             conn_reset(q);
-            return QE_NOMEM;
+            return err;
         }
         ss->idle = true;
     }
@@ -158,7 +167,7 @@ bool session_answers(struct store *s, const struct store_command *cmd, struct st
         return answers_session(s, cmd, r);
     r->err = cmd->seq > INT64_MAX ? QE_INVAL : QE_STALE; /* the table would sort it before all others */
     ss = session_find(&s->sessions, cmd->session);
-    if (!ss || cmd->seq > INT64_MAX)
+    if (!ss || ss->left || cmd->seq > INT64_MAX)
         return true;
     if (cmd->seq > ss->last_seq) {
         r->err = 0;
@@ -307,7 +316,7 @@ int sessions_flush(struct store *s)
 
 /* ---- Operations ---------------------------------------------------------------------------------------------------------- */
 
-static int end_session(struct store *s, struct txn *t, struct session *ss)
+int session_end(struct store *s, struct txn *t, struct session *ss)
 {
     const struct store_life_event gone = {.kind = STORE_LIFE_SESSION_GONE, .id = ss->id, .member = ss->member};
     int err = stage_forget(s, ss);
@@ -329,6 +338,7 @@ static int end_session(struct store *s, struct txn *t, struct session *ss)
 int op_session(struct store *s, struct txn *t, const struct store_op *op, uint64_t *ino)
 {
     struct session *ss;
+    bool removed;
     int err;
 
     (void)op;
@@ -336,13 +346,11 @@ int op_session(struct store *s, struct txn *t, const struct store_op *op, uint64
         return QE_INVAL;
     if (is_at(&s->sessions, lower_bound(&s->sessions, t->index), t->index))
         return QE_BUSY; /* the second one of an entry: ids are indexes, also of one that has ended since */
-    err = member_find(s, t->cmd->member);
-    if (err == QE_NOENT && (int64_t)t->cmd->member < s->st.next_member)
-        return QE_STALE; /* it has been removed since */
-    if (err && err != QE_NOENT)
-        return err;
+    err = is_removed(s, t->cmd->member, &removed);
+    if (err || removed)
+        return err ? err : QE_STALE;
     ss = of_member(&s->sessions, t->cmd->member);
-    err = ss ? end_session(s, t, ss) : 0;
+    err = ss ? session_end(s, t, ss) : 0;
     if (!err)
         err = event_life(s, &(struct store_life_event){.kind = STORE_LIFE_SESSION, .id = t->index, .member = t->cmd->member});
     if (err)
@@ -356,11 +364,17 @@ int op_session(struct store *s, struct txn *t, const struct store_op *op, uint64
     return 0;
 }
 
-int sessions_end_of(struct store *s, struct txn *t, uint32_t member)
+/* It may only be cut off, and believes to hold what it held until session-ttl has passed: so that is not given to others before it lapses. */
+int sessions_leave(struct store *s, struct txn *t, uint32_t member)
 {
     struct session *ss = of_member(&s->sessions, member);
+    bool holds = false;
+    int err = ss ? locks_end_waits_of(s, t, ss->id, &holds) : 0;
 
-    return ss ? end_session(s, t, ss) : 0;
+    if (err || !ss)
+        return err;
+    ss->left = true;
+    return holds ? stage_forget(s, ss) : session_end(s, t, ss);
 }
 
 int op_session_end(struct store *s, struct txn *t, const struct store_op *op, uint64_t *ino)
@@ -370,7 +384,7 @@ int op_session_end(struct store *s, struct txn *t, const struct store_op *op, ui
 
     if (!ss)
         return QE_NOENT;
-    err = end_session(s, t, ss);
+    err = session_end(s, t, ss);
     if (!err)
         *ino = op->ino;
     return err;

@@ -134,7 +134,8 @@ enum store_lock_class { STORE_LOCK_NAMED = 1, STORE_LOCK_WHOLE, STORE_LOCK_RANGE
 enum { STORE_LOCK_CLASS = 3 /* bits of `flags` */, STORE_LOCK_EXCLUSIVE = 4, STORE_LOCK_NOWAIT = 8 };
 /* ADD: name (address, not empty), mode (enum store_member_role: voter becomes standby where STORE_VOTERS_MAX are to be voters), new_ino (a
  *   nonce, not 0). It gets an id that nobody ever had; the same nonce again: the same id. NOSPC: STORE_MEMBERS_MAX.
- * ADDRESS: ino, name. ROLE: ino, mode; NOSPC: STORE_VOTERS_MAX are voters; BUSY: it is leaving already, or is the only member and shall leave. REMOVE: ino; its sessions end; BUSY: the last one.
+ * ADDRESS: ino, name. ROLE: ino, mode; NOSPC: STORE_VOTERS_MAX are voters; BUSY: it is leaving already, or is the only member and shall leave. REMOVE: ino; BUSY: the last one. Its
+ * session takes no command any more, and ends when it lapses; at once if it holds no lock.
  * NOENT: no such member. INVAL: malformed. */
 enum store_member_change { STORE_MEMBER_ADD = 1, STORE_MEMBER_ADDRESS, STORE_MEMBER_ROLE, STORE_MEMBER_REMOVE };
 

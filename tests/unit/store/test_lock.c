@@ -617,18 +617,35 @@ static void a_new_session_of_the_member_frees_all(void **state)
     assert_string_equal(buf_cstr(&k->lives), text);
 }
 
-static void a_member_that_is_removed_frees_all(void **state)
+/* It may believe for a while that it has its locks, so others get them when it lapses. What it waits for goes at once. */
+static void a_member_that_is_removed_frees_all_when_it_lapses(void **state)
 {
     struct kit *k = *state;
-    int64_t rev;
+    int64_t rev, waiting;
+    struct store_lock l;
+    uint64_t gone;
 
     for (int i = 1; i <= KIT_MEMBER + 1; i++)
         assert_int_equal(as_op(k, &(struct store_op){.kind = STORE_OP_MEMBER, .flags = STORE_MEMBER_ADD, .name = B("a:1"), .mode = STORE_MEMBER_STANDBY,
                                                      .new_ino = (uint64_t)i}), 0);
     the_other_holds_and_waits(k);
+    gone = people[1].session;
     rev = kit_glance(k).rev;
+    assert_int_equal(kit_glance(k).n_locks, 5);
     assert_int_equal(as_op(k, &(struct store_op){.kind = STORE_OP_MEMBER, .flags = STORE_MEMBER_REMOVE, .ino = KIT_MEMBER + 1}), 0);
+    assert_int_equal(kit_glance(k).n_locks, 5);
+    assert_int_equal(store_lock(k->r, "other", &l, NULL, &waiting), 0);
+    assert_int_equal(waiting, 0);
+    assert_true(kit_glance(k).rev == rev);
+    assert_string_equal(buf_cstr(&k->lives), "");
+    kit_check(k);
+    use(k, 1);
+    assert_int_equal(named(k, "db", 1, 9, EX), QE_STALE);
+    use(k, 0);
+    assert_int_equal(lapse(k, gone, 1), 0);
     all_is_handed_over(k, rev);
+    assert_non_null(strstr(buf_cstr(&k->lives), "session gone"));
+    assert_int_equal(lapse(k, gone, 1), QE_NOENT);
 }
 
 /* ---- Life ---------------------------------------------------------------------------------------------------------------- */
@@ -836,7 +853,7 @@ int main(void)
         LOCK_TEST(a_lapsed_session_that_asks_for_a_lock_is_told_of),
         LOCK_TEST(a_session_that_ends_frees_all),
         LOCK_TEST(a_new_session_of_the_member_frees_all),
-        LOCK_TEST(a_member_that_is_removed_frees_all),
+        LOCK_TEST(a_member_that_is_removed_frees_all_when_it_lapses),
         LOCK_TEST(all_is_there_after_a_restart),
         LOCK_TEST(a_repeated_command_gets_the_same_answer),
         LOCK_TEST(commands_of_one_entry_follow_each_other),
