@@ -619,9 +619,12 @@ static void commit_unlock(struct fs *fs, void *data, int err)
     flock_drop_ranges(u->h, u->owner, commit_unlocked, u);
 }
 
+/* Of a process that is being killed nothing is committed that it did not close; what it wrote through another open file goes with that. */
 static void commit_flush_locked(fuse_req_t req, struct handle *h, uint64_t owner)
 {
     struct commit_unlock *u = malloc(sizeof *u);
+    pid_t tid = fuse_req_ctx(req)->pid;
+    struct proc_info info;
 
     if (!u) {
         fuse_reply_err(req, fs_errno(QE_NOMEM));
@@ -629,7 +632,10 @@ static void commit_flush_locked(fuse_req_t req, struct handle *h, uint64_t owner
     }
     *u = (struct commit_unlock){.req = req, .h = h, .owner = owner};
     handle_ref(h);
-    commit_process(h, commit_unlock, u);
+    if (commit_is_opener(h, tid) && proc_info(tid, &info) && info.signaled)
+        commit_unlock(h->fs, u, 0);
+    else
+        commit_process(h, commit_unlock, u);
 }
 
 /* What it has given to commits is not settled, and the caller will look at the result. */

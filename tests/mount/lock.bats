@@ -97,6 +97,25 @@ begins() {
     done
 }
 
+@test "a holder that is killed publishes nothing, through whichever open file it wrote" {
+    needs_quorumfs
+    local fd
+    actor_start B
+    for fd in 3 4; do
+        echo old >f
+        actor_start A
+        A open 3 f +
+        A open 4 f +
+        A lock $fd w
+        A pwrite 4 0 new
+        actor_signal A KILL
+        B open 3 f +
+        wait_until 5 B lock 3 w
+        B close 3
+        others_see f 'old\n'
+    done
+}
+
 @test "taking a lock moves a clean open file to the newest content" {
     needs_quorumfs
     local kind
