@@ -1,5 +1,6 @@
 /* The history: each inode's versions form one chain, newest first, whose jump pointers hit versions of the same chain; contents are
- * there in their full size; the newest version says what the node row says. */
+ * there in their full size; the newest version says what the node row says. What a version has from the one before it is the same there, and
+ * each name that one of them ended is in name_h. */
 #include "store/check.h"
 
 #include <inttypes.h>
@@ -10,17 +11,37 @@ struct link { /* a version of the chain being looked at */
     int64_t seq, jump, jver;
 };
 
+struct binding { /* of an inode to a name */
+    uint64_t parent;
+    size_t len;
+    uint8_t name[STORE_NAME_MAX];
+};
+
+struct after { /* of the version that comes after the one being looked at */
+    int64_t seq, op, vseq, size, create_rev, version, mtime;
+    uint64_t chash;
+    uint32_t mode, uid, gid;
+    struct binding before; /* the name that the inode had until then */
+};
+
 struct chain {
     struct link *links; /* owned; newest first */
     size_t n, cap;
     int64_t last_big;   /* vid counted last */
     sqlite3_stmt *q;    /* a row of ver by seq */
+    sqlite3_stmt *named; /* the newest row of name_h of a name that began before a revision */
+    struct after after; /* seq 0: none */
+    struct binding ended; /* the name that ended at `ended_at`; 0: none, or it is known already since when it was there */
+    int64_t ended_at;
+    int64_t n_ended;    /* names that ended and are not compacted */
 };
 
 enum { COL_INO, COL_OP, COL_PREV, COL_JUMP, COL_JVER, COL_PARENT, COL_NAME, COL_MODE, COL_UID, COL_GID, COL_MTIME, COL_CTIME, COL_SIZE,
-       COL_CREATE_REV, COL_VERSION, COL_VSEQ, COL_CHASH, COL_XATTR, COL_LEASE, COL_VALUE_LEN, COL_BIG_LEN };
+       COL_CREATE_REV, COL_VERSION, COL_VSEQ, COL_CHASH, COL_XATTR, COL_LEASE, COL_VALUE_LEN, COL_BIG_LEN, COL_OLD_PARENT, COL_OLD_NAME };
 static const char sql_row[] = "SELECT ino, op, prev, jump, jver, parent, name, mode, uid, gid, mtime, ctime, size, create_rev, version, vseq, chash, xattr, coalesce(lease, 0), "
-                              "coalesce(length(value), 0), (SELECT length(data) FROM big WHERE vid = vseq AND size > 4096) FROM ver WHERE seq = ?1";
+                              "coalesce(length(value), 0), (SELECT length(data) FROM big WHERE vid = vseq AND size > 4096), "
+                              "old_parent, old_name FROM ver WHERE seq = ?1";
+static const char sql_named[] = "SELECT from_rev, to_rev, ino FROM name_h WHERE parent = ?1 AND name = ?2 AND from_rev < ?3 ORDER BY from_rev DESC LIMIT 1";
 
 /* ---- One version --------------------------------------------------------------------------------------------------------- */
 
@@ -84,6 +105,105 @@ static int check_content(struct check *k, struct chain *c, const struct node *n,
     return 0;
 }
 
+/* ---- Two versions -------------------------------------------------------------------------------------------------------- */
+
+static void take_binding(struct binding *b, uint64_t parent, struct store_bytes name)
+{
+    b->parent = parent;
+    b->len = name.len <= STORE_NAME_MAX ? name.len : 0;
+    if (b->len)
+        memcpy(b->name, name.data, b->len);
+}
+
+static void take_after(struct after *a, int64_t seq, sqlite3_stmt *q)
+{
+    bool renamed = col_i(q, COL_OP) == STORE_EV_RENAME;
+
+    a->seq = seq;
+    a->op = col_i(q, COL_OP);
+    a->vseq = col_i(q, COL_VSEQ);
+    a->size = col_i(q, COL_SIZE);
+    a->chash = col_u(q, COL_CHASH);
+    a->create_rev = col_i(q, COL_CREATE_REV);
+    a->version = col_i(q, COL_VERSION);
+    a->mtime = col_i(q, COL_MTIME);
+    a->mode = (uint32_t)col_i(q, COL_MODE);
+    a->uid = (uint32_t)col_i(q, COL_UID);
+    a->gid = (uint32_t)col_i(q, COL_GID);
+    take_binding(&a->before, col_u(q, renamed ? COL_OLD_PARENT : COL_PARENT), col_b(q, renamed ? COL_OLD_NAME : COL_NAME));
+}
+
+static bool makes(int64_t op)
+{
+    return op == STORE_EV_PUT || op == STORE_EV_MKDIR || op == STORE_EV_SYMLINK;
+}
+
+/* Whether the row, the first of its inode, may be that. */
+static bool is_first(int64_t seq, sqlite3_stmt *q)
+{
+    return makes(col_i(q, COL_OP)) && col_i(q, COL_VERSION) == 1 && col_i(q, COL_CREATE_REV) == rev_of(seq) && col_i(q, COL_VSEQ) == seq;
+}
+
+/* Whether the row may be the one before `a`. */
+static bool may_precede(const struct after *a, sqlite3_stmt *q)
+{
+    bool kept = a->op == STORE_EV_RENAME || ends(a->op); /* but for the name */
+
+    if (col_u(q, COL_PARENT) != a->before.parent || !same(col_b(q, COL_NAME), a->before.name, a->before.len) ||
+        col_i(q, COL_CREATE_REV) != a->create_rev || col_i(q, COL_VERSION) + (a->op == STORE_EV_PUT) != a->version)
+        return false;
+    if (a->vseq != a->seq && (col_i(q, COL_VSEQ) != a->vseq || col_i(q, COL_SIZE) != a->size || col_u(q, COL_CHASH) != a->chash))
+        return false;
+    if ((a->vseq == a->seq) != (a->op == STORE_EV_PUT || ends(a->op)))
+        return false;
+    if (kept && store_ino_kind(col_u(q, COL_INO)) != STORE_DIR && col_i(q, COL_MTIME) != a->mtime) /* directories' move without a version */
+        return false;
+    return !kept || (col_i(q, COL_MODE) == a->mode && col_i(q, COL_UID) == a->uid && col_i(q, COL_GID) == a->gid);
+}
+
+/* The name that ended must be in name_h, from revision `from` on; 0: that is not known any more. */
+static int check_ended(struct check *k, struct chain *c, const struct node *n, int64_t from)
+{
+    int64_t at = c->ended_at;
+    bool found, good;
+    int err;
+
+    c->ended_at = 0;
+    if (at <= k->s->st.compacted || from == at) /* one that began with the same revision was never seen */
+        return 0;
+    c->n_ended++;
+    bind_u(c->named, 1, c->ended.parent);
+    bind_b(c->named, 2, c->ended.name, c->ended.len);
+    bind_i(c->named, 3, at);
+    err = conn_row(&k->s->conn, c->named, &found);
+    if (err)
+        return err;
+    good = found && col_i(c->named, 1) == at && col_u(c->named, 2) == n->ino && (from == 0 || col_i(c->named, 0) == from);
+    if (!good)
+        check_damage(k, "the name that inode %" PRIu64 " had until revision %" PRId64 " is missing or has not its time", n->ino, at);
+    if (found)
+        conn_reset(c->named);
+    return 0;
+}
+
+/* The row by itself and with the one after it. */
+static int check_link(struct check *k, struct chain *c, const struct node *n, int64_t seq)
+{
+    int64_t op = col_i(c->q, COL_OP), prev = col_i(c->q, COL_PREV);
+    int err = 0;
+
+    if ((c->after.seq && !may_precede(&c->after, c->q)) || (prev == 0 && !is_first(seq, c->q)))
+        check_damage(k, "inode %" PRIu64 " cannot have been at revision %" PRId64 " what is recorded", n->ino, rev_of(seq));
+    if (c->ended_at && (op == STORE_EV_RENAME || prev == 0))
+        err = check_ended(k, c, n, rev_of(seq));
+    take_after(&c->after, seq, c->q);
+    if (op == STORE_EV_RENAME || ends(op)) {
+        c->ended = c->after.before;
+        c->ended_at = rev_of(seq);
+    }
+    return err;
+}
+
 static int push(struct chain *c, int64_t seq)
 {
     if (c->n == c->cap) {
@@ -108,7 +228,7 @@ static int walk(struct check *k, struct chain *c, const struct node *n)
     int err = 0;
 
     c->n = 0;
-    c->last_big = 0;
+    c->last_big = c->after.seq = c->ended_at = 0;
     while (!err && seq) {
         bool found;
 
@@ -117,7 +237,7 @@ static int walk(struct check *k, struct chain *c, const struct node *n)
         if (err)
             break;
         if (!found) {
-            if (newer == INT64_MAX || rev_of(seq) > k->s->st.compact_to)
+            if (newer == INT64_MAX || rev_of(seq) > k->s->st.compact_to || rev_of(seq) < 1)
                 check_damage(k, "the version of inode %" PRIu64 " from revision %" PRId64 " is missing", n->ino, rev_of(seq));
             break;
         }
@@ -130,12 +250,14 @@ static int walk(struct check *k, struct chain *c, const struct node *n)
             check_head(k, n, c->q);
         err = check_content(k, c, n, seq, newer == INT64_MAX || rev_of(newer) > k->s->st.compacted);
         if (!err)
+            err = check_link(k, c, n, seq);
+        if (!err)
             err = push(c, seq);
         newer = seq;
         seq = col_i(c->q, COL_PREV);
         conn_reset(c->q);
     }
-    return err;
+    return err || c->ended_at == 0 ? err : check_ended(k, c, n, 0);
 }
 
 static void check_jumps(struct check *k, const struct chain *c, const struct node *n)
@@ -158,6 +280,8 @@ static void check_jumps(struct check *k, const struct chain *c, const struct nod
             check_damage(k, "a jump pointer of inode %" PRIu64 " at revision %" PRId64 " leads nowhere", n->ino, rev_of(l->seq));
         if (lo < c->n && c->links[lo].seq == l->jump && n->ord - (int64_t)lo != l->jver)
             check_damage(k, "a jump pointer of inode %" PRIu64 " at revision %" PRId64 " is miscounted", n->ino, rev_of(l->seq));
+        if (i == 0 && lo < c->n && c->links[lo].seq == l->jump && (c->links[lo].jump != n->jj || c->links[lo].jver != n->jjver))
+            check_damage(k, "inode %" PRIu64 " knows another jump pointer of revision %" PRId64 " than is there", n->ino, rev_of(l->jump));
     }
     if (c->n && (c->links[0].jump != n->jump || c->links[0].jver != n->jver))
         check_damage(k, "inode %" PRIu64 " and its newest version have different jump pointers", n->ino);
@@ -184,7 +308,7 @@ static int check_inode(struct check *k, struct chain *c, uint64_t ino)
 static int check_hist(struct check *k)
 {
     const struct state *st = &k->s->st;
-    int64_t last = 0;
+    int64_t last = 0, newest = 0;
     sqlite3_stmt *q;
     bool found;
     int err = check_query(k, "SELECT seq, hist FROM ver ORDER BY seq", &q);
@@ -197,22 +321,38 @@ static int check_hist(struct check *k)
         if (col_i(q, 1) < last)
             check_damage(k, "the count of superseded bytes goes back at revision %" PRId64, rev_of(col_i(q, 0)));
         last = col_i(q, 1);
+        newest = rev_of(col_i(q, 0));
     }
     sqlite3_finalize(q);
-    if (!err && last > st->hist_total)
+    if (newest <= st->compacted) /* older rows may have been deleted */
+        last = st->hist_base;
+    if (!err && last != st->hist_total)
         check_damage(k, "superseded bytes are recorded as %" PRId64 ", but are %" PRId64, st->hist_total, last);
     return err;
 }
 
-static int check_counts(struct check *k)
+static int check_counts(struct check *k, const struct chain *c)
 {
-    int64_t versions = 0, big = 0;
+    int64_t versions = 0, big = 0, ended = 0;
+    sqlite3_stmt *q;
+    bool found;
     int err = conn_pragma(&k->s->conn, "SELECT count(*) FROM ver", &versions);
 
     if (!err)
         err = conn_pragma(&k->s->conn, "SELECT count(*) FROM big", &big);
+    if (!err)
+        err = check_query(k, "SELECT count(*) FROM name_h WHERE to_rev > ?1", &q);
     if (err)
         return err;
+    bind_i(q, 1, k->s->st.compacted);
+    err = conn_row(&k->s->conn, q, &found);
+    if (!err && found)
+        ended = col_i(q, 0);
+    sqlite3_finalize(q);
+    if (err)
+        return err;
+    if (ended != c->n_ended)
+        check_damage(k, "%" PRId64 " names ended, and %" PRId64 " are recorded", c->n_ended, ended);
     if (versions != k->n_versions)
         check_damage(k, "%" PRId64 " versions belong to no inode", versions - k->n_versions);
     if (big != k->n_big)
@@ -225,11 +365,14 @@ int check_versions(struct check *k)
     struct chain c = {0};
     int err = check_query(k, sql_row, &c.q);
 
+    if (!err)
+        err = check_query(k, sql_named, &c.named);
     for (size_t i = 0; !err && i < k->n_inodes; i++)
         err = check_inode(k, &c, k->inodes[i].ino);
     sqlite3_finalize(c.q);
+    sqlite3_finalize(c.named);
     free(c.links);
     if (!err)
         err = check_hist(k);
-    return err ? err : check_counts(k);
+    return err ? err : check_counts(k, &c);
 }

@@ -291,10 +291,21 @@ static void check_finds_damage_and_names_it(void **state)
     assert_found("DELETE FROM ver WHERE seq = (SELECT min(seq) FROM ver WHERE size > 4096)", "is missing");
     assert_found("UPDATE ver SET jver = jver + 1 WHERE jump > 0", "miscounted");
     assert_found("UPDATE ver SET jump = jump + 1 WHERE jump > 0", "leads nowhere");
+    assert_found("UPDATE node SET jj = jj + 1, jjver = jjver + 1 WHERE jump > 0", "knows another jump pointer");
+    assert_found("UPDATE ver SET prev = 1 WHERE prev = 0", "is missing");
+    assert_found("UPDATE ver SET create_rev = create_rev + 1 WHERE seq = (SELECT min(prev) FROM ver WHERE prev > 0)", "cannot have been");
+    assert_found("UPDATE ver SET name = x'7a' WHERE seq = (SELECT min(prev) FROM ver WHERE prev > 0)", "cannot have been");
+    assert_found("UPDATE ver SET old_name = x'7a' WHERE op = 6", "cannot have been");
+    assert_found("UPDATE ver SET mode = mode + 1 WHERE seq IN (SELECT prev FROM ver WHERE op IN (2, 6))", "cannot have been");
     assert_found("UPDATE ver SET hist = 0 WHERE hist > 9000", "goes back");
+    assert_found("UPDATE meta SET hist_total = hist_total + 1", "superseded bytes");
     assert_found("INSERT INTO ver SELECT seq + 1, 44, op, 0, 0, 0, parent, name, old_parent, old_name, mode, uid, gid, mtime, ctime, 0, create_rev, "
                  "version, lease, vseq, chash, hist, w_member, w_uid, w_pid, w_comm, cause, xattr, NULL FROM ver ORDER BY seq DESC LIMIT 1", "belong to no inode");
     assert_found("UPDATE name_h SET to_rev = 99", "said to have lasted");
+    assert_found("DELETE FROM name_h", "is missing or has not its time");
+    assert_found("UPDATE name_h SET from_rev = from_rev - 1", "has not its time");
+    assert_found("UPDATE name_h SET name = x'7a'", "is missing or has not its time");
+    assert_found("INSERT INTO name_h SELECT 1, x'7a7a', 1, 2, ino FROM name_h LIMIT 1", "are recorded");
     assert_found("UPDATE name_h SET ino = 400", "of which nothing is left");
     assert_found("INSERT INTO name_h SELECT parent, name, 1, 90000, ino FROM node WHERE name = CAST('d' AS BLOB)", "two inodes");
     assert_found("INSERT INTO result VALUES(555, 1, 0, 0, 1, 0)", "no session");
