@@ -9,6 +9,7 @@ static struct {
     bool armed, lasting, fired;
     enum fault_kind kind;
     long left; /* operations until the one that fails */
+    long met;
 } fault;
 
 void faults_arm(enum fault_kind kind, long n, bool lasting)
@@ -16,6 +17,7 @@ void faults_arm(enum fault_kind kind, long n, bool lasting)
     fault.kind = kind;
     fault.left = n;
     fault.lasting = lasting;
+    fault.met = 0;
     fault.fired = false;
     fault.armed = true;
 }
@@ -26,10 +28,16 @@ bool faults_disarm(void)
     return fault.fired;
 }
 
+long faults_met(void)
+{
+    return fault.met;
+}
+
 static bool fails(enum fault_kind kind)
 {
     if (!fault.armed || fault.kind != kind)
         return false;
+    fault.met++;
     if (fault.left > 1) {
         fault.left--;
         return false;

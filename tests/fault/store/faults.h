@@ -15,5 +15,7 @@ void faults_install(void); /* before anything else uses SQLite */
 void faults_arm(enum fault_kind kind, long n, bool lasting);
 /* No more failures. True when one has happened since faults_arm. */
 bool faults_disarm(void);
+/* How many operations of that kind there were since it was armed. */
+long faults_met(void);
 
 #endif
