@@ -3,10 +3,11 @@
 #
 #   tests/run.sh                 what CI does
 #   BUILD_DIR=/x tests/run.sh    build there (default: build/ in the source tree), a directory for each preset
-#   JOBS=4 tests/run.sh          how many jobs at once (default: all processors, and half as many again of tests, which wait a lot)
+#   JOBS=4 tests/run.sh          how many jobs at once (default: all processors; of tests half as many again with sanitizers, twice as many
+#                                without: they wait a lot, and those that do not count twice)
 #
-# Builds stop at the first warning. The presets are tested in the order of `suites`; the first that fails ends the run. The last line is
-# ctest's summary.
+# The preset that is tested first is built first; the others while its tests wait, on what these leave of the processors. Builds stop at the
+# first warning. The presets are tested in the order of `suites`; the first that fails ends the run. The last line is ctest's summary.
 set -euo pipefail
 export LC_ALL=C.UTF-8 TZ=UTC
 umask 022
@@ -17,7 +18,7 @@ packages=(cmake ninja-build gcc clang libclang-rt-14-dev pkg-config libc6-dev li
     bats inotify-tools attr git patch rsync vim strace python3 python3-yaml systemd sqlite3 e2fsprogs iproute2 util-linux mount procps
     man-db groff-base)
 
-builds=(dev clang asan tsan)
+builds=(asan tsan dev clang)
 # preset and ctest labels, a regular expression; the whole suite comes last
 suites=(
     "asan unit|mount"
@@ -29,7 +30,6 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 build=${BUILD_DIR:-$root/build}
 case $build in /*) ;; *) build=$PWD/$build ;; esac
 jobs=${JOBS:-$(nproc)}
-test_jobs=${JOBS:-$((jobs + (jobs + 1) / 2))}
 
 die() {
     echo "tests/run.sh: $*" >&2
@@ -66,17 +66,50 @@ choose_tmpdir() {
     [ "${room:-0}" -lt $((4 * 1024 * 1024)) ] || export TMPDIR=/dev/shm
 }
 
+build() {
+    local preset
+    for preset; do
+        echo "== build $preset"
+        cmake --preset "$preset" -B "$build/$preset" >/dev/null
+        cmake --build "$build/$preset" -j "$jobs"
+    done
+}
+
+# run_tests PRESET LABELS
+run_tests() {
+    local at_once=$((jobs * 2))
+    case $1 in asan | tsan) at_once=$((jobs + (jobs + 1) / 2)) ;; esac
+    echo "== test $1 ($2)"
+    ctest --test-dir "$build/$1" -L "$2" --output-on-failure --no-tests=error -j "${JOBS:-$at_once}"
+}
+
+# Builds what is tested later, and says what it did when somebody asks.
+build_others() {
+    mkdir -p "$build"
+    set -m # a group of its own, to be ended as a whole
+    (
+        renice -n 19 "$BASHPID" >/dev/null
+        build "${builds[@]:1}"
+    ) >"$build/others.log" 2>&1 &
+    others=$!
+    set +m
+    trap 'kill -- "-$others" 2>/dev/null || true' EXIT
+}
+others_built() {
+    [ -n "$others" ] || return 0
+    wait "$others" || { cat "$build/others.log"; exit 1; }
+    others=
+    trap - EXIT
+}
+
 cd "$root"
 need_fuse
 install_packages
 choose_tmpdir
-for preset in "${builds[@]}"; do
-    echo "== build $preset"
-    cmake --preset "$preset" -B "$build/$preset" >/dev/null
-    cmake --build "$build/$preset" -j "$jobs"
-done
+build "${builds[0]}"
+build_others
 for suite in "${suites[@]}"; do
     read -r preset labels <<<"$suite"
-    echo "== test $preset ($labels)"
-    ctest --test-dir "$build/$preset" -L "$labels" --output-on-failure --no-tests=error -j "$test_jobs"
+    [ "$preset" = "${builds[0]}" ] || others_built
+    run_tests "$preset" "$labels"
 done
