@@ -138,3 +138,19 @@ waiting() { [ "$(fact "$1" waiters)" = "$2" ]; }
     for i in 1 2; do wait_until 10 exited "$i" 0; done
     wait_until 10 exited 3 5
 }
+
+@test "double-barrier: nobody begins before all know that all have come" {
+    local i
+    mkdir "$S/bin"
+    printf '#!/bin/bash\nuntil [ -e "%s" ]; do sleep 0.05; done\nexec %s "$@"\n' "$S/look" "$(command -v cat)" >"$S/bin/cat"
+    chmod +x "$S/bin/cat"
+    for i in 1 2; do PATH=$S/bin:$PATH start "$i" double-barrier.sh "$LOCK" 3 bash -c "echo $i >> $S/begun"; done
+    wait_until 10 eval "[ \"\$(cat $LOCK.1 $LOCK.2 | paste -sd' ')\" = 'come come' ]"
+    start 3 double-barrier.sh "$LOCK" 3 bash -c "echo 3 >> $S/begun"
+    wait_until 10 grep -q -v come "$LOCK.3"
+    same "what the third one knows" "$(cat "$LOCK.3")" all
+    absent "$S/begun"
+    touch "$S/look"
+    for i in 1 2 3; do wait_until 10 exited "$i" 0; done
+    lines_are "$S/begun" 3
+}
