@@ -82,17 +82,17 @@ static void ask_all(struct replica *r)
             check_term(r, s->voters[i]);
 }
 
-/* As many as make a majority with us. False: not so many are known to be quick. */
+/* As many as make a majority, with us if we vote. False: not so many are known to be quick. */
 static bool ask_quick(struct replica *r)
 {
     struct rounds *s = &r->rounds;
     raft_id chosen[GUARD_MEMBERS_MAX];
-    unsigned n = 0;
+    unsigned need = s->n_voters / 2 + (votes(s, r->id.member_id) ? 0 : 1), n = 0;
 
-    for (unsigned i = 0; i < s->n_quick && n < s->n_voters / 2; i++)
+    for (unsigned i = 0; i < s->n_quick && n < need; i++)
         if (s->quick[i] != r->id.member_id && votes(s, s->quick[i]))
             chosen[n++] = s->quick[i];
-    if (n < s->n_voters / 2)
+    if (n < need)
         return false;
     s->round++;
     for (unsigned i = 0; i < n; i++)
