@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "replica/check.h"
 #include "replica/dir.h"
 #include "replica/marker.h"
 #include "replica/replica.h"
@@ -161,10 +162,15 @@ static void check_log(struct report *r, struct buf *why)
     }
 }
 
+static uint64_t last_index(const struct report *r)
+{
+    return r->log_last > r->snapshot_index ? r->log_last : r->snapshot_index;
+}
+
 static void check_fit(struct report *r, const struct store_summary *s)
 {
     const struct store_position *p = &s->position;
-    uint64_t last = r->log_last > r->snapshot_index ? r->log_last : r->snapshot_index;
+    uint64_t last = last_index(r);
     bool fits = true;
 
     if (r->id_known && (memcmp(p->cluster_id, r->id.cluster_id, sizeof p->cluster_id) != 0 || p->epoch != r->id.epoch)) {
@@ -189,22 +195,21 @@ static void check_fit(struct report *r, const struct store_summary *s)
         r->damaged = true;
 }
 
-static int check_all(struct report *r)
+static int check_all(struct report *r, struct store_summary *summary)
 {
-    struct store_summary summary = {0};
     struct buf why = {0};
     int err;
 
     check_identity(r, &why);
     check_metadata(r, &why);
     check_log(r, &why);
-    err = store_check(r->dir.path, r->say, r->data, &summary);
+    err = store_check(r->dir.path, r->say, r->data, summary);
     if (err == QE_CORRUPT || err == QE_FORMAT)
         r->damaged = true;
     else if (err)
         r->unreadable = err;
     else
-        check_fit(r, &summary);
+        check_fit(r, summary);
     buf_fini(&why);
     return r->damaged ? QE_CORRUPT : r->unreadable;
 }
@@ -212,6 +217,7 @@ static int check_all(struct report *r)
 int replica_check(const char *dir, store_say_cb cb, void *data)
 {
     struct report r = {.say = cb, .data = data, .dir = {.lock_fd = -1}};
+    struct store_summary summary = {0};
     struct buf why = {0}, what = {0};
     int err = 0;
 
@@ -239,9 +245,26 @@ int replica_check(const char *dir, store_say_cb cb, void *data)
             say(&r, "%s", why.len ? buf_cstr(&why) : qfs_strerror(err));
     }
     if (!err)
-        err = check_all(&r);
+        err = check_all(&r, &summary);
     dir_fini(&r.dir);
     buf_fini(&why);
     buf_fini(&what);
     return err;
+}
+
+static void say_nothing(void *data, const char *line)
+{
+    (void)data, (void)line;
+}
+
+bool check_unapplied(const struct dir *d, uint64_t *first, uint64_t *last)
+{
+    struct report r = {.say = say_nothing, .dir = *d};
+    struct store_summary summary = {0};
+
+    if (check_all(&r, &summary))
+        return false; /* damaged: whoever reads it will say so */
+    *first = summary.position.applied + 1;
+    *last = last_index(&r);
+    return *first <= *last;
 }

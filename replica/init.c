@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "replica/check.h"
 #include "replica/init.h"
 #include "replica/member.h"
 #include "replica/transport.h"
@@ -249,6 +250,17 @@ static int lock_source(const struct replica_init *init, struct dir *source, stru
     return err ? err : dir_lock(source, 0, why);
 }
 
+/* What most members were lost with may be in the log of the one that is left. */
+static void note_unapplied(const struct dir *source)
+{
+    uint64_t first, last;
+
+    if (source->lock_fd >= 0 && check_unapplied(source, &first, &last))
+        log_warn("init", "the log of \"%s\" goes on after what its database has: index %" PRIu64 " to %" PRIu64 " is not in the new cluster. "
+                 "If it is the only member, mount it, so that it applies them, and begin anew; of several, such entries were acknowledged only "
+                 "if its machine has lost power", source->path, first, last);
+}
+
 int replica_init(const struct replica_init *init, struct buf *why)
 {
     struct store_member members[REPLICA_VOTERS_MAX];
@@ -278,6 +290,8 @@ int replica_init(const struct replica_init *init, struct buf *why)
     }
     if (!err)
         err = lock_source(init, &source, why);
+    if (!err)
+        note_unapplied(&source);
     if (!err)
         err = make_identity(init, &initial, &id, why);
     if (!err)

@@ -228,3 +228,26 @@ f = open(sys.argv[1], "r+b"); f.seek(int(sys.argv[2])); b = f.read(1)[0]; f.seek
     holds "$N/d/f" 'kept\n'
     new_umount
 }
+
+# As after a power cut: SQLite has lost its newest transactions, the log has them.
+@test "what only the log of a data directory has is not left out without a word" {
+    DIR=$S/old MNT=$QFS_ROOT/old daemon_start
+    echo a >"$QFS_ROOT/old/a"
+    MNT=$QFS_ROOT/old daemon_kill
+    mkdir "$S/db"
+    cp "$S"/old/state-1.db* "$S/db/"
+    DIR=$S/old MNT=$QFS_ROOT/old daemon_start
+    echo b >"$QFS_ROOT/old/b"
+    MNT=$QFS_ROOT/old daemon_kill
+    rm "$S"/old/state-1.db*
+    cp "$S"/db/state-1.db* "$S/old/"
+    new_cluster --from "$S/old" >"$S/said" 2>&1 || fail "$(cat "$S/said")"
+    grep -q 'goes on after what its database has: index [0-9]* to [0-9]* is not in the new cluster' "$S/said" || fail "$(cat "$S/said")"
+
+    rm -r "$S/new"
+    DIR=$S/old MNT=$QFS_ROOT/old daemon_start # as the sentence says
+    holds "$QFS_ROOT/old/b" 'b\n'
+    MNT=$QFS_ROOT/old daemon_stop
+    new_cluster --from "$S/old" >"$S/said" 2>&1 || fail "$(cat "$S/said")"
+    ! grep -q 'goes on after' "$S/said" || fail "$(cat "$S/said")"
+}
