@@ -213,6 +213,7 @@ static void a_hello_that_cannot_be_read_is_closed(void **state)
 
 static void other_versions_and_librafts_are_refused(void **state)
 {
+    char says[64];
     Qfs__Hello hello = hello_of(2);
     int fd;
 
@@ -221,7 +222,8 @@ static void other_versions_and_librafts_are_refused(void **state)
     fd = stranger();
     hello.version = PEER_VERSION + 1;
     say_frame(fd, FRAME_HELLO, &hello.base, NULL, 0);
-    closed_with_one_line(fd, "version 5 of the protocol");
+    snprintf(says, sizeof says, "version %d of the protocol", PEER_VERSION + 1);
+    closed_with_one_line(fd, says);
     fd = stranger();
     hello = hello_of(2);
     hello.raft = 22;
