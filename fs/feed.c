@@ -11,7 +11,7 @@
 enum {
     TAIL_BYTES = 8 << 20, /* of blocks in the ring: a stream that is further behind reads the store again */
     READ_BYTES = 64 << 10, /* a read that has so much goes to the end of the revision only: the loop has others to serve */
-    REST = 100,          /* while somebody writes, the thread rests so many times as long as a page for those behind has taken, */
+    REST = 100,           /* while somebody writes, the thread rests so many times as long as a page for those behind has taken, */
     REST_MS_MAX = 100,    /* or so long, */
     GAIN = 4,             /* or until a page for each that is behind covers so many times as much as is written meanwhile */
     IDLE_MS = 2,          /* between two looks at changes that nobody has asked for: so they cost little, and are late by this at most */

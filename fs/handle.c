@@ -333,6 +333,20 @@ int handle_truncate(struct handle *h, int64_t size)
     return 0;
 }
 
+/* An open file of the session that `is` so. PROC_ANY_SESSION: that of `tid`, which is looked up when some open file is so, and is in `session` then. */
+static struct handle *handle_of_session(const struct inode *in, bool (*is)(const struct handle *h), pid_t tid, pid_t *session)
+{
+    for (struct handle *h = in->handles; h; h = h->next) {
+        if (!is(h) || h->released)
+            continue;
+        if (*session == PROC_ANY_SESSION)
+            *session = proc_session(tid);
+        if (h->session == *session)
+            return h;
+    }
+    return NULL;
+}
+
 /* What it shows. */
 static const struct buf *handle_shown(const struct handle *h)
 {
@@ -346,20 +360,17 @@ static bool begins_with(const struct buf *b, const struct buf *begin)
 
 /* ---- Files in the making: a program reads its temporary file again by name, or hands the name to another one ---- */
 
-/* The open file that makes the file, if it is of that session. */
-static const struct handle *handle_maker(const struct inode *in, pid_t session)
+static bool is_maker(const struct handle *h)
 {
-    for (const struct handle *m = in->handles; m; m = m->next)
-        if (m->makes && m->session == session && !m->released)
-            return m;
-    return NULL;
+    return h->makes;
 }
 
 /* Shows what the maker has written, if that is more than `begin` and begins with it; else it stays a snapshot. `base` is the newest content, or
  * there is none yet. */
 static int handle_show_made(struct handle *h, const struct buf *begin)
 {
-    const struct handle *m = handle_maker(h->in, h->session);
+    pid_t session = h->session;
+    const struct handle *m = handle_of_session(h->in, is_maker, 0, &session);
     struct buf now = {0};
     int err;
 
@@ -382,17 +393,11 @@ static int handle_show_made(struct handle *h, const struct buf *begin)
 
 int handle_peek(struct handle *h, pid_t tid)
 {
-    pid_t session = PROC_ANY_SESSION; /* not looked up yet */
+    pid_t session = PROC_ANY_SESSION;
 
-    for (const struct handle *m = h->in->handles; m && !h->peeks; m = m->next) {
-        if (!m->makes || m->released)
-            continue;
-        if (session == PROC_ANY_SESSION)
-            session = proc_session(tid);
-        h->peeks = m->session == session;
-    }
-    if (!h->peeks)
+    if (!handle_of_session(h->in, is_maker, tid, &session))
         return 0;
+    h->peeks = true;
     h->session = session;
     return handle_show_made(h, &(struct buf){0});
 }
@@ -470,17 +475,14 @@ int handle_read(struct handle *h, size_t size, off_t off, const void **data, siz
     return 0;
 }
 
+static bool is_dirty(const struct handle *h)
+{
+    return h->dirty || h->in_flight;
+}
+
 struct handle *handle_dirty_of(struct inode *in, pid_t tid)
 {
-    pid_t session = PROC_ANY_SESSION; /* not looked up yet */
+    pid_t session = PROC_ANY_SESSION;
 
-    for (struct handle *h = in->handles; h; h = h->next) {
-        if ((!h->dirty && !h->in_flight) || h->released)
-            continue;
-        if (session == PROC_ANY_SESSION)
-            session = proc_session(tid);
-        if (h->session == session)
-            return h;
-    }
-    return NULL;
+    return handle_of_session(in, is_dirty, tid, &session);
 }

@@ -195,21 +195,22 @@ static void check_fit(struct report *r, const struct store_summary *s)
         r->damaged = true;
 }
 
-static int check_all(struct report *r, struct store_summary *summary)
+static int check_all(struct report *r)
 {
+    struct store_summary summary = {0};
     struct buf why = {0};
     int err;
 
     check_identity(r, &why);
     check_metadata(r, &why);
     check_log(r, &why);
-    err = store_check(r->dir.path, r->say, r->data, summary);
+    err = store_check(r->dir.path, r->say, r->data, &summary);
     if (err == QE_CORRUPT || err == QE_FORMAT)
         r->damaged = true;
     else if (err)
         r->unreadable = err;
     else
-        check_fit(r, summary);
+        check_fit(r, &summary);
     buf_fini(&why);
     return r->damaged ? QE_CORRUPT : r->unreadable;
 }
@@ -217,7 +218,6 @@ static int check_all(struct report *r, struct store_summary *summary)
 int replica_check(const char *dir, store_say_cb cb, void *data)
 {
     struct report r = {.say = cb, .data = data, .dir = {.lock_fd = -1}};
-    struct store_summary summary = {0};
     struct buf why = {0}, what = {0};
     int err = 0;
 
@@ -245,7 +245,7 @@ int replica_check(const char *dir, store_say_cb cb, void *data)
             say(&r, "%s", why.len ? buf_cstr(&why) : qfs_strerror(err));
     }
     if (!err)
-        err = check_all(&r, &summary);
+        err = check_all(&r);
     dir_fini(&r.dir);
     buf_fini(&why);
     buf_fini(&what);
@@ -260,11 +260,16 @@ static void say_nothing(void *data, const char *line)
 bool check_unapplied(const struct dir *d, uint64_t *first, uint64_t *last)
 {
     struct report r = {.say = say_nothing, .dir = *d};
-    struct store_summary summary = {0};
+    struct store_position p;
+    struct buf why = {0};
+    int err;
 
-    if (check_all(&r, &summary))
-        return false; /* damaged: whoever reads it will say so */
-    *first = summary.position.applied + 1;
+    check_log(&r, &why);
+    buf_fini(&why);
+    err = store_check_position(d->path, say_nothing, NULL, &p);
+    if (err)
+        return false; /* whoever reads it will say so */
+    *first = p.applied + 1;
     *last = last_index(&r);
     return *first <= *last;
 }

@@ -4,6 +4,7 @@
 #include "store/check.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -334,21 +335,14 @@ static int check_hist(struct check *k)
 static int check_counts(struct check *k, const struct chain *c)
 {
     int64_t versions = 0, big = 0, ended = 0;
-    sqlite3_stmt *q;
-    bool found;
+    char sql[80];
     int err = conn_pragma(&k->s->conn, "SELECT count(*) FROM ver", &versions);
 
     if (!err)
         err = conn_pragma(&k->s->conn, "SELECT count(*) FROM big", &big);
+    snprintf(sql, sizeof sql, "SELECT count(*) FROM name_h WHERE to_rev > %" PRId64, k->s->st.compacted);
     if (!err)
-        err = check_query(k, "SELECT count(*) FROM name_h WHERE to_rev > ?1", &q);
-    if (err)
-        return err;
-    bind_i(q, 1, k->s->st.compacted);
-    err = conn_row(&k->s->conn, q, &found);
-    if (!err && found)
-        ended = col_i(q, 0);
-    sqlite3_finalize(q);
+        err = conn_pragma(&k->s->conn, sql, &ended);
     if (err)
         return err;
     if (ended != c->n_ended)
