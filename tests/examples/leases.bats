@@ -51,8 +51,9 @@ register() { TTL=2 "$QFS_EXAMPLES/service-register.sh" "$@"; }
 
 @test "service-register.sh: killed, with its service: gone after the TTL" {
     mkdir services
-    background env TTL=1 "$QFS_EXAMPLES/service-register.sh" "$MNT" "$t/services/1" v sleep 1000
-    wait_until 10 test -e services/1
+    background env TTL=1 "$QFS_EXAMPLES/service-register.sh" "$MNT" "$t/services/1" v sh -c 'echo >"$0"; exec sleep 1000' "$S/runs"
+    wait_until 10 test -e "$S/runs" # announced before that
+    holds services/1 'v\n'
     kill -9 "$GROUP" # the script alone: the service still runs
     sleep 2
     [ -e services/1 ] || fail "the service runs, and is not announced any more"
