@@ -293,6 +293,7 @@ static int guard_start(struct raft_io *io, unsigned msecs, raft_io_tick_cb tick,
 
     g->tick = tick;
     g->recv = recv;
+    guard_peer_promise(g);
     rv = compare_with_store(g);
     if (!rv)
         rv = check_term(g);

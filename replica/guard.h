@@ -20,6 +20,7 @@ enum {
     GUARD_MEMBERS_MAX = 64,          /* of one configuration: voters and those that wait to become one */
     GUARD_MESSAGE_ENTRIES = 1024,    /* of one AppendEntries */
     GUARD_MESSAGE_BYTES = 1 << 20,   /* of its entries, unless a single one is larger */
+    GUARD_PROMISE_MS = 50,           /* how long a promise counts for who gave it */
 };
 
 /* Rules that tests can switch off one by one, to show what each is for. Members never do. */
@@ -45,7 +46,8 @@ enum guard_rule {
     GUARD_MESSAGE = 1 << 18,      /* a message carries a bounded part of the missing entries */
     GUARD_LEADER = 1 << 19,       /* a leader that is silent or gone does not keep another one from being elected */
     GUARD_FULL = 1 << 20,         /* a follower with too much to apply takes no more */
-    GUARD_RULES = 1 << 21,        /* one above the last */
+    GUARD_PROMISE = 1 << 21,      /* no vote and no candidacy while a promise to the leader counts */
+    GUARD_RULES = 1 << 22,        /* one above the last */
 };
 
 struct guard_hooks { /* how the guard speaks to the member */
@@ -81,6 +83,7 @@ struct guard {
     raft_io_tick_cb tick;              /* libraft's */
     raft_io_recv_cb recv;              /* libraft's */
     int64_t heard_ns;                  /* when a leader of our term, or of a later one, last sent something */
+    int64_t promised_ns;               /* until then a promise counts, or may count that was given before this start */
     bool failed;                       /* after the first failed write: nothing is passed on */
     unsigned appends;                  /* writes under way */
     struct guard_write *writes;        /* the same as a list */
@@ -135,6 +138,8 @@ uint64_t guard_term(const struct guard *g);
 unsigned guard_servers(const struct guard *g, unsigned *voters);
 unsigned guard_voters(const struct guard *g, raft_id *out, unsigned max); /* of the newest configuration */
 bool guard_transferring(const struct guard *g);                  /* leader, and handing over */
+/* Neither a vote nor a candidacy for GUARD_PROMISE_MS from now on. False: not promised, since `leader` is not the one that we follow. */
+bool guard_promise(struct guard *g, raft_id leader);
 bool guard_busy(const struct guard *g);                          /* closing now would meet work under way */
 bool guard_settled(const struct guard *g);                       /* leader, and an entry of its own term is committed */
 struct guard_server { /* of the newest configuration */

@@ -247,6 +247,39 @@ void guard_member_gone(struct guard *g, raft_id id)
         r->election_timer_start = now - (timeout - wait); /* differences only: it may be before the beginning of time */
 }
 
+/* A leader that a majority has promised this knows without asking again that nobody was elected after it (rounds.h). Only a follower
+ * promises: a candidate may have pre-votes already. What was promised before a restart is not known any more; it counts no longer than
+ * from the start. (Dissertation 6.4.1: a leader's lease; its servers' clocks may differ in rate, but only so much.) */
+static bool has_promised(const struct guard *g)
+{
+    return rule(g, GUARD_PROMISE) && clock_boottime_ns() < g->promised_ns;
+}
+
+bool guard_promise(struct guard *g, raft_id leader)
+{
+    const struct raft *r = g->raft;
+
+    if (g->failed || r->state != RAFT_FOLLOWER || leader == 0 || r->follower_state.current_leader.id != leader)
+        return false;
+    guard_peer_promise(g);
+    return true;
+}
+
+void guard_peer_promise(struct guard *g)
+{
+    g->promised_ns = clock_boottime_ns() + GUARD_PROMISE_MS * INT64_C(1000000);
+}
+
+/* A candidacy that has come due waits until the promise is over, and not for another timeout. */
+static void hold_candidacy(struct guard *g)
+{
+    struct raft *r = g->raft;
+    raft_time now = r->io->time(r->io), timeout = r->follower_state.randomized_election_timeout;
+
+    if (now - r->election_timer_start >= timeout)
+        r->election_timer_start = now - timeout + 1;
+}
+
 /* libraft gives no vote if it is not a voter by its own newest configuration, which may be old, or never have been committed: then the
  * cluster may find no leader ever again. For this call it is told that it is one. (Dissertation 4.1: a server that is not part of its
  * own latest configuration still grants votes; RPCs are processed without consulting the configuration.) */
@@ -256,7 +289,7 @@ static bool recv_request_vote(struct guard *g, struct raft_message *m)
     struct raft_configuration own = r->configuration;
     struct raft_server self = {.id = r->id, .address = r->address, .role = RAFT_VOTER};
 
-    if (votes_twice(g, &m->request_vote))
+    if (votes_twice(g, &m->request_vote) || has_promised(g))
         return false;
     forget_silent_leader(g);
     if (!rule(g, GUARD_VOTER) || guard_votes(g))
@@ -423,7 +456,7 @@ bool guard_peer_recv(struct guard *g, struct raft_message *m)
     case RAFT_IO_INSTALL_SNAPSHOT:
         return recv_install(g, m);
     case RAFT_IO_TIMEOUT_NOW:
-        return !must_wait(g);
+        return !must_wait(g) && !has_promised(g);
     default:
         return true;
     }
@@ -609,6 +642,8 @@ void guard_peer_tick(struct guard *g)
     drop_old_install(g);
     if (g->raft->state == RAFT_FOLLOWER && must_wait(g))
         g->raft->election_timer_start = g->raft->io->time(g->raft->io);
+    else if (g->raft->state == RAFT_FOLLOWER && has_promised(g))
+        hold_candidacy(g);
 }
 
 static void barrier_cb(struct raft_barrier *req, int status)

@@ -25,6 +25,7 @@ void guard_step(struct guard *g);
 /* guard_peer.c */
 bool guard_peer_recv(struct guard *g, struct raft_message *message); /* false: it is not for libraft; its memory is taken care of */
 int guard_peer_send(struct guard *g, struct raft_io_send *req, const struct raft_message *message, raft_io_send_cb cb);
+void guard_peer_promise(struct guard *g);
 void guard_peer_stored(struct guard *g); /* after a write is complete */
 void guard_peer_tick(struct guard *g); /* before libraft's tick */
 void guard_peer_step(struct guard *g); /* after anything that libraft did */

@@ -3,6 +3,9 @@
 #include <string.h>
 
 #include "replica/member.h"
+#include "store/base/clock.h"
+
+#define MS INT64_C(1000000)
 
 bool rounds_lead(struct replica *r)
 {
@@ -21,12 +24,14 @@ void rounds_renew(struct replica *r)
     s->term = guard_term(&r->guard);
 }
 
-static uint64_t confirmed_by(const struct rounds *s, raft_id id)
+static const struct rounds_confirmed *confirmed_by(const struct rounds *s, raft_id id)
 {
+    static const struct rounds_confirmed never;
+
     for (unsigned i = 0; i < s->n_confirmed; i++)
         if (s->confirmed[i].id == id)
-            return s->confirmed[i].round;
-    return 0;
+            return &s->confirmed[i];
+    return &never;
 }
 
 bool rounds_confirmed(struct replica *r, const struct rounds_question *q)
@@ -36,10 +41,47 @@ bool rounds_confirmed(struct replica *r, const struct rounds_question *q)
 
     for (unsigned i = 0; i < s->n_voters; i++)
         if (s->voters[i] == r->id.member_id || (s->voters[i] == q->from && q->vouched) ||
-            (q->round != 0 && confirmed_by(s, s->voters[i]) >= q->round))
+            (q->round != 0 && confirmed_by(s, s->voters[i])->round >= q->round))
             yes++;
     return yes > s->n_voters / 2;
 }
+
+/* ---- Promises ------------------------------------------------------------------------------------------------------------ */
+
+bool rounds_promised_until(struct replica *r, int64_t ns)
+{
+    const struct rounds *s = &r->rounds;
+    unsigned yes = 0;
+
+    for (unsigned i = 0; i < s->n_voters; i++)
+        if (s->voters[i] == r->id.member_id || confirmed_by(s, s->voters[i])->promised_ns > ns)
+            yes++;
+    return yes > s->n_voters / 2;
+}
+
+/* Half a promise before the end they are asked for anew, so that whoever comes then need not wait. */
+bool rounds_promised(struct replica *r)
+{
+    struct rounds *s = &r->rounds;
+    int64_t now = clock_boottime_ns();
+
+    if (now < s->free_until_ns)
+        return false;
+    s->promise = true;
+    s->ageing = s->n_voters > 1 && now - s->asked_ns > ROUNDS_PROMISE_MS * MS / 2;
+    return rounds_promised_until(r, now);
+}
+
+bool rounds_free(struct replica *r)
+{
+    struct rounds *s = &r->rounds;
+    int64_t now = clock_boottime_ns();
+
+    s->free_until_ns = now + 1000 * MS;
+    return now - s->asked_ns > GUARD_PROMISE_MS * MS;
+}
+
+/* ---- Asking -------------------------------------------------------------------------------------------------------------- */
 
 void rounds_wait(struct replica *r, const struct rounds_question *q)
 {
@@ -66,16 +108,29 @@ static void check_term(struct replica *r, raft_id voter)
 
     check.term = r->rounds.term;
     check.round = r->rounds.round;
+    check.promise = r->rounds.promise;
     m.kind_case = QFS__PEER_MESSAGE__KIND_TERM_CHECK;
     m.term_check = &check;
     member_send(r, (uint32_t)voter, &m, NULL, 0); /* lost: the next tick asks again */
+}
+
+static void begin_round(struct rounds *s)
+{
+    int64_t now = clock_boottime_ns();
+
+    s->round++;
+    s->begun[s->round % ROUNDS_BEGUN].round = s->round;
+    s->begun[s->round % ROUNDS_BEGUN].ns = now;
+    if (s->promise)
+        s->asked_ns = now;
 }
 
 static void ask_all(struct replica *r)
 {
     struct rounds *s = &r->rounds;
 
-    s->all = ++s->round;
+    begin_round(s);
+    s->all = s->round;
     s->n_all = 0;
     for (unsigned i = 0; i < s->n_voters; i++)
         if (s->voters[i] != r->id.member_id)
@@ -94,7 +149,7 @@ static bool ask_quick(struct replica *r)
             chosen[n++] = s->quick[i];
     if (n < need)
         return false;
-    s->round++;
+    begin_round(s);
     for (unsigned i = 0; i < n; i++)
         check_term(r, chosen[i]);
     if (s->late == 0) {
@@ -113,18 +168,18 @@ static bool answer(struct replica *r)
     if (!rounds_lead(r) || (!barrier_has_questions(r) && !tenure_has_questions(r)))
         return false;
     s->n_voters = guard_voters(&r->guard, s->voters, GUARD_MEMBERS_MAX);
-    s->without = false;
+    s->without = s->promise = s->ageing = false;
     s->oldest = 0;
     barrier_confirm(r);
     tenure_confirm(r);
-    return s->without || s->oldest != 0;
+    return s->without || s->ageing || s->oldest != 0;
 }
 
 void rounds_step(struct replica *r)
 {
     struct rounds *s = &r->rounds;
 
-    if (!answer(r) || !s->without || (s->oldest != 0 && s->round - s->oldest >= ROUNDS_OPEN))
+    if (!answer(r) || (!s->without && !s->ageing) || (s->oldest != 0 && s->round - s->oldest >= ROUNDS_OPEN))
         return;
     if (s->round - s->all >= ROUNDS_ALL_EVERY || !ask_quick(r))
         ask_all(r);
@@ -171,28 +226,37 @@ static void note_quick(struct rounds *s, raft_id id)
     s->quick[s->n_all++] = id;
 }
 
-static void on_answer(struct replica *r, uint32_t from, uint64_t round)
+static struct rounds_confirmed *find_or_add(struct rounds *s, raft_id id)
 {
-    struct rounds *s = &r->rounds;
     unsigned place = 0;
 
-    if (round == s->all)
-        note_quick(s, from);
-    for (unsigned i = 0; i < s->n_confirmed; i++)
-        if (s->confirmed[i].id == from) {
-            if (s->confirmed[i].round < round)
-                s->confirmed[i].round = round;
-            return;
-        }
+    while (place < s->n_confirmed && s->confirmed[place].id != id)
+        place++;
+    if (place < s->n_confirmed)
+        return &s->confirmed[place];
     if (s->n_confirmed < GUARD_MEMBERS_MAX)
-        place = s->n_confirmed++;
+        s->n_confirmed++;
     else /* those who vote no more have left their answers here */
-        while (place < s->n_confirmed && votes(s, s->confirmed[place].id))
+        for (place = 0; place < s->n_confirmed && votes(s, s->confirmed[place].id);)
             place++;
-    if (place < GUARD_MEMBERS_MAX) {
-        s->confirmed[place].id = from;
-        s->confirmed[place].round = round;
-    }
+    if (place == GUARD_MEMBERS_MAX)
+        return NULL;
+    s->confirmed[place] = (struct rounds_confirmed){.id = id};
+    return &s->confirmed[place];
+}
+
+static void on_answer(struct replica *r, uint32_t from, const Qfs__TermCheck *check)
+{
+    struct rounds *s = &r->rounds;
+    struct rounds_confirmed *voter = find_or_add(s, from);
+
+    if (check->round == s->all)
+        note_quick(s, from);
+    if (!voter || check->round <= voter->round)
+        return;
+    voter->round = check->round;
+    if (check->promise && s->begun[check->round % ROUNDS_BEGUN].round == check->round)
+        voter->promised_ns = s->begun[check->round % ROUNDS_BEGUN].ns + ROUNDS_PROMISE_MS * MS;
 }
 
 bool rounds_message(struct replica *r, uint32_t from, const Qfs__PeerMessage *m)
@@ -208,12 +272,13 @@ bool rounds_message(struct replica *r, uint32_t from, const Qfs__PeerMessage *m)
         return true; /* silence is no */
     if (check->answer) {
         if (rounds_lead(r) && check->round <= r->rounds.round)
-            on_answer(r, from, check->round);
+            on_answer(r, from, check);
         barrier_step(r);
         return true;
     }
     answer = *check;
     answer.answer = true;
+    answer.promise = check->promise && guard_promise(&r->guard, from);
     back.kind_case = QFS__PEER_MESSAGE__KIND_TERM_CHECK;
     back.term_check = &answer;
     member_send(r, from, &back, NULL, 0);

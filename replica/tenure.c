@@ -272,12 +272,13 @@ bool tenure_has_questions(const struct replica *r)
 void tenure_confirm(struct replica *r)
 {
     struct tenure *t = &r->tenure;
+    bool promised = t->lessor.counts && t->n_asks > 0 && rounds_promised(r);
     unsigned kept = 0;
 
     for (unsigned i = 0; t->lessor.counts && i < t->n_asks; i++) {
         struct tenure_ask ask = t->asks[i];
 
-        if (rounds_confirmed(r, &ask.question)) {
+        if (promised || rounds_confirmed(r, &ask.question)) {
             answer(r, &ask);
             free(ask.leases);
             continue;

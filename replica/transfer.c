@@ -38,7 +38,7 @@ static void tried_cb(struct raft_transfer *request)
 /* The tries are few: libraft ends one after an election timeout, and only then is there another. */
 bool transfer_try(struct replica *r, uint32_t to)
 {
-    struct transfer_try *try = calloc(1, sizeof *try);
+    struct transfer_try *try = rounds_free(r) ? calloc(1, sizeof *try) : NULL; /* else the chosen one would get no votes yet */
     int rv;
 
     if (!try || guard_changing(&r->guard)) { /* libraft gets confused by both at a time */

@@ -33,6 +33,9 @@ static void check_leader(struct member *m)
     if (leaders[term] && leaders[term] != m->id)
         world_fail(m, "two leaders in term %" PRIu64 ": m%" PRIu64 " and this", term, leaders[term]);
     leaders[term] = m->id;
+    for (unsigned i = 0; i < MEMBERS_MAX; i++)
+        if (&members[i] != m && members[i].alive && guard_term(members[i].guard) < term && lives_counts_on_promises(&members[i]))
+            world_fail(m, "elected in term %" PRIu64 ", while m%" PRIu64 " counts on the promises of a majority", term, members[i].id);
     /* A vote that was long on its way may elect a leader whose term is over; it cannot commit anything any more. */
     if (entries[max_commit].term <= term && max_commit > guard_snapshot_index(m->guard) && guard_term_of(m->guard, max_commit) != entries[max_commit].term)
         world_fail(m, "the leader of term %" PRIu64 " lacks the committed entry %" PRIu64 " (has term %" PRIu64 ", committed: %" PRIu64 ")",

@@ -64,12 +64,6 @@ static uint64_t n_files;
 
 /* ---- What the real files use --------------------------------------------------------------------------------------------- */
 
-static int64_t sim_clock(void *data)
-{
-    (void)data;
-    return NS_OF(world.now) + INT64_C(1000000000);
-}
-
 static struct lives *lives_of(struct replica *r)
 {
     return (struct lives *)r;
@@ -737,10 +731,8 @@ static void beat(struct member *m, void *arg)
 
 void lives_open(struct member *m)
 {
-    static const struct clock_source source = {sim_clock, sim_clock, NULL};
     struct lives *l = fresh(sizeof *l);
 
-    clock_set(&source);
     log_set_level(world.opt.verbose ? LOG_LEVEL_INFO : LOG_LEVEL_ERROR);
     m->lives = l;
     m->raft = &l->r.raft;
@@ -763,6 +755,12 @@ void lives_start(struct member *m)
     world_after(world_between(1, BEAT_MS * MS), m, beat, m->lives);
     world_after(0, m, ask_for_session, m->lives);
     world_after(world_between(1, 100 * MS), m, users_turn, m->lives);
+}
+
+bool lives_counts_on_promises(struct member *m)
+{
+    return m->lives && raft_state(m->raft) == RAFT_LEADER && m->lives->r.rounds.term == guard_term(m->guard) &&
+           rounds_promised_until(&m->lives->r, clock_boottime_ns());
 }
 
 /* The longest TTL, an election, and a second after all trouble; TTLs that were asked for count from when they take effect. */

@@ -184,6 +184,7 @@ static void build(struct member *m)
 {
     const struct guard_hooks hooks = {m, hook_fail, hook_tick, hook_written, hook_install, hook_full, NULL};
 
+    world_set_clock();
     m->lives = NULL;
     if (world.opt.lives) {
         lives_open(m);

@@ -60,6 +60,7 @@ void lives_locks(void *member, const struct store_lock_event *e, size_t n) { (vo
 void lives_result(struct member *member, const struct store_result *r) { (void)member; (void)r; }
 void lives_applied(struct member *member, uint64_t index) { (void)member; (void)index; }
 void lives_installed(struct member *member) { (void)member; }
+bool lives_counts_on_promises(struct member *member) { (void)member; return false; }
 
 /* ---- Helpers ------------------------------------------------------------------------------------------------------------- */
 
@@ -75,7 +76,7 @@ static void add_entry(uint64_t index, uint64_t term)
 }
 
 /* A member whose log holds its configuration, and behind it entries of these terms. */
-static void begin(uint64_t term, unsigned voters, uint64_t first_id, const uint64_t *terms, unsigned n)
+static void start(uint64_t term, unsigned voters, uint64_t first_id, const uint64_t *terms, unsigned n)
 {
     struct disk_conf conf = {.n = voters};
 
@@ -91,6 +92,13 @@ static void begin(uint64_t term, unsigned voters, uint64_t first_id, const uint6
     for (unsigned i = 0; i < n; i++)
         add_entry(2 + i, terms[i]);
     member_start(m);
+}
+
+/* The start was long ago. */
+static void begin(uint64_t term, unsigned voters, uint64_t first_id, const uint64_t *terms, unsigned n)
+{
+    start(term, voters, first_id, terms, n);
+    m->guard->promised_ns = 0;
 }
 
 static void run(uint64_t us)
@@ -272,6 +280,63 @@ static bool leaders_that_are_gone_are_followed_at_once(void)
     return raft_state(m->raft) == RAFT_CANDIDATE;
 }
 
+static bool votes_for_three(uint64_t term)
+{
+    n_sent = 0;
+    receive_vote_request(3, term, false);
+    return n_sent > 0 && last_sent(RAFT_IO_REQUEST_VOTE_RESULT)->request_vote_result.vote_granted;
+}
+
+/* Its leader seems to be gone, and asks it to stand: it waits until its promise is over. */
+static bool who_has_promised_neither_votes_nor_stands(void)
+{
+    begin(1, 3, 1, NULL, 0);
+    receive_entries(2, 2, 1, 1, 0, 1);
+    if (guard_promise(m->guard, 3) || !guard_promise(m->guard, 2))
+        world_fail(m, "promises another one than its leader");
+    m->guard->promised_ns += 1000 * MS * 1000; /* longer, since nothing happens for some ticks */
+    guard_member_gone(m->guard, 2);
+    m->raft->election_timer_start -= m->raft->election_timeout * 2; /* its time to stand has come */
+    run(500 * MS);
+    receive((struct raft_message){.type = RAFT_IO_TIMEOUT_NOW, .timeout_now = {2, 1, 1}}, 2);
+    if (raft_state(m->raft) != RAFT_FOLLOWER || votes_for_three(3))
+        return false;
+    m->guard->promised_ns -= 1000 * MS * 1000;
+    if (!votes_for_three(3))
+        world_fail(m, "keeps its promise for too long");
+    return true;
+}
+
+static bool who_has_promised_stands_as_soon_as_it_may(void)
+{
+    begin(1, 3, 1, NULL, 0);
+    receive_entries(2, 2, 1, 1, 0, 1);
+    guard_promise(m->guard, 2);
+    m->raft->election_timer_start -= m->raft->election_timeout * 2;
+    run((GUARD_PROMISE_MS + 2 * m->raft->heartbeat_timeout) * MS);
+    return raft_state(m->raft) == RAFT_CANDIDATE;
+}
+
+/* Nobody knows what was promised before. */
+static bool starts_count_as_promises(void)
+{
+    start(1, 3, 1, NULL, 0);
+    if (votes_for_three(2))
+        return false;
+    m->guard->promised_ns -= GUARD_PROMISE_MS * MS * 1000;
+    return votes_for_three(2);
+}
+
+/* Its pre-votes may be on their way. */
+static bool candidates_promise_nothing(void)
+{
+    begin(1, 3, 1, NULL, 0);
+    receive_entries(2, 2, 1, 1, 0, 1);
+    for (unsigned i = 0; i < 100 && raft_state(m->raft) != RAFT_CANDIDATE; i++)
+        run(10 * MS);
+    return raft_state(m->raft) == RAFT_CANDIDATE && !guard_promise(m->guard, 2);
+}
+
 static bool refused_pre_votes_tell_the_term(void)
 {
     begin(10, 3, 1, NULL, 0);
@@ -423,6 +488,10 @@ static const struct {
     {"refused_pre_votes_tell_the_term", GUARD_PRE_VOTE, refused_pre_votes_tell_the_term},
     {"silent_leaders_are_forgotten", GUARD_LEADER, silent_leaders_are_forgotten},
     {"leaders_that_are_gone_are_followed_at_once", GUARD_LEADER, leaders_that_are_gone_are_followed_at_once},
+    {"who_has_promised_neither_votes_nor_stands", GUARD_PROMISE, who_has_promised_neither_votes_nor_stands},
+    {"who_has_promised_stands_as_soon_as_it_may", 0, who_has_promised_stands_as_soon_as_it_may},
+    {"starts_count_as_promises", GUARD_PROMISE, starts_count_as_promises},
+    {"candidates_promise_nothing", 0, candidates_promise_nothing},
     {"writers_are_no_candidates", GUARD_PATIENCE, writers_are_no_candidates},
     {"absent_members_are_asked_first", GUARD_PROBE, absent_members_are_asked_first},
     {"loaded_entries_share_no_buffer", GUARD_UNBATCH, loaded_entries_share_no_buffer},

@@ -56,6 +56,7 @@ uint64_t world_exp(uint64_t mean); /* random, exponentially distributed */
 /* Runs fn(arg) after that time, unless the member has crashed by then; member NULL: in any case. */
 struct member;
 void world_after(uint64_t us, struct member *m, void (*fn)(struct member *m, void *arg), void *arg);
+void world_set_clock(void);         /* from here on clock.h tells virtual time */
 bool world_step(void);             /* runs one event; false: there is none */
 void world_log(const struct member *m, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* Something that must never be: prints it with the seed and ends the process. */
@@ -189,6 +190,7 @@ void lives_locks(void *m, const struct store_lock_event *e, size_t n); /* likewi
 void lives_result(struct member *m, const struct store_result *r);
 void lives_applied(struct member *m, uint64_t index);
 void lives_installed(struct member *m); /* another database is in its place */
+bool lives_counts_on_promises(struct member *m); /* of a majority of the voters, at this moment */
 uint64_t lives_patience(void);          /* us after all trouble within which leases go that nobody renews */
 bool lives_over(void);                  /* they have gone */
 void lives_describe(void);              /* on standard output: those that have not */

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "sim.h"
+#include "store/base/clock.h"
 
 struct event {
     uint64_t at, seq; /* seq: events of one moment run in the order in which they were made */
@@ -101,6 +102,19 @@ static struct event pop(void)
 void world_after(uint64_t us, struct member *m, void (*fn)(struct member *m, void *arg), void *arg)
 {
     push((struct event){world.now + us, next_seq++, m, m ? m->life : 0, fn, arg});
+}
+
+static int64_t world_clock(void *data)
+{
+    (void)data;
+    return (int64_t)world.now * 1000 + INT64_C(1000000000);
+}
+
+void world_set_clock(void)
+{
+    static const struct clock_source source = {world_clock, world_clock, NULL};
+
+    clock_set(&source);
 }
 
 bool world_step(void)
