@@ -181,7 +181,7 @@ void rounds_step(struct replica *r)
 
     if (!answer(r) || (!s->without && !s->ageing) || (s->oldest != 0 && s->round - s->oldest >= ROUNDS_OPEN))
         return;
-    if (s->round - s->all >= ROUNDS_ALL_EVERY || !ask_quick(r))
+    if (s->promise || s->round - s->all >= ROUNDS_ALL_EVERY || !ask_quick(r)) /* who has not promised would stand too early, and in vain */
         ask_all(r);
     barrier_join(r, s->round);
     tenure_join(r, s->round);

@@ -7,7 +7,7 @@
  *
  * Who is asked: those who answered first when all were asked, as many as a majority needs: what the others would say changes nothing, and costs
  * them and us a message each. When one of them is late (ROUNDS_LATE_MS), all are asked, and now and then (ROUNDS_ALL_EVERY), so that
- * those who are asked stay the quickest.
+ * those who are asked stay the quickest. Promises are asked of all.
  *
  * Why it is enough: a majority of the voters that had a later term when they voted for its leader finds no majority here, since terms never go
  * back. So no later leader was elected before the question came.
