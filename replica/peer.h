@@ -19,7 +19,7 @@
 #include "store/base/buf.h"
 
 enum {
-    PEER_VERSION = 5,                   /* of the protocol, and of what the answers to a command are: members must agree on both */
+    PEER_VERSION = 6,                   /* of the protocol, and of what the answers to a command are: members must agree on both */
     PEER_RAFT = 15,                     /* generation of libraft: 0.15 */
     PEER_ADDRESS_SIZE = 300,            /* "HOST:PORT" with its NUL */
     PEER_MEMBERS_MAX = 64,              /* that connections are kept to */
