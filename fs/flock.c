@@ -2,7 +2,8 @@
  *
  * 1. If the creation of the file is pending, it is committed: two members that lock a new file must lock the same inode. If the owner
  *    gives up an exclusive lock for a shared one, what it wrote is committed: others may read from there on.
- * 2. The lock is asked for (locks.h). The request waits for as long as it takes; any signal ends the wait with EINTR.
+ * 2. The lock is asked for (locks.h). The request waits for as long as it takes; any signal ends the wait with EINTR. Of a range this is asked of the
+ *    cluster, too (locks_leave): either it was granted before, and the caller is told that, or what its owner held is what it holds.
  * 3. When it is granted, this member has everything that was committed before: the owner's clean open files go on with the newest content.
  *
  * Releasing: what the owner wrote is committed, then the lock is given back, then the caller is told.
@@ -34,14 +35,14 @@ static struct lock_table *table_of(struct fs *fs)
 
 /* ---- Asking ---- */
 
-/* A range that an owner asked for while it held some of it, and gave up. */
+/* A range that nobody waits for any more: its caller was told, or died, before the cluster knew. */
 struct given_up {
     struct handle *h; /* a reference */
     uint64_t owner;
     int64_t start, end;
 };
 
-/* It had been granted just then, and was given back with what was held before: that is lost. */
+/* It had been granted, and was given back with what its owner held of it before: that is lost. */
 static void given_up_settled(struct fs *fs, void *data, int err)
 {
     struct given_up *g = data;
@@ -63,7 +64,7 @@ static void asking_withdraw(struct file_lock *l)
     l->lock = NULL;
     if (!lock)
         return;
-    g = !l->whole && flock__range(l->h, l->owner, l->start, l->end) ? malloc(sizeof *g) : NULL;
+    g = l->whole ? NULL : malloc(sizeof *g);
     if (g) {
         *g = (struct given_up){l->h, l->owner, l->start, l->end};
         handle_ref(l->h);
@@ -164,6 +165,8 @@ static void asking_done(struct fs *fs, void *data, int err, int64_t token)
         locks_unrange(fs, l->ino, l->owner, l->start, l->end, NULL, NULL);
     else if (!l->whole && err == QE_TIMEDOUT)
         asking_withdraw(l);
+    if (err == QE_TIMEDOUT && l->wait && l->signal_ns)
+        err = QE_INTR; /* it waited for others, or might have */
     asking_answer(l, fs_errno(err ? err : QE_NOMEM));
     asking_free(l);
 }
@@ -254,6 +257,15 @@ static bool signal_counts(const struct file_lock *l, int64_t now)
     return proc_is_dying(fuse_req_ctx(l->req)->pid);
 }
 
+/* Who dies is not kept. */
+static void asking_signalled(struct file_lock *l)
+{
+    if (l->whole || !l->lock || proc_is_dying(fuse_req_ctx(l->req)->pid))
+        flock__asking_end(l, EINTR);
+    else
+        locks_leave(l->lock);
+}
+
 void flock_look(struct fs *fs)
 {
     int64_t now;
@@ -265,7 +277,7 @@ void flock_look(struct fs *fs)
     for (struct file_lock *l = fs->locks->asking, *next; l; l = next) {
         next = l->next;
         if (l->req && l->signal_ns && signal_counts(l, now))
-            flock__asking_end(l, EINTR);
+            asking_signalled(l);
     }
 }
 

@@ -11,83 +11,30 @@
  *   FAILED   `done` is due, with an error
  *   TIMED    a RANGE of which `done` said that it took too long
  *
+ * and from ASKED and QUEUED of a RANGE, by locks_leave, LEAVING: the command that withdraws what waits, and nothing else, is on its way. It is GRANTED
+ * if that turns out, by whatever comes first, else it has FAILED with QE_INTR.
+ *
  * and from any of these, by locks_drop, GIVING: the command that gives it back, or up, is on its way. It is sent again until the
  * store has it. Commands of one member take effect in order, so it comes after the one that asked.
+ *
+ * What a RANGE is granted takes the place of what its owner has of these bytes. So it is first withdrawn in case it waits, both by LEAVING and by GIVING;
+ * only the store can tell, and does (BUSY). Then who leaves has it, and who drops it gives it back by one command more.
  *
  * Each asking has a number, `request`; who is queued anew gets a new one, and what is still said of the old one is not listened to.
  *
  * When the session lapses, the hook comes first: what was held is lost from there on. Then the store empties the queues, and says LOST
  * of each request: those that wait are asked for anew. What was asked for before the hook and has no answer yet is of the old life
  * or of the new one; LOST tells that, too. */
-#include "fs/locks.h"
+#include "fs/locks_parts.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <uthash.h>
 
 #include "fs/pending.h"
 #include "fs/proc.h"
 #include "store/base/clock.h"
 
 enum { LOOK_AGAIN_MS = 50 };
-
-enum lock_state { LOCK_ASKED, LOCK_QUEUED, LOCK_GRANTED, LOCK_HELD, LOCK_LOST, LOCK_FAILED, LOCK_TIMED, LOCK_GIVING };
-
-struct lock {
-    struct fs *fs;
-    uint64_t request;      /* key, if not 0: of the newest command that asked for it */
-    struct lock_want want; /* its name is owned */
-    char comm[16];
-    enum lock_state state;
-    struct lock_calls calls;
-    void *data;            /* for calls */
-    int err;               /* FAILED; GIVING: what settle will be told */
-    int64_t token;
-    int64_t deadline_ns;   /* ASKED: until `done` says QE_TIMEDOUT; GIVING: until `settle` does; 0: never */
-
-    /* GIVING. */
-    bool in_store;         /* there is something to give back, or up */
-    bool was_granted;      /* meanwhile, to nobody */
-    bool resend;           /* the command was refused */
-    locks_settle_cb settle; /* NULL: nobody waits, or was told */
-    void *settle_data;
-
-    struct lock *prev, *next; /* of `list` */
-    struct lock **list;       /* NULL, or &moving or &due of the client */
-    UT_hash_handle hh;
-};
-
-/* What a hook left. */
-struct lock_note {
-    enum store_lock_event_kind kind;
-    uint64_t request;
-    int64_t token;
-    char *name; /* CHANGED; owned */
-};
-
-struct lock_client {
-    /* FUSE loop only. */
-    struct lock *by_request;
-    struct lock *moving; /* ASKED, GIVING, and GRANTED while the session does not hold: time matters to them */
-    struct lock *due;    /* somebody has to be told */
-    uint64_t last_request;
-    bool running;        /* run_due is: it sees to what becomes due meanwhile */
-    bool submitting;     /* inside pending_submit: nobody is told now */
-    locks_watch_cb watch;
-    locks_lapse_cb lapse;
-
-    pthread_mutex_t lock;
-    /* Under `lock`. */
-    struct lock_note *notes; /* in order; owned */
-    size_t n_notes, cap_notes;
-    bool lapsed;             /* the hook came; before all notes */
-    bool missed;             /* notes are missing: all is to be compared with the store */
-
-    /* Any thread. */
-    atomic_bool has_mail;
-    atomic_bool watched;
-};
 
 static void list_take(struct lock *l)
 {
@@ -115,7 +62,7 @@ static void list_put(struct lock *l, struct lock **list)
     *list = l;
 }
 
-static struct lock *lock_find(struct lock_client *c, uint64_t request)
+struct lock *lock__find(struct lock_client *c, uint64_t request)
 {
     struct lock *l;
 
@@ -140,12 +87,13 @@ static void lock_free(struct lock *l)
     free(l);
 }
 
-static void lock_become(struct lock *l, enum lock_state state)
+void lock__become(struct lock *l, enum lock_state state)
 {
     struct lock_client *c = l->fs->lock_client;
 
     l->state = state;
-    if (state == LOCK_ASKED || state == LOCK_GIVING)
+    l->resend = false;
+    if (state == LOCK_ASKED || state == LOCK_LEAVING || state == LOCK_GIVING)
         list_put(l, &c->moving);
     else if (state == LOCK_GRANTED || state == LOCK_FAILED || state == LOCK_LOST)
         list_put(l, &c->due);
@@ -165,11 +113,11 @@ static void lock_end_old(struct lock *l, bool give)
         lock_free(old);
 }
 
-static void lock_fail(struct lock *l, int err)
+void lock__fail(struct lock *l, int err)
 {
     lock_end_old(l, true);
     l->err = err;
-    lock_become(l, LOCK_FAILED);
+    lock__become(l, LOCK_FAILED);
 }
 
 static int64_t deadline_of(const struct fs *fs)
@@ -186,7 +134,7 @@ static void tell_failed(struct lock *l)
     int err = l->err;
     bool kept = err == QE_TIMEDOUT && l->want.class == STORE_LOCK_RANGE;
 
-    lock_become(l, LOCK_TIMED);
+    lock__become(l, LOCK_TIMED);
     l->calls.done(l->fs, l->data, err, 0);
     if (kept)
         return;
@@ -216,7 +164,7 @@ static void tell_granted(struct lock *l)
         lock_free(l);
         return;
     }
-    lock_become(l, LOCK_HELD);
+    lock__become(l, LOCK_HELD);
     l->calls.done(l->fs, l->data, 0, l->token);
 }
 
@@ -238,7 +186,7 @@ static void tell_one(struct lock *l)
     }
 }
 
-static void run_due(struct fs *fs)
+void lock__run_due(struct fs *fs)
 {
     struct lock_client *c = fs->lock_client;
 
@@ -253,6 +201,7 @@ static void run_due(struct fs *fs)
 /* ---- Commands ---- */
 
 static void lock_answered(struct fs *fs, fuse_req_t req, int err, int64_t rev, uint64_t ino, void *data);
+static void lock_left(struct fs *fs, fuse_req_t req, int err, int64_t rev, uint64_t ino, void *data);
 static void lock_given(struct fs *fs, fuse_req_t req, int err, int64_t rev, uint64_t ino, void *data);
 
 static void lock_submit(struct lock *l, const struct store_op *op, pending_settle_cb settle, void *data)
@@ -275,12 +224,18 @@ static struct store_op lock_op(const struct lock *l, enum store_op_kind kind)
                              .owner = w->owner, .request = l->request, .first = w->first, .last = w->last};
 }
 
-static void lock_resend(struct lock *l)
+/* Of a RANGE that is asked for, what waits; of it and others, what they have. */
+static void lock_send_unlock(struct lock *l)
 {
-    const struct store_op op = lock_op(l, STORE_OP_UNLOCK);
+    struct store_op op = lock_op(l, STORE_OP_UNLOCK);
 
+    if (l->want.class == STORE_LOCK_RANGE && l->request && !l->was_granted)
+        op.flags |= STORE_LOCK_WAITING;
     l->resend = false;
-    lock_submit(l, &op, lock_given, l);
+    if (l->state == LOCK_LEAVING)
+        lock_submit(l, &op, lock_left, (void *)(uintptr_t)l->request);
+    else
+        lock_submit(l, &op, lock_given, l);
 }
 
 /* What an owner of ranges gave back, and what was refused, comes before what it asks for: it names bytes, not a request. */
@@ -289,12 +244,12 @@ static void resend_ranges(struct lock_client *c, const struct lock_want *w)
     for (struct lock *l = w->class == STORE_LOCK_RANGE ? c->moving : NULL, *next; l; l = next) {
         next = l->next;
         if (l->state == LOCK_GIVING && l->resend && l->want.class == w->class && l->want.ino == w->ino && l->want.owner == w->owner)
-            lock_resend(l);
+            lock_send_unlock(l);
     }
 }
 
 /* For the first time, or anew: then it is another request. */
-static void lock_ask(struct lock *l)
+void lock__ask(struct lock *l)
 {
     struct lock_client *c = l->fs->lock_client;
     struct store_op op;
@@ -304,21 +259,19 @@ static void lock_ask(struct lock *l)
     l->request = ++c->last_request;
     HASH_ADD(hh, c->by_request, request, sizeof l->request, l);
     l->token = 0;
-    lock_become(l, LOCK_ASKED);
+    lock__become(l, LOCK_ASKED);
     op = lock_op(l, STORE_OP_LOCK);
     op.flags |= (l->want.exclusive ? STORE_LOCK_EXCLUSIVE : 0) | (l->want.wait ? 0 : STORE_LOCK_NOWAIT);
     lock_submit(l, &op, lock_answered, (void *)(uintptr_t)l->request);
 }
 
-static void lock_grant(struct lock *l, int64_t token)
+void lock__grant(struct lock *l, int64_t token)
 {
-    if (l->state == LOCK_GIVING)
-        l->was_granted = true;
-    if (l->state != LOCK_ASKED && l->state != LOCK_QUEUED)
+    if (l->state != LOCK_ASKED && l->state != LOCK_QUEUED && l->state != LOCK_LEAVING)
         return;
     l->token = token;
     lock_end_old(l, false);
-    lock_become(l, LOCK_GRANTED);
+    lock__become(l, LOCK_GRANTED);
 }
 
 /* From here on it waits without a quorum, too. */
@@ -326,25 +279,49 @@ static void lock_queue(struct lock *l)
 {
     l->deadline_ns = 0;
     lock_end_old(l, false);
-    lock_become(l, LOCK_QUEUED);
+    lock__become(l, LOCK_QUEUED);
 }
 
 /* The result of asking. Its request may be over by now. */
 static void lock_answered(struct fs *fs, fuse_req_t req, int err, int64_t rev, uint64_t ino, void *data)
 {
-    struct lock *l = lock_find(fs->lock_client, (uint64_t)(uintptr_t)data);
+    struct lock *l = lock__find(fs->lock_client, (uint64_t)(uintptr_t)data);
 
     (void)req;
     (void)ino;
     if (!l)
         return;
     if (!err)
-        lock_grant(l, rev);
+        lock__grant(l, rev);
     else if (err == QE_QUEUED && l->state == LOCK_ASKED)
         lock_queue(l);
-    else if (err != QE_QUEUED && l->state == LOCK_ASKED)
-        lock_fail(l, err);
-    run_due(fs);
+    else if (err != QE_QUEUED && (l->state == LOCK_ASKED || l->state == LOCK_LEAVING))
+        lock__fail(l, err);
+    lock__run_due(fs);
+}
+
+/* Whether a command was refused before the store saw it: the tick sends it again. */
+static bool was_refused(struct lock *l, int err)
+{
+    l->resend = err == QE_NOMEM || err == QE_DISKFULL || err == QE_IO || err == QE_AGAIN || l->fs->lock_client->submitting;
+    return l->resend;
+}
+
+/* The store knows whether it waited still. Who was told meanwhile, by an event or a lapse, is not LEAVING any more. */
+static void lock_left(struct fs *fs, fuse_req_t req, int err, int64_t rev, uint64_t ino, void *data)
+{
+    struct lock *l = lock__find(fs->lock_client, (uint64_t)(uintptr_t)data);
+
+    (void)req;
+    (void)rev;
+    (void)ino;
+    if (!l || l->state != LOCK_LEAVING || was_refused(l, err))
+        return;
+    if (err == QE_BUSY)
+        lock__grant(l, 0);
+    else
+        lock__fail(l, err ? err : QE_INTR);
+    lock__run_due(fs);
 }
 
 /* The store has it; or this member stops, and what it held ends with its session. */
@@ -352,30 +329,30 @@ static void lock_given(struct fs *fs, fuse_req_t req, int err, int64_t rev, uint
 {
     struct lock *l = data;
 
+    (void)fs;
     (void)req;
     (void)rev;
     (void)ino;
-    if (err == QE_NOMEM || err == QE_DISKFULL || err == QE_IO || err == QE_AGAIN || fs->lock_client->submitting) {
-        l->resend = true; /* refused: again from the tick */
+    if (was_refused(l, err))
+        return;
+    if (err == QE_BUSY) {
+        l->was_granted = true;
+        lock_send_unlock(l);
         return;
     }
     if (err && err != QE_NOLOCK && err != QE_TIMEDOUT && err != QE_SHUTDOWN)
         log_error("lock", "giving back a lock of inode %llu failed: %s", (unsigned long long)l->want.ino, qfs_strerror(err));
-    lock_settle(l, err == QE_NOLOCK ? err : err ? QE_TIMEDOUT : l->was_granted && l->want.class == STORE_LOCK_RANGE ? QE_STALE : 0);
+    lock_settle(l, err == QE_NOLOCK ? err : err ? QE_TIMEDOUT : l->was_granted ? QE_STALE : 0);
     lock_free(l);
 }
 
 static void lock_give(struct lock *l)
 {
-    struct store_op op;
-
     l->deadline_ns = replica_writable(l->fs->replica) ? clock_boottime_ns() : deadline_of(l->fs);
-    l->resend = false;
     l->in_store = true;
     l->err = QE_TIMEDOUT;
-    lock_become(l, LOCK_GIVING);
-    op = lock_op(l, STORE_OP_UNLOCK);
-    lock_submit(l, &op, lock_given, l);
+    lock__become(l, LOCK_GIVING);
+    lock_send_unlock(l);
 }
 
 /* ---- Asking and dropping ---- */
@@ -412,10 +389,19 @@ struct lock *locks_ask(struct fs *fs, const struct lock_want *want, const struct
     l->data = data;
     l->deadline_ns = deadline_of(fs);
     if (err)
-        lock_fail(l, err);
+        lock__fail(l, err);
     else
-        lock_ask(l);
+        lock__ask(l);
     return l;
+}
+
+void locks_leave(struct lock *l)
+{
+    if (l->state != LOCK_ASKED && l->state != LOCK_QUEUED)
+        return;
+    l->deadline_ns = replica_writable(l->fs->replica) ? clock_boottime_ns() : deadline_of(l->fs);
+    lock__become(l, LOCK_LEAVING);
+    lock_send_unlock(l);
 }
 
 /* Whether the store may have something of it. */
@@ -429,7 +415,6 @@ void locks_drop(struct fs *fs, struct lock *l, locks_settle_cb settle, void *dat
     lock_end_old(l, true);
     l->settle = settle;
     l->settle_data = data;
-    l->was_granted = l->state == LOCK_GRANTED;
     if (fs->replica && is_in_store(l)) {
         lock_give(l);
     } else if (settle) { /* there is nothing to give back; at an end all is given back */
@@ -478,95 +463,6 @@ int64_t locks_token(const struct lock *l)
     return l->token;
 }
 
-/* ---- Hooks ---- */
-
-static bool wants_event(const struct lock_client *c, const struct store_lock_event *e, uint64_t session)
-{
-    if (e->kind == STORE_LOCK_CHANGED)
-        return atomic_load(&c->watched);
-    return session != 0 && e->session == session;
-}
-
-/* Under the lock. */
-static int note_add(struct lock_client *c, const struct store_lock_event *e)
-{
-    struct lock_note *n;
-
-    if (c->n_notes == c->cap_notes) {
-        size_t cap = c->cap_notes ? c->cap_notes * 2 : 64;
-        struct lock_note *list = realloc(c->notes, cap * sizeof *list);
-
-        if (!list)
-            return QE_NOMEM;
-        c->notes = list;
-        c->cap_notes = cap;
-    }
-    n = &c->notes[c->n_notes];
-    *n = (struct lock_note){.kind = e->kind, .request = e->request, .token = e->token};
-    if (e->kind == STORE_LOCK_CHANGED) {
-        n->name = strndup(e->name.data, e->name.len);
-        if (!n->name)
-            return QE_NOMEM;
-    }
-    c->n_notes++;
-    return 0;
-}
-
-static void locks_posted(struct fs *fs, fuse_req_t req, int err, int64_t rev, uint64_t ino, void *data)
-{
-    (void)req;
-    (void)err;
-    (void)rev;
-    (void)ino;
-    (void)data;
-    locks_look(fs);
-}
-
-static void hook_end(struct fs *fs)
-{
-    if (!atomic_exchange(&fs->lock_client->has_mail, true))
-        pending_post(fs, locks_posted, NULL); /* out of memory: the next request looks */
-}
-
-void locks_changed(struct fs *fs, const struct store_lock_event *events, size_t n, uint64_t session)
-{
-    struct lock_client *c = fs->lock_client;
-    bool any = false;
-
-    if (!events)
-        locks_installed(fs); /* anything may have become of them */
-    for (size_t i = 0; i < n; i++) {
-        if (!wants_event(c, &events[i], session))
-            continue;
-        pthread_mutex_lock(&c->lock);
-        c->missed = note_add(c, &events[i]) != 0 || c->missed;
-        pthread_mutex_unlock(&c->lock);
-        any = true;
-    }
-    if (any)
-        hook_end(fs);
-}
-
-void locks_lapsed(struct fs *fs)
-{
-    struct lock_client *c = fs->lock_client;
-
-    pthread_mutex_lock(&c->lock);
-    c->lapsed = true;
-    pthread_mutex_unlock(&c->lock);
-    hook_end(fs);
-}
-
-void locks_installed(struct fs *fs)
-{
-    struct lock_client *c = fs->lock_client;
-
-    pthread_mutex_lock(&c->lock);
-    c->missed = true;
-    pthread_mutex_unlock(&c->lock);
-    hook_end(fs);
-}
-
 void locks_set_watch(struct fs *fs, locks_watch_cb changed)
 {
     fs->lock_client->watch = changed;
@@ -578,159 +474,10 @@ void locks_set_lapse(struct fs *fs, locks_lapse_cb lapsed)
     fs->lock_client->lapse = lapsed;
 }
 
-/* ---- Looking ---- */
-
-static void lock_lose(struct lock *l)
-{
-    if (l->state == LOCK_HELD)
-        lock_become(l, LOCK_LOST);
-}
-
-/* What was held is lost. Whatever is HELD when the hook or LOST is looked at is of the old life. LOST tells of those that wait. */
-static void lapse(struct fs *fs)
-{
-    struct lock_client *c = fs->lock_client;
-    struct lock *l, *tmp;
-
-    HASH_ITER(hh, c->by_request, l, tmp)
-        lock_lose(l);
-    if (c->lapse)
-        c->lapse(fs);
-}
-
-/* The store has taken it off the list: who held it has lost it, who waits is asked for again. */
-static void lock_taken(struct lock *l)
-{
-    if (l->state == LOCK_ASKED || l->state == LOCK_QUEUED || l->state == LOCK_GRANTED)
-        lock_ask(l);
-    else
-        lock_lose(l);
-}
-
-static void note_follow(struct fs *fs, const struct lock_note *n)
-{
-    struct lock_client *c = fs->lock_client;
-    struct lock *l = n->kind == STORE_LOCK_CHANGED ? NULL : lock_find(c, n->request);
-
-    if (n->kind == STORE_LOCK_CHANGED && c->watch)
-        c->watch(fs, n->name);
-    else if (n->kind == STORE_LOCK_GRANTED && l)
-        lock_grant(l, n->token);
-    else if (n->kind == STORE_LOCK_LOST && l)
-        lock_taken(l);
-}
-
-/* What the store has of a request. */
-struct seen {
-    uint64_t request; /* key */
-    int64_t token;    /* 0: it waits */
-    UT_hash_handle hh;
-};
-
-struct seen_all {
-    struct seen *by_request;
-    bool failed;
-};
-
-static bool see(void *data, const struct store_lock *l)
-{
-    struct seen_all *all = data;
-    struct seen *s;
-
-    HASH_FIND(hh, all->by_request, &l->request, sizeof l->request, s);
-    if (s)
-        return true;
-    s = calloc(1, sizeof *s);
-    if (!s) {
-        all->failed = true;
-        return false;
-    }
-    s->request = l->request;
-    s->token = l->token;
-    HASH_ADD(hh, all->by_request, request, sizeof s->request, s);
-    return true;
-}
-
-static void compare_one(struct lock *l, const struct seen *s)
-{
-    if (s && s->token)
-        lock_grant(l, s->token);
-    else if (!s && (l->state == LOCK_QUEUED || l->state == LOCK_GRANTED || l->state == LOCK_HELD))
-        lock_taken(l); /* ASKED: the answer will come */
-}
-
-/* Events were missed: compares all with the store. 0 or QE_*. */
-static int compare(struct fs *fs)
-{
-    struct lock_client *c = fs->lock_client;
-    const uint64_t newest = c->last_request, session = replica_session(fs->replica);
-    struct seen_all all = {0};
-    struct seen *s, *next;
-    struct lock *l, *tmp;
-    int err = session ? store_locks(fs->reader, session, see, &all) : 0;
-
-    if (!err && all.failed)
-        err = QE_NOMEM;
-    HASH_ITER(hh, c->by_request, l, tmp) {
-        if (err || l->request > newest) /* asked for anew just now */
-            continue;
-        HASH_FIND(hh, all.by_request, &l->request, sizeof l->request, s);
-        compare_one(l, s);
-    }
-    HASH_ITER(hh, all.by_request, s, next) {
-        HASH_DEL(all.by_request, s);
-        free(s);
-    }
-    if (!err && c->watch)
-        c->watch(fs, NULL);
-    return err;
-}
-
-static void look_at(struct fs *fs, struct lock_note *notes, size_t n, bool lapsed, bool missed)
-{
-    for (size_t i = 0; i < n; i++)
-        lapsed = lapsed || notes[i].kind == STORE_LOCK_LOST;
-    if (lapsed)
-        lapse(fs);
-    for (size_t i = 0; i < n; i++) {
-        note_follow(fs, &notes[i]);
-        free(notes[i].name);
-    }
-    if (missed && compare(fs))
-        locks_installed(fs); /* once more, soon */
-}
-
-void locks_look(struct fs *fs)
-{
-    struct lock_client *c = fs->lock_client;
-    struct lock_note *notes;
-    bool lapsed, missed;
-    size_t n;
-
-    if (!c || !fs->replica || !fs->reader || c->running)
-        return;
-    if (atomic_load(&c->has_mail) && atomic_exchange(&c->has_mail, false)) {
-        pthread_mutex_lock(&c->lock);
-        notes = c->notes;
-        n = c->n_notes;
-        lapsed = c->lapsed;
-        missed = c->missed;
-        c->notes = NULL;
-        c->n_notes = c->cap_notes = 0;
-        c->lapsed = c->missed = false;
-        pthread_mutex_unlock(&c->lock);
-        look_at(fs, notes, n, lapsed, missed);
-        free(notes);
-    }
-    run_due(fs);
-}
-
 /* ---- Time ---- */
 
 static void tick_giving(struct lock *l, bool late)
 {
-    if (l->resend)
-        lock_resend(l);
     if (late && l->settle)
         list_put(l, &l->fs->lock_client->due);
 }
@@ -739,10 +486,12 @@ static void tick_one(struct lock *l, int64_t now)
 {
     bool late = l->deadline_ns && now >= l->deadline_ns;
 
+    if (l->resend)
+        lock_send_unlock(l);
     if (l->state == LOCK_GIVING)
         tick_giving(l, late);
     else if (late)
-        lock_fail(l, QE_TIMEDOUT);
+        lock__fail(l, QE_TIMEDOUT);
     else if (l->state == LOCK_GRANTED)
         list_put(l, &l->fs->lock_client->due);
 }
@@ -759,7 +508,7 @@ int locks_tick(struct fs *fs)
         next = l->next;
         tick_one(l, now);
     }
-    run_due(fs);
+    lock__run_due(fs);
     return c->due ? 0 : c->moving ? LOOK_AGAIN_MS : -1;
 }
 

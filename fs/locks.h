@@ -27,7 +27,8 @@ struct lock_want {
 struct lock_calls {
     /* Once: 0: held, with its token; QE_WOULDBLOCK, QE_DEADLOCK, QE_NOLOCK, QE_TIMEDOUT (without a quorum no queue can be entered) and other failures:
      * it is not, and never will be. After a failure the lock is freed when this returns. Of class RANGE it is freed after 0, too, since what is held of
-     * a range is given back by locks_unrange; but not after QE_TIMEDOUT: locks_drop is due, and tells what became of it. Never called inside locks_ask. */
+     * a range is given back by locks_unrange; but not after QE_TIMEDOUT: locks_drop is due, and tells what became of it. After locks_leave also QE_INTR:
+     * what its owner holds is what it held before; and of 0 the token may be missing. Never called inside locks_ask. */
     void (*done)(struct fs *fs, void *data, int err, int64_t token);
     /* NAMED, WHOLE: what was held is lost (the session lapsed). At most once; locks_drop is due all the same, here or later. */
     void (*lost)(struct fs *fs, void *data);
@@ -35,6 +36,9 @@ struct lock_calls {
 
 /* NULL: out of memory, and nothing was asked. */
 struct lock *locks_ask(struct fs *fs, const struct lock_want *want, const struct lock_calls *calls, void *data);
+/* RANGE: its owner would rather not wait any more. `done` tells what became of it, as soon as the cluster knows: it had been granted, or it is not. Never
+ * inside this, and only once if this is called again. Nothing happens if it is decided already. */
+void locks_leave(struct lock *l);
 /* `err`: 0; QE_TIMEDOUT (the cluster will know in the end: it is told again and again); of a RANGE that was given up: QE_STALE (it had been granted,
  * so what its owner held of that range before is gone with it); of locks_unrange: QE_NOLOCK (two ranges would come of one, and there are too many: it
  * is held as before). */

@@ -26,7 +26,7 @@ static int parse(const struct txn *t, const struct store_op *op, struct lock_thi
     bool range = (op->flags & STORE_LOCK_CLASS) == STORE_LOCK_RANGE;
 
     *th = (struct lock_thing){.class = (enum store_lock_class)(op->flags & STORE_LOCK_CLASS)};
-    if (op->flags & ~(uint32_t)(STORE_LOCK_CLASS | STORE_LOCK_EXCLUSIVE | STORE_LOCK_NOWAIT) || th->class < STORE_LOCK_NAMED)
+    if (op->flags & ~(uint32_t)(STORE_LOCK_CLASS | STORE_LOCK_EXCLUSIVE | STORE_LOCK_NOWAIT | STORE_LOCK_WAITING) || th->class < STORE_LOCK_NAMED)
         return QE_INVAL;
     if (th->class == STORE_LOCK_NAMED ? op->ino || !store_lock_name_ok(op->name.data, op->name.len) : op->ino == 0 || op->ino > INT64_MAX || op->name.len)
         return QE_INVAL;
@@ -111,7 +111,7 @@ int op_lock(struct store *s, struct txn *t, const struct store_op *op, uint64_t 
     int answer = parse(t, op, &th, &want), err = 0;
 
     (void)ino;
-    if (answer || op->request == 0)
+    if (answer || op->request == 0 || op->flags & STORE_LOCK_WAITING)
         return QE_INVAL;
     answer = lock_thing_take(s, &th);
     if (!answer)
@@ -144,16 +144,25 @@ static bool may_split(const struct store *s, const struct lock_thing *th, const 
 
 static int give_back(struct store *s, struct lock_thing *th, const struct lock_row *what)
 {
-    const struct lock_row *range = what->request == 0 ? split(th, what) : NULL;
-    size_t n = th->n;
+    const struct lock_row *range = split(th, what);
 
     if (range && !may_split(s, th, range))
         return QE_NOLOCK;
-    if (what->request == 0)
-        return lock_carve(th, what);
-    for (size_t i = 0; i < n; i++)
-        if (th->rows[i].session == what->session && th->rows[i].request == what->request)
-            lock_drop(th, &th->rows[i]);
+    return lock_carve(th, what);
+}
+
+/* What it was granted for took the place of what its owner held there, which cannot be had back: so who would rather keep that says `waiting`. */
+static int withdraw(struct lock_thing *th, const struct lock_row *what, bool waiting)
+{
+    for (size_t i = 0; i < th->n; i++) {
+        struct lock_row *r = &th->rows[i];
+
+        if (r->session != what->session || r->request != what->request)
+            continue;
+        if (waiting && r->token)
+            return QE_BUSY;
+        lock_drop(th, r);
+    }
     return 0;
 }
 
@@ -166,9 +175,11 @@ int op_unlock(struct store *s, struct txn *t, const struct store_op *op, uint64_
     (void)ino;
     if (err)
         return err;
+    if (op->flags & STORE_LOCK_WAITING && op->request == 0)
+        return QE_INVAL;
     err = lock_thing_take(s, &th);
     if (!err)
-        err = give_back(s, &th, &what);
+        err = what.request ? withdraw(&th, &what, (op->flags & STORE_LOCK_WAITING) != 0) : give_back(s, &th, &what);
     if (!err)
         err = lock_hand_over(s, t, &th);
     if (!err)

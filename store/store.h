@@ -106,7 +106,7 @@ enum store_op_kind {
     STORE_OP_LOCK,         /* asks for a lock, see store_lock_class. 0: held, and result.rev is its token; QUEUED: an event will tell; WOULDBLOCK;
                             * DEADLOCK: RANGE only; NOLOCK. A grant takes a revision, waiting takes none */
     STORE_OP_UNLOCK,       /* gives back, or withdraws; who waits gets it in the same command. Takes a revision only if somebody does. Never fails
-                            * because nothing is held. NOLOCK: a range would be split, and its inode has twice STORE_LOCKS_OF_THING_MAX, or there are
+                            * because nothing is held. BUSY: see STORE_LOCK_WAITING. NOLOCK: a range would be split, and its inode has twice STORE_LOCKS_OF_THING_MAX, or there are
                             * as many locks as LOCK allows: nothing was given back */
     STORE_OP_PROCLAIM,     /* `bytes` is the value of the named lock `name`, held by `owner` with token `rev`. STALE: it is not; no revision */
     STORE_OP_LAPSE,        /* all that session `ino` holds and waits for is over. `rev` as in EXPIRE; 0: the command's own session (`ino`: it, or 0), else INVAL.
@@ -129,9 +129,9 @@ enum store_lease_change { STORE_LEASE_GRANT = 1, STORE_LEASE_TTL, STORE_LEASE_RE
  *   has there gets the new kind, token and request when it is granted; the rest keeps its own.
  * Whoever asks waits behind those before it whom it would exclude, or who exclude it, unless it holds something of the thing already.
  * UNLOCK with request 0: what the owner holds of the thing (RANGE: of first..last; those that it waits for stay); else that request: it waits no more,
- *   or what it got is given back. */
+ *   or what it got is given back. With WAITING only the former: BUSY if it was granted and something of that is held, and nothing has changed then. */
 enum store_lock_class { STORE_LOCK_NAMED = 1, STORE_LOCK_WHOLE, STORE_LOCK_RANGE };
-enum { STORE_LOCK_CLASS = 3 /* bits of `flags` */, STORE_LOCK_EXCLUSIVE = 4, STORE_LOCK_NOWAIT = 8 };
+enum { STORE_LOCK_CLASS = 3 /* bits of `flags` */, STORE_LOCK_EXCLUSIVE = 4, STORE_LOCK_NOWAIT = 8, STORE_LOCK_WAITING = 16 };
 /* ADD: name (address, not empty), mode (enum store_member_role: voter becomes standby where STORE_VOTERS_MAX are to be voters), new_ino (a
  *   nonce, not 0). It gets an id that nobody ever had; the same nonce again: the same id. NOSPC: STORE_MEMBERS_MAX.
  * ADDRESS: ino, name. ROLE: ino, mode; NOSPC: STORE_VOTERS_MAX are voters; BUSY: it is leaving already, or is the only member and shall leave. REMOVE: ino; BUSY: the last one. Its

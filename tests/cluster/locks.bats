@@ -328,6 +328,10 @@ E
     everywhere "$T" 60
 }
 
+@test "lockf: who waits to make a write lock of its read lock, and gets a signal, holds it as before or has got it" {
+    within 120 python3 "$BATS_TEST_DIRNAME/../lib/upgrades.py" 10 6 "$M1/$T" "$M2/$T" "$M3/$T"
+}
+
 @test "git: two members commit to one repository" {
     local id pids=() pid
     git -c init.defaultBranch=main init -q "$M1/$T.g"

@@ -123,6 +123,7 @@ size_t fuzz_seed(size_t i, uint8_t *out, size_t max)
         {.kind = STORE_OP_LOCK, .flags = STORE_LOCK_RANGE | STORE_LOCK_EXCLUSIVE, .ino = 16, .owner = 1, .request = 4, .first = 1, .last = 99},
         {.kind = STORE_OP_LOCK, .flags = STORE_LOCK_RANGE, .ino = 16, .owner = 2, .request = 5, .first = 50, .last = 60},
         {.kind = STORE_OP_UNLOCK, .flags = STORE_LOCK_RANGE, .ino = 16, .owner = 1, .first = 40, .last = 55},
+        {.kind = STORE_OP_UNLOCK, .flags = STORE_LOCK_RANGE | STORE_LOCK_WAITING, .ino = 16, .owner = 2, .request = 5},
         {.kind = STORE_OP_UNLOCK, .flags = STORE_LOCK_NAMED, .name = {"n", 1}, .owner = 1, .request = 1},
         {.kind = STORE_OP_LAPSE},
         {.kind = STORE_OP_LEASE, .flags = STORE_LEASE_GRANT, .name = {"l", 1}, .rev = 60000000000},

@@ -157,14 +157,19 @@ static int ask(struct claim c, bool nowait, int64_t *token)
     return nowait ? QE_WOULDBLOCK : QE_DEADLOCK;
 }
 
-static void give_back(const struct claim *what)
+static int give_back(const struct claim *what, bool waiting)
 {
     if (what->request == 0)
         release(what);
-    for (int i = m.n - 1; what->request && i >= 0; i--)
-        if (m.list[i].thing == what->thing && m.list[i].session == what->session && m.list[i].request == what->request)
-            forget(i);
+    for (int i = m.n - 1; what->request && i >= 0; i--) {
+        if (m.list[i].thing != what->thing || m.list[i].session != what->session || m.list[i].request != what->request)
+            continue;
+        if (waiting && m.list[i].token)
+            return QE_BUSY;
+        forget(i);
+    }
     hand_over();
+    return 0;
 }
 
 static void end(uint64_t session)
@@ -306,12 +311,15 @@ static void random_unlock(int who)
 {
     struct store_op op;
     struct claim c = random_claim(who, &op);
+    bool waiting = false;
 
     op.kind = STORE_OP_UNLOCK;
-    if (people[who].requests && pair_random(&p, 2))
+    if (people[who].requests && pair_random(&p, 2)) {
         op.request = c.request = 1 + people[who].requests - pair_random(&p, people[who].requests < 8 ? people[who].requests : 8);
-    give_back(&c);
-    apply(who, &op, 0, 0);
+        waiting = pair_random(&p, 2) == 0;
+        op.flags |= waiting ? STORE_LOCK_WAITING : 0;
+    }
+    apply(who, &op, give_back(&c, waiting), 0);
 }
 
 static void random_proclaim(int who)

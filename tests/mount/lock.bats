@@ -308,6 +308,10 @@ E
     python3 -c 'import fcntl; fcntl.lockf(open("f", "r+"), fcntl.LOCK_EX | fcntl.LOCK_NB)'
 }
 
+@test "who waits to make a write lock of its read lock, and gets a signal, holds it as before or has got it" {
+    within 60 python3 "$BATS_TEST_DIRNAME/../lib/upgrades.py" 6 6 "$T/f"
+}
+
 @test "two that wait for each other: the second is told EDEADLK" {
     touch f
     actor_start A

@@ -87,6 +87,7 @@ static void plan_locks(void)
     add_entry(&(struct store_op){.kind = STORE_OP_PROCLAIM, .name = B("n"), .owner = 3, .rev = 1, .bytes = B("no")}, 1, false);
     add_entry(&(struct store_op){.kind = STORE_OP_UNLOCK, .flags = STORE_LOCK_RANGE, .ino = 8, .owner = 1, .first = 40, .last = 50}, 1, false);
     add_lock(STORE_OP_UNLOCK, NAMED, 1, 0);
+    add_lock(STORE_OP_UNLOCK, RANGE | STORE_LOCK_WAITING, 2, 4);
     add_lock(STORE_OP_UNLOCK, RANGE, 2, 4);
     add_lock(STORE_OP_LOCK, RANGE, 2, 5);
     add_entry(&(struct store_op){.kind = STORE_OP_LAPSE}, 1, false);

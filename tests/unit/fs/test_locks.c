@@ -171,6 +171,18 @@ static void expect_command(size_t i, enum store_op_kind kind, uint64_t request)
     assert_int_equal(commands[i].op.request, request);
 }
 
+static struct lock *ask_again(enum store_lock_class class)
+{
+    told.n_done = 0;
+    return ask(class, true);
+}
+
+static void expect_unlock(size_t i, uint64_t request, uint32_t flags)
+{
+    expect_command(i, STORE_OP_UNLOCK, request);
+    assert_int_equal(commands[i].op.flags, STORE_LOCK_RANGE | flags);
+}
+
 static void run_out_of_time(void)
 {
     usleep(3000);
@@ -310,6 +322,113 @@ static void test_install_is_compared(void **state)
     assert_string_equal(watched, "(all)");
 }
 
+static void test_who_leaves_has_left(void **state)
+{
+    struct lock *l = ask(STORE_LOCK_RANGE, true);
+
+    (void)state;
+    answer(0, QE_QUEUED, 0);
+    locks_leave(l);
+    locks_leave(l);
+    expect_unlock(1, 1, STORE_LOCK_WAITING);
+    assert_int_equal(n_commands, 2);
+    assert_int_equal(told.n_done, 0);
+    answer(1, 0, 0);
+    assert_int_equal(told.n_done, 1);
+    assert_int_equal(told.err, QE_INTR);
+}
+
+static void test_who_leaves_before_the_answer(void **state)
+{
+    struct lock *l = ask(STORE_LOCK_RANGE, true);
+
+    (void)state;
+    locks_leave(l);
+    answer(0, QE_QUEUED, 0);
+    assert_false(locks_is_queued(l)); /* it does not wait for long */
+    answer(1, 0, 0);
+    assert_int_equal(told.n_done, 1);
+    assert_int_equal(told.err, QE_INTR);
+    l = ask_again(STORE_LOCK_RANGE);
+    locks_leave(l);
+    answer(2, 0, 90); /* was free */
+    assert_int_equal(told.n_done, 1);
+    assert_int_equal(told.err, 0);
+    answer(3, QE_BUSY, 0);
+    l = ask_again(STORE_LOCK_RANGE);
+    locks_leave(l);
+    answer(4, QE_DEADLOCK, 0);
+    assert_int_equal(told.err, QE_DEADLOCK);
+    answer(5, 0, 0);
+    assert_int_equal(told.n_done, 1);
+}
+
+static void test_who_was_granted_does_not_leave(void **state)
+{
+    struct lock *l = ask(STORE_LOCK_RANGE, true);
+
+    (void)state;
+    answer(0, QE_QUEUED, 0);
+    locks_leave(l);
+    event(STORE_LOCK_GRANTED, OWN, 1, 100);
+    assert_int_equal(told.n_done, 1);
+    assert_int_equal(told.err, 0);
+    answer(1, QE_BUSY, 0);
+    l = ask_again(STORE_LOCK_RANGE);
+    answer(2, QE_QUEUED, 0);
+    locks_leave(l);
+    answer(3, QE_BUSY, 0); /* the event comes later, or was missed */
+    assert_int_equal(told.n_done, 1);
+    assert_int_equal(told.err, 0);
+    event(STORE_LOCK_GRANTED, OWN, 2, 110);
+    assert_int_equal(told.n_done, 1);
+    assert_int_equal(n_commands, 4);
+}
+
+/* What was granted to the former life is asked for anew, and left again. */
+static void test_lapse_while_leaving(void **state)
+{
+    struct lock *l = ask(STORE_LOCK_RANGE, true);
+
+    (void)state;
+    answer(0, QE_QUEUED, 0);
+    locks_leave(l);
+    event(STORE_LOCK_LOST, OWN, 1, 0);
+    assert_int_equal(told.n_done, 1);
+    assert_int_equal(told.err, QE_INTR);
+    answer(1, 0, 0);
+    l = ask_again(STORE_LOCK_RANGE);
+    answer(2, QE_QUEUED, 0);
+    locks_leave(l);
+    holds = false;
+    event(STORE_LOCK_GRANTED, OWN, 2, 100);
+    answer(3, QE_BUSY, 0);
+    event(STORE_LOCK_LOST, OWN, 2, 0);
+    assert_int_equal(told.n_done, 0);
+    expect_command(4, STORE_OP_LOCK, 3);
+    holds = true;
+    locks_leave(l);
+    answer(4, QE_QUEUED, 0);
+    answer(5, 0, 0);
+    assert_int_equal(told.n_done, 1);
+    assert_int_equal(told.err, QE_INTR);
+}
+
+static void test_install_while_leaving(void **state)
+{
+    struct lock *l = ask(STORE_LOCK_RANGE, true);
+
+    (void)state;
+    answer(0, QE_QUEUED, 0);
+    locks_leave(l);
+    locks_installed(&fs); /* not in the queue any more, for whatever reason: the answer will come */
+    locks_look(&fs);
+    assert_int_equal(told.n_done, 0);
+    answer(1, 0, 0);
+    assert_int_equal(told.err, QE_INTR);
+    assert_int_equal(n_commands, 2);
+}
+
 static void test_watchers_hear_of_named_locks(void **state)
 {
     (void)state;
@@ -380,10 +499,66 @@ static void test_range_that_was_given_up(void **state)
     (void)state;
     answer(0, QE_QUEUED, 0);
     locks_drop(&fs, l, on_settled, NULL);
+    expect_unlock(1, 1, STORE_LOCK_WAITING);
     event(STORE_LOCK_GRANTED, OWN, 1, 100); /* just before that was known */
-    answer(1, 0, 0);
+    answer(1, QE_BUSY, 0);
+    assert_int_equal(told.n_settled, 0);
+    expect_unlock(2, 1, 0);
+    answer(2, 0, 0);
     assert_int_equal(told.settle_err, QE_STALE);
     assert_int_equal(told.n_done, 0);
+}
+
+static void test_range_that_was_given_up_in_time(void **state)
+{
+    struct lock *l = ask(STORE_LOCK_RANGE, true);
+
+    (void)state;
+    answer(0, QE_QUEUED, 0);
+    locks_drop(&fs, l, on_settled, NULL);
+    answer(1, 0, 0);
+    assert_int_equal(told.n_settled, 1);
+    assert_int_equal(told.settle_err, 0);
+    assert_int_equal(n_commands, 2);
+}
+
+static void test_leaving_without_a_quorum(void **state)
+{
+    struct lock *l = ask(STORE_LOCK_RANGE, true);
+
+    (void)state;
+    answer(0, QE_QUEUED, 0);
+    writable = QE_TIMEDOUT;
+    locks_leave(l);
+    expect_unlock(1, 1, STORE_LOCK_WAITING);
+    assert_int_equal(told.n_done, 0);
+    run_out_of_time();
+    assert_int_equal(told.n_done, 1);
+    assert_int_equal(told.err, QE_TIMEDOUT);
+    locks_drop(&fs, l, on_settled, NULL);
+    answer(1, QE_BUSY, 0); /* its caller was told already */
+    assert_int_equal(told.n_done, 1);
+    answer(2, QE_BUSY, 0);
+    expect_unlock(3, 1, 0);
+    answer(3, 0, 0);
+    assert_int_equal(told.settle_err, QE_STALE);
+}
+
+static void test_leaving_is_tried_again(void **state)
+{
+    struct lock *l = ask(STORE_LOCK_RANGE, true);
+
+    (void)state;
+    answer(0, QE_QUEUED, 0);
+    refuse = true;
+    locks_leave(l);
+    locks_tick(&fs);
+    assert_int_equal(told.n_done, 0);
+    refuse = false;
+    locks_tick(&fs);
+    expect_unlock(1, 1, STORE_LOCK_WAITING);
+    answer(1, 0, 0);
+    assert_int_equal(told.err, QE_INTR);
 }
 
 static void test_giving_back_is_tried_again(void **state)
@@ -469,12 +644,20 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_lost_before_the_answer, setup, teardown),
         cmocka_unit_test_setup_teardown(test_lapse_takes_what_is_held, setup, teardown),
         cmocka_unit_test_setup_teardown(test_install_is_compared, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_who_leaves_has_left, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_who_leaves_before_the_answer, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_who_was_granted_does_not_leave, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_lapse_while_leaving, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_install_while_leaving, setup, teardown),
         cmocka_unit_test_setup_teardown(test_watchers_hear_of_named_locks, setup, teardown),
         cmocka_unit_test_setup_teardown(test_refusals, setup, teardown),
         cmocka_unit_test_setup_teardown(test_no_quorum_is_told_at_once, setup, teardown),
         cmocka_unit_test_setup_teardown(test_late_lock_is_withdrawn, setup, teardown),
         cmocka_unit_test_setup_teardown(test_queued_waiter_is_never_late, setup, teardown),
         cmocka_unit_test_setup_teardown(test_range_that_was_given_up, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_range_that_was_given_up_in_time, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_leaving_without_a_quorum, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_leaving_is_tried_again, setup, teardown),
         cmocka_unit_test_setup_teardown(test_giving_back_is_tried_again, setup, teardown),
         cmocka_unit_test_setup_teardown(test_giving_back_without_a_quorum, setup, teardown),
         cmocka_unit_test_setup_teardown(test_conversion_that_fails_leaves_nothing, setup, teardown),

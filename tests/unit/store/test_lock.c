@@ -104,6 +104,11 @@ static int unrange(struct kit *k, uint64_t owner, uint64_t request, int64_t firs
                                        .flags = STORE_LOCK_RANGE});
 }
 
+static int unwaiting(struct kit *k, uint64_t owner, uint64_t request)
+{
+    return as_op(k, &(struct store_op){.kind = STORE_OP_UNLOCK, .ino = INO, .owner = owner, .request = request, .flags = STORE_LOCK_RANGE | STORE_LOCK_WAITING});
+}
+
 static int proclaim(struct kit *k, const char *name, uint64_t owner, int64_t token, const char *text)
 {
     return as_op(k, &(struct store_op){.kind = STORE_OP_PROCLAIM, .name = kit_str(name), .owner = owner, .rev = token, .bytes = kit_str(text)});
@@ -244,6 +249,62 @@ static void a_withdrawal_that_meets_a_grant_releases_it(void **state)
     assert_int_equal(unnamed(k, "db", 2, 2), 0);
     granted(k, 0, 3, 3);
     are(k, "3x ");
+}
+
+/* Who waited for more of what it holds, or for another kind, keeps that. */
+static void only_what_waits_is_withdrawn(void **state)
+{
+    struct kit *k = *state;
+    int64_t rev;
+
+    assert_int_equal(range(k, 1, 1, 0, 9, SH), 0);
+    assert_int_equal(range(k, 2, 2, 0, 9, SH), 0);
+    assert_int_equal(range(k, 1, 3, 0, 9, EX), QE_QUEUED);
+    rev = kit_glance(k).rev;
+    assert_int_equal(unwaiting(k, 1, 3), 0);
+    are(k, "1s0-9 2s0-9 ");
+    assert_int_equal(unwaiting(k, 1, 3), 0); /* waits no more */
+    assert_int_equal(unwaiting(k, 1, 9), 0); /* never asked for */
+    are(k, "1s0-9 2s0-9 ");
+    assert_true(kit_glance(k).rev == rev);
+}
+
+static void what_was_granted_is_not_withdrawn(void **state)
+{
+    struct kit *k = *state;
+    int64_t rev;
+
+    assert_int_equal(range(k, 1, 1, 0, 9, SH), 0);
+    assert_int_equal(range(k, 2, 2, 0, 9, SH), 0);
+    assert_int_equal(range(k, 1, 3, 0, 9, EX), QE_QUEUED);
+    assert_int_equal(unrange(k, 2, 0, 0, 9), 0);
+    granted(k, 0, 1, 3);
+    rev = kit_glance(k).rev;
+    assert_int_equal(unwaiting(k, 1, 3), QE_BUSY);
+    are(k, "1x0-9 ");
+    assert_true(kit_glance(k).rev == rev);
+    assert_int_equal(unrange(k, 1, 0, 3, 5), 0);
+    assert_int_equal(unwaiting(k, 1, 3), QE_BUSY); /* of a part it is held */
+    assert_int_equal(range(k, 1, 4, 0, 9, SH), 0);
+    assert_int_equal(unwaiting(k, 1, 3), 0); /* of nothing any more: its owner has got something else there */
+    are(k, "1s0-9 ");
+    assert_int_equal(whole(k, 1, 5, EX), 0);
+    assert_int_equal(whole(k, 2, 6, EX), QE_QUEUED);
+    assert_int_equal(as_op(k, &(struct store_op){.kind = STORE_OP_UNLOCK, .ino = INO, .owner = 1, .request = 5, .flags = STORE_LOCK_WHOLE | STORE_LOCK_WAITING}),
+                     QE_BUSY);
+    are(k, "1s0-9 1x 2x? ");
+}
+
+static void who_stood_behind_a_withdrawn_one_moves_up(void **state)
+{
+    struct kit *k = *state;
+
+    assert_int_equal(range(k, 1, 1, 0, 9, SH), 0);
+    assert_int_equal(range(k, 2, 2, 0, 9, EX), QE_QUEUED);
+    assert_int_equal(range(k, 3, 3, 0, 9, SH), QE_QUEUED);
+    assert_int_equal(unwaiting(k, 2, 2), 0);
+    granted(k, 0, 3, 3);
+    are(k, "1s0-9 3s0-9 ");
 }
 
 static void several_who_share_get_it_in_one_revision(void **state)
@@ -815,8 +876,10 @@ static void nonsense_is_refused(void **state)
         {.kind = STORE_OP_LOCK, .request = 1, .flags = STORE_LOCK_WHOLE},
         {.kind = STORE_OP_LOCK, .ino = 44, .request = 1, .flags = STORE_LOCK_RANGE, .first = 5, .last = 4},
         {.kind = STORE_OP_LOCK, .ino = 44, .request = 1, .flags = STORE_LOCK_RANGE, .first = -1, .last = 4},
-        {.kind = STORE_OP_LOCK, .ino = 44, .request = 1, .flags = STORE_LOCK_WHOLE | 16},
+        {.kind = STORE_OP_LOCK, .ino = 44, .request = 1, .flags = STORE_LOCK_WHOLE | STORE_LOCK_WAITING},
+        {.kind = STORE_OP_LOCK, .ino = 44, .request = 1, .flags = STORE_LOCK_WHOLE | 32},
         {.kind = STORE_OP_UNLOCK, .ino = 44, .flags = 0},
+        {.kind = STORE_OP_UNLOCK, .ino = 44, .flags = STORE_LOCK_RANGE | STORE_LOCK_WAITING},
     };
     struct kit *k = *state;
     int64_t rev = kit_glance(k).rev;
@@ -836,6 +899,9 @@ int main(void)
         LOCK_TEST(others_wait_in_the_order_of_arrival),
         LOCK_TEST(who_withdraws_waits_no_more),
         LOCK_TEST(a_withdrawal_that_meets_a_grant_releases_it),
+        LOCK_TEST(only_what_waits_is_withdrawn),
+        LOCK_TEST(what_was_granted_is_not_withdrawn),
+        LOCK_TEST(who_stood_behind_a_withdrawn_one_moves_up),
         LOCK_TEST(several_who_share_get_it_in_one_revision),
         LOCK_TEST(what_the_holder_proclaims_all_can_read),
         LOCK_TEST(names_are_listed_once),
