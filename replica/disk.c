@@ -15,6 +15,7 @@
 enum {
     ADMIT_SEGMENTS = 4,    /* free for a user's command: the segment in use, two ahead, and the WAL's growth */
     INTERNAL_SEGMENTS = 2, /* free for the member's own, among them compaction, which makes room */
+    START_BYTES = 1 << 20, /* free for a session and the first inode numbers, for which the segments that a start has made have room */
 };
 static const int64_t SHORT_BYTES_MAX = INT64_C(256) << 20; /* above what writes need; the log may still grow by half of it; of a small disk a quarter */
 static const int64_t LOOK_EVERY_NS = 100000000; /* how old the knowledge of free space may be */
@@ -65,7 +66,7 @@ bool disk_admits(struct replica *r, bool internal)
         look(r, now);
         free_bytes = atomic_load(&r->free_bytes);
     }
-    return !internal || free_bytes >= needed(true);
+    return !internal || free_bytes >= (serve_is_ready(r) ? needed(true) : START_BYTES);
 }
 
 void disk_look(struct replica *r)

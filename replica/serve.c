@@ -39,6 +39,16 @@ void serve_note(struct replica *r, int err)
     pthread_mutex_unlock(&s->lock);
 }
 
+bool serve_is_ready(struct replica *r)
+{
+    bool ready;
+
+    pthread_mutex_lock(&r->serve.lock);
+    ready = r->serve.ready;
+    pthread_mutex_unlock(&r->serve.lock);
+    return ready;
+}
+
 /* A refusal of the leader (its disk is full) is no reason to give up, also if it is QE_TIMEDOUT because the command had been sent before; nor is
  * a nonce below the last one, which tells of numbers of starts that were lost. */
 static void session_cb(struct replica_request *req, int err, int64_t rev, uint64_t ino)

@@ -25,6 +25,7 @@ void serve_fini(struct replica *r);
 void serve_begin(struct replica *r);             /* asks; any thread */
 void serve_tick(struct replica *r, int64_t now_ns); /* raft loop: what was refused is asked again */
 void serve_note(struct replica *r, int err);     /* ino.c: numbers have come, or will not */
+bool serve_is_ready(struct replica *r);          /* any thread */
 /* Waits until `ready`, until an error, or until clock_boottime_ns() is until_ns (0: never): QE_TIMEDOUT. */
 int serve_wait(struct replica *r, int64_t until_ns);
 
