@@ -105,7 +105,7 @@ static void serve_fatal_cb(void *data, const char *why)
 
 void cluster_serves(int argc, char **argv)
 {
-    struct replica_options options = {.timeout_ms = 10000, .fatal = serve_fatal_cb};
+    struct replica_options options = {.timeout_ms = 20000, .fatal = serve_fatal_cb};
     struct buf why = {0};
     struct replica *r;
 
@@ -209,7 +209,7 @@ int cluster_change(struct cluster *c, uint32_t at, enum replica_change_kind kind
 
 int64_t wait_begin(void)
 {
-    return clock_boottime_ns() + INT64_C(30000000000);
+    return clock_boottime_ns() + INT64_C(60000000000);
 }
 
 void wait_turn(int64_t end, const char *file, int line, const char *what)

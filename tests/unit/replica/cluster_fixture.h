@@ -31,7 +31,7 @@ bool cluster_has(struct cluster *c, uint32_t id, const char *name, const char *c
 bool cluster_is(struct cluster *c, uint32_t at, uint32_t id, const char *role, const char *state);
 /* Asked of member `at`; waits for the answer. */
 int cluster_change(struct cluster *c, uint32_t at, enum replica_change_kind kind, uint32_t id, enum store_member_role role);
-/* Waits, 30 s at most. */
+/* Waits, a minute at most: longer than any request. */
 #define wait_until(condition) do { int64_t wait_end = wait_begin(); while (!(condition)) wait_turn(wait_end, __FILE__, __LINE__, #condition); } while (0)
 int64_t wait_begin(void);
 void wait_turn(int64_t end, const char *file, int line, const char *what);

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +18,7 @@ void member_make(struct member *m)
     snprintf(m->parent, sizeof m->parent, "%s/replica.XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
     assert_non_null(mkdtemp(m->parent));
     snprintf(m->dir, sizeof m->dir, "%s/dir", m->parent);
-    m->timeout_ms = 10000;
+    m->timeout_ms = 20000;
 }
 
 void member_remove(struct member *m)
@@ -43,8 +44,9 @@ static void fatal_cb(void *data, const char *why)
 {
     struct member *m = data;
 
-    if (m->fatals++ == 0)
+    if (atomic_load(&m->fatals) == 0)
         snprintf(m->fatal, sizeof m->fatal, "%s", why);
+    atomic_fetch_add(&m->fatals, 1); /* last: who sees it reads what was said */
 }
 
 static void lapsed_cb(void *data)

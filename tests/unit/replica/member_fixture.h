@@ -25,8 +25,8 @@ struct member {
     const char *listen;  /* NULL: no network */
     _Atomic int lapses;  /* how often the lapsed hook ran */
     void (*leases_gone)(void *data, const uint64_t *ids, size_t n); /* hook; NULL: none. `data` is this member */
-    int fatals;          /* how often the fatal hook ran (read it when the member is stopped) */
-    char fatal[256];     /* what it said first */
+    _Atomic int fatals;  /* how often the fatal hook ran */
+    char fatal[256];     /* what it said first; it is there when that is not 0 */
 };
 
 /* Fixture. member_make gives a directory that does not exist yet. */

@@ -65,25 +65,36 @@ static bool all_ok(uint32_t at, size_t count)
     return n == count && ok == count;
 }
 
-static void up(unsigned n)
+/* The election timeout is so long, or as usual (NULL). */
+static void up_with(unsigned n, const char *election_timeout)
 {
+    const char *const setting[1][2] = {{"election-timeout", election_timeout}};
+
     cluster_make(&c, n);
+    for (uint32_t id = 1; election_timeout && id <= n; id++) {
+        c.m[id].settings = setting;
+        c.m[id].n_settings = 1;
+    }
     cluster_up(&c);
     cluster_leader(&c);
     for (uint32_t id = 1; id <= n; id++)
         wait_until(all_ok(id, n));
+    for (uint32_t id = 1; id <= n; id++)
+        c.m[id].n_settings = 0; /* they are in the database */
 }
 
-static uint32_t follower(void)
-{
-    uint32_t leader = cluster_leader(&c);
+static void up(unsigned n) { up_with(n, NULL); }
 
-    return leader == 1 ? 2 : 1;
-}
+/* Of three: who leads, and the others. Found out at once, since another one may lead in the next moment. */
+struct parts {
+    uint32_t leader, at, id;
+};
 
-static uint32_t other_follower(void)
+static struct parts parts(void)
 {
-    return 6 - follower() - cluster_leader(&c);
+    uint32_t leader = cluster_leader(&c), at = leader == 1 ? 2 : 1;
+
+    return (struct parts){.leader = leader, .at = at, .id = 6 - leader - at};
 }
 
 /* Somebody who writes all the time; each write must succeed. */
@@ -123,14 +134,28 @@ static void writes_went_well(void)
 }
 
 /* Member 1 leads; 2 and 3 are processes of their own, so that they can stand still. */
-static void one_leads_two_processes(void)
+static void one_leads_two_processes(const char *election_timeout)
 {
-    up(3);
+    up_with(3, election_timeout);
     for (uint32_t id = 2; id <= 3; id++) {
         member_down(&c.m[id]);
         child[id] = cluster_serve(&c, id, NULL);
     }
     wait_until(all_ok(1, 3) && change(1, REPLICA_CHANGE_LEADER, 1, 0) == 0);
+}
+
+/* The others stand still, and member 1 leads as long as it does not notice. On a busy machine another one may have been elected before. */
+static void the_others_stand_still(void)
+{
+    for (;;) {
+        kill(child[2], SIGSTOP);
+        kill(child[3], SIGSTOP);
+        if (!strcmp(cluster_status(&c, 1).role, "leader"))
+            return;
+        kill(child[2], SIGCONT);
+        kill(child[3], SIGCONT);
+        wait_until(change(1, REPLICA_CHANGE_LEADER, 1, 0) == 0);
+    }
 }
 
 /* Puts on their way, more with each call. */
@@ -175,85 +200,80 @@ static bool all_answered(int times)
 
 static void a_voter_becomes_a_standby_and_votes_again(void **state)
 {
-    uint32_t at, id;
+    struct parts p;
 
     (void)state;
     up(3);
-    at = follower();
-    id = other_follower();
-    write_at(at);
-    assert_int_equal(change(at, REPLICA_CHANGE_ROLE, id, STORE_MEMBER_STANDBY), 0);
-    wait_until(!strcmp(role_of(at, id), "standby"));
-    assert_int_equal(member_put(&c.m[id], "b", "x"), 0); /* it writes as before */
-    assert_int_equal(change(at, REPLICA_CHANGE_ROLE, id, STORE_MEMBER_VOTER), 0);
-    wait_until(!strcmp(role_of(at, id), "voter"));
-    assert_int_equal(change(at, REPLICA_CHANGE_ROLE, id, STORE_MEMBER_VOTER), 0); /* it is one */
+    p = parts();
+    write_at(p.at);
+    assert_int_equal(change(p.at, REPLICA_CHANGE_ROLE, p.id, STORE_MEMBER_STANDBY), 0);
+    wait_until(!strcmp(role_of(p.at, p.id), "standby"));
+    assert_int_equal(member_put(&c.m[p.id], "b", "x"), 0); /* it writes as before */
+    assert_int_equal(change(p.at, REPLICA_CHANGE_ROLE, p.id, STORE_MEMBER_VOTER), 0);
+    wait_until(!strcmp(role_of(p.at, p.id), "voter"));
+    assert_int_equal(change(p.at, REPLICA_CHANGE_ROLE, p.id, STORE_MEMBER_VOTER), 0); /* it is one */
     writes_went_well();
 }
 
 static void leadership_is_handed_over(void **state)
 {
-    uint32_t at, id;
+    struct parts p;
 
     (void)state;
     up(3);
-    at = follower();
-    id = other_follower();
-    assert_int_equal(change(at, REPLICA_CHANGE_LEADER, id, 0), 0);
-    wait_until(cluster_status(&c, id).leader == id);
-    assert_int_equal(change(at, REPLICA_CHANGE_LEADER, at, 0), 0);
-    wait_until(cluster_status(&c, at).leader == at);
-    assert_int_equal(change(at, REPLICA_CHANGE_LEADER, at, 0), 0);
+    p = parts();
+    assert_int_equal(change(p.at, REPLICA_CHANGE_LEADER, p.id, 0), 0);
+    wait_until(cluster_status(&c, p.id).leader == p.id);
+    assert_int_equal(change(p.at, REPLICA_CHANGE_LEADER, p.at, 0), 0);
+    wait_until(cluster_status(&c, p.at).leader == p.at);
+    assert_int_equal(change(p.at, REPLICA_CHANGE_LEADER, p.at, 0), 0);
 }
 
 static void a_removed_member_is_told_and_stops(void **state)
 {
-    uint32_t at, id;
+    struct parts p;
 
     (void)state;
     up(3);
-    at = follower();
-    id = other_follower();
-    write_at(at);
-    assert_int_equal(change(at, REPLICA_CHANGE_REMOVE, id, 0), 0);
-    assert_string_equal(role_of(at, id), "none");
-    wait_until(c.m[id].fatals == 1);
-    if (!strstr(c.m[id].fatal, "removed"))
-        fail_msg("%s", c.m[id].fatal);
+    p = parts();
+    write_at(p.at);
+    assert_int_equal(change(p.at, REPLICA_CHANGE_REMOVE, p.id, 0), 0);
+    wait_until(!strcmp(role_of(p.at, p.id), "none"));
+    wait_until(c.m[p.id].fatals == 1);
+    if (!strstr(c.m[p.id].fatal, "removed"))
+        fail_msg("%s", c.m[p.id].fatal);
     writes_went_well();
-    assert_int_equal(change(at, REPLICA_CHANGE_REMOVE, id, 0), 0); /* asked for again: it is out */
+    assert_int_equal(change(p.at, REPLICA_CHANGE_REMOVE, p.id, 0), 0); /* asked for again: it is out */
 }
 
 /* It comes back later and is told, although it never heard of it. */
 static void a_member_that_was_removed_while_it_was_away_does_not_serve(void **state)
 {
     struct buf why = {0};
-    uint32_t at, id;
+    struct parts p;
 
     (void)state;
     up(3);
-    at = follower();
-    id = other_follower();
-    member_down(&c.m[id]);
-    assert_int_equal(change(at, REPLICA_CHANGE_REMOVE, id, 0), 0);
-    if (!member_start(&c.m[id], &why))
-        wait_until(c.m[id].fatals == 1);
-    if (!strstr(c.m[id].fatal, "removed"))
-        fail_msg("%s", c.m[id].fatal);
+    p = parts();
+    member_down(&c.m[p.id]);
+    assert_int_equal(change(p.at, REPLICA_CHANGE_REMOVE, p.id, 0), 0);
+    if (!member_start(&c.m[p.id], &why))
+        wait_until(c.m[p.id].fatals == 1);
+    if (!strstr(c.m[p.id].fatal, "removed"))
+        fail_msg("%s", c.m[p.id].fatal);
     buf_fini(&why);
 }
 
 static void a_leader_that_is_removed_hands_over_first(void **state)
 {
-    uint32_t at, leader;
+    struct parts p;
 
     (void)state;
     up(3);
-    leader = cluster_leader(&c);
-    at = follower();
-    write_at(at);
-    assert_int_equal(change(at, REPLICA_CHANGE_REMOVE, leader, 0), 0);
-    wait_until(c.m[leader].fatals == 1);
+    p = parts();
+    write_at(p.at);
+    assert_int_equal(change(p.at, REPLICA_CHANGE_REMOVE, p.leader, 0), 0);
+    wait_until(c.m[p.leader].fatals == 1);
     writes_went_well();
 }
 
@@ -263,7 +283,7 @@ static void three_become_one(void **state)
 
     (void)state;
     up(3);
-    last = follower();
+    last = parts().at;
     write_at(last);
     for (uint32_t id = 1; id <= 3; id++)
         if (id != last) {
@@ -271,8 +291,7 @@ static void three_become_one(void **state)
             wait_until(c.m[id].fatals == 1);
         }
     writes_went_well();
-    assert_int_equal(cluster_status(&c, last).n_voters, 1);
-    assert_false(replica_barrier_needed(c.m[last].r));
+    wait_until(cluster_status(&c, last).n_voters == 1 && !replica_barrier_needed(c.m[last].r));
     assert_int_equal(change(last, REPLICA_CHANGE_REMOVE, last, 0), QE_BUSY);
 }
 
@@ -330,9 +349,9 @@ static void two_dead_of_five_are_removed_one_after_the_other(void **state)
     }
     wait_until(cluster_is(&c, at, dead[0], NULL, "unreachable") && cluster_is(&c, at, dead[1], NULL, "unreachable"));
     assert_int_equal(change(at, REPLICA_CHANGE_REMOVE, dead[0], 0), 0);
-    assert_int_equal(cluster_status(&c, at).n_voters, 4);
+    wait_until(cluster_status(&c, at).n_voters == 4);
     assert_int_equal(change(at, REPLICA_CHANGE_ROLE, dead[1], STORE_MEMBER_STANDBY), 0);
-    assert_int_equal(cluster_status(&c, at).n_voters, 3);
+    wait_until(cluster_status(&c, at).n_voters == 3);
     assert_int_equal(change(at, REPLICA_CHANGE_ROLE, dead[1], STORE_MEMBER_VOTER), QE_BUSY);
     assert_int_equal(change(at, REPLICA_CHANGE_REMOVE, dead[1], 0), 0);
     wait_until(all_ok(at, 3));
@@ -343,36 +362,34 @@ static void two_dead_of_five_are_removed_one_after_the_other(void **state)
 
 static void what_would_leave_no_healthy_majority_is_busy(void **state)
 {
-    uint32_t at, id;
+    struct parts p;
 
     (void)state;
     up(3);
-    at = follower();
-    id = other_follower();
-    member_down(&c.m[id]);
-    wait_until(!all_ok(at, 3));
+    p = parts();
+    member_down(&c.m[p.id]);
+    wait_until(!all_ok(p.at, 3));
     /* Two of three are left: one of them cannot go, the dead one can. */
-    assert_int_equal(change(at, REPLICA_CHANGE_REMOVE, at, 0), QE_BUSY);
-    assert_int_equal(change(at, REPLICA_CHANGE_ROLE, at, STORE_MEMBER_STANDBY), QE_BUSY);
-    assert_int_equal(change(at, REPLICA_CHANGE_LEADER, id, 0), QE_BUSY);
-    assert_int_equal(change(at, REPLICA_CHANGE_REMOVE, 9, 0), QE_NOENT);
-    assert_int_equal(change(at, REPLICA_CHANGE_LEADER, 9, 0), QE_NOENT);
-    assert_int_equal(change(at, REPLICA_CHANGE_REMOVE, id, 0), 0);
-    wait_until(all_ok(at, 2));
+    assert_int_equal(change(p.at, REPLICA_CHANGE_REMOVE, p.at, 0), QE_BUSY);
+    assert_int_equal(change(p.at, REPLICA_CHANGE_ROLE, p.at, STORE_MEMBER_STANDBY), QE_BUSY);
+    assert_int_equal(change(p.at, REPLICA_CHANGE_LEADER, p.id, 0), QE_BUSY);
+    assert_int_equal(change(p.at, REPLICA_CHANGE_REMOVE, 9, 0), QE_NOENT);
+    assert_int_equal(change(p.at, REPLICA_CHANGE_LEADER, 9, 0), QE_NOENT);
+    assert_int_equal(change(p.at, REPLICA_CHANGE_REMOVE, p.id, 0), 0);
+    wait_until(all_ok(p.at, 2));
 }
 
 static void without_a_leader_it_times_out(void **state)
 {
-    uint32_t at, id;
+    struct parts p;
 
     (void)state;
     up(3);
-    at = follower();
-    id = other_follower();
-    member_down(&c.m[id]);
-    member_down(&c.m[6 - at - id]);
-    wait_until(cluster_status(&c, at).leader == 0);
-    assert_int_equal(change(at, REPLICA_CHANGE_REMOVE, id, 0), QE_TIMEDOUT);
+    p = parts();
+    member_down(&c.m[p.id]);
+    member_down(&c.m[p.leader]);
+    wait_until(cluster_status(&c, p.at).leader == 0);
+    assert_int_equal(change(p.at, REPLICA_CHANGE_REMOVE, p.id, 0), QE_TIMEDOUT);
 }
 
 /* An entry is on its way and nobody acknowledges it; leadership is being handed to a member that stands still, and more is written. When
@@ -383,10 +400,9 @@ static void nobody_takes_the_leadership_over_while_an_entry_is_on_its_way(void *
     uint64_t before;
 
     (void)state;
-    one_leads_two_processes();
+    one_leads_two_processes(NULL);
+    the_others_stand_still();
     before = cluster_status(&c, 1).last_index;
-    kill(child[2], SIGSTOP);
-    kill(child[3], SIGSTOP);
     put_another();
     wait_until(cluster_status(&c, 1).last_index > before);
     replica_change(c.m[1].r, &handover, REPLICA_CHANGE_LEADER, 2, 0);
@@ -399,20 +415,21 @@ static void nobody_takes_the_leadership_over_while_an_entry_is_on_its_way(void *
     assert_true(all_answered(1));
 }
 
-/* The first of the other voters stands still: the leadership goes to the second, at once. */
+/* The first of the other voters stands still: the leadership goes to the second, at once. One that waits for the first waits for two election
+ * timeouts, which are long here, since a busy machine takes its time for all this. */
 static void a_leader_that_stops_hands_over_to_one_that_is_there(void **state)
 {
     struct timespec begun, ended;
 
     (void)state;
-    one_leads_two_processes();
+    one_leads_two_processes("5s");
     kill(child[2], SIGSTOP);
     wait_until(cluster_is(&c, 1, 2, NULL, "unreachable"));
     clock_gettime(CLOCK_MONOTONIC, &begun);
     member_down(&c.m[1]);
     clock_gettime(CLOCK_MONOTONIC, &ended);
     kill(child[2], SIGCONT);
-    assert_true((ended.tv_sec - begun.tv_sec) * 1000 + (ended.tv_nsec - begun.tv_nsec) / 1000000 < 1900);
+    assert_true((ended.tv_sec - begun.tv_sec) * 1000 + (ended.tv_nsec - begun.tv_nsec) / 1000000 < 9500);
 }
 
 int main(int argc, char **argv)

