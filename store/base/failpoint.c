@@ -75,6 +75,8 @@ bool failpoint_hit(const char *name)
 
         nanosleep(&t, NULL);
     }
+    while (!strncmp(action, "hold:", 5) && access(action + 5, F_OK) == 0)
+        nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
     if (!strncmp(action, "while:", 6))
         return access(action + 6, F_OK) == 0;
     return !strcmp(action, "error");
