@@ -5,7 +5,7 @@
 #     said                            the value of the last answer, e.g. of `A read 3 100`
 #     actor_begin A flockw 3 x        does not wait for the answer; actor_end A [ERRNO] does
 #
-# actor_start NAME defines a function of that name. Its answers must come within 10 s.
+# actor_start NAME defines a function of that name. Its answers must come within half a minute.
 
 declare -gA ACTOR_IN ACTOR_OUT ACTOR_PID
 SAID=
@@ -50,7 +50,7 @@ actor_answer() {
     local line part= tries=0
     until IFS= read -r -t 1 -u "${ACTOR_OUT[$1]}" line; do
         part+=$line # the second may be over in the middle of it
-        if actor_is_gone "$1" || ((++tries >= 10 * QFS_TIME_SCALE)); then
+        if actor_is_gone "$1" || ((++tries >= PATIENCE * QFS_TIME_SCALE)); then
             SAID=silence
             fail "actor $1 does not answer"
             return 1

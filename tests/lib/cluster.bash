@@ -123,7 +123,7 @@ new_leader() { wait_until 30 is_led_by_another "$1" && leader $(others "$1"); }
 # ---- Contents -------------------------------------------------------------------------------------------------------------------
 
 # file_is N NAME TEXT: member N has exactly that.
-file_is() { [ "$(timeout 10 cat "$QFS_ROOT/m$1/$2" 2>/dev/null)" = "$3" ]; }
+file_is() { [ "$(timeout 30 cat "$QFS_ROOT/m$1/$2" 2>/dev/null)" = "$3" ]; }
 
 # everywhere NAME TEXT: every member that runs has it.
 everywhere() {
@@ -134,7 +134,7 @@ everywhere() {
 }
 
 # write_on N NAME TEXT: one write, acknowledged by fsync, since a shell hides the errors of close.
-write_on() { printf '%s\n' "$3" | timeout 20 dd of="$QFS_ROOT/m$1/$2" conv=fsync status=none; }
+write_on() { printf '%s\n' "$3" | timeout 60 dd of="$QFS_ROOT/m$1/$2" conv=fsync status=none; }
 
 # ---- Files and tests ------------------------------------------------------------------------------------------------------------
 
@@ -173,7 +173,7 @@ enter_cluster_test() {
     local id lost=()
     T=t$BATS_TEST_NUMBER
     for id in $(members); do
-        if ! member_runs "$id" || ! timeout 5 stat "$QFS_ROOT/m$id/.quorum/status" >/dev/null 2>&1; then
+        if ! member_runs "$id" || ! timeout 30 stat "$QFS_ROOT/m$id/.quorum/status" >/dev/null 2>&1; then
             force_unmount "$QFS_ROOT/m$id"
             lost+=("$id")
         fi

@@ -22,19 +22,36 @@ export QFS_TEST_ON QFS_TIME_SCALE QFS_TEST_UMASK QFS_TEST_UID QFS_TESTBIN QUORUM
 
 # ---- Conditions and verdicts --------------------------------------------------------------------------------------------------
 
+PATIENCE=30 # seconds
+
 fail() {
     printf '%s\n' "$*" >&2
     return 1
 }
 
-# wait_until SECONDS COMMAND...: until it succeeds.
+# wait_until SECONDS COMMAND...: until it succeeds, for so long, or for half a minute if that is more: on a busy machine what has to happen
+# takes its time. It shows that something happens, never that it happens soon.
 wait_until() {
-    local end=$((SECONDS + $1 * QFS_TIME_SCALE + 1))
+    local seconds=$(($1 > PATIENCE ? $1 : PATIENCE))
+    local end=$((SECONDS + seconds * QFS_TIME_SCALE + 1))
     shift
     until "$@" >/dev/null 2>&1; do
         ((SECONDS <= end)) || { fail "gave up waiting for: $*"; return 1; }
         nap
     done
+}
+
+# becomes WHAT EXPECTED COMMAND...: what the command says is that in the end.
+becomes() {
+    local what=$1 expected=$2 end=$((SECONDS + PATIENCE * QFS_TIME_SCALE)) seen
+    shift 2
+    while :; do
+        seen=$("$@") || true
+        [ "$seen" != "$expected" ] || return 0
+        ((SECONDS <= end)) || break
+        nap
+    done
+    same "$what" "$seen" "$expected"
 }
 
 # nap: a fiftieth of a second, without a process for it.
@@ -43,11 +60,13 @@ nap() {
     read -r -t 0.02 -u "$QFS_SILENCE" || true
 }
 
-within() { # within SECONDS COMMAND...: runs a program and kills it when it takes longer
-    local seconds=$(($1 * QFS_TIME_SCALE))
+within() { # within SECONDS COMMAND...: runs a program and kills it when it takes longer, and longer than half a minute: it hangs then
+    local seconds=$(($1 > PATIENCE ? $1 : PATIENCE))
     shift
-    timeout -k 2 "$seconds" "$@"
+    timeout -k 2 $((seconds * QFS_TIME_SCALE)) "$@"
 }
+
+ms_since() { echo $((($(date +%s%N) - $1) / 1000000)); } # ms_since "$(date +%s%N)"
 
 waits() { # waits PID: it waits for an answer of ours
     wait_until 5 grep -q request_wait "/proc/$1/wchan"
@@ -93,6 +112,21 @@ needs_quorumfs() { # for what tmpfs does not have
 
 needs_failpoints() {
     [ "${QFS_FAILPOINTS:-1}" = 1 ] || skip "built without failpoints"
+}
+
+# events_of STREAM: the lines of a stream up to now, as far as the member has come with them: what is missing comes later.
+events_of() {
+    within 30 python3 -c '
+import os, select, sys
+fd = os.open(sys.argv[1], os.O_RDONLY | os.O_NONBLOCK)
+quiet = 0
+while quiet < 2: # there is nothing to read twice, after the feed has had a moment to look
+    try:
+        os.write(1, os.read(fd, 65536))
+        quiet = 0
+    except BlockingIOError:
+        select.select([fd], [], [], 0.15)
+        quiet += 1' "$1"
 }
 
 # ---- Revisions ------------------------------------------------------------------------------------------------------------------
@@ -299,7 +333,7 @@ unmount_file() {
 
 # enter_test: a directory of its own. A daemon that an earlier test lost is replaced, so that one failure stays one.
 enter_test() {
-    if [ "$QFS_TEST_ON" = quorumfs ] && ! { daemon_alive && timeout 5 stat "$MNT"; } >/dev/null 2>&1; then
+    if [ "$QFS_TEST_ON" = quorumfs ] && ! { daemon_alive && timeout 30 stat "$MNT"; } >/dev/null 2>&1; then
         force_unmount "$MNT"
         DIR=$(mktemp -d "$QFS_ROOT/data.XXXXXX")
         daemon_start || return 1
@@ -316,7 +350,7 @@ leave_test() {
     local rc=0
     actors_end
     cd / || return 1
-    timeout 20 rm -rf "$T" || rc=1
+    timeout 60 rm -rf "$T" || rc=1
     [ "$QFS_TEST_ON" = tmpfs ] || daemon_alive || { fail "the daemon is gone: exit status $(cat "$MNT.exit"), its log ends: $(tail -3 "$MNT.log")"; rc=1; }
     log_check || rc=1
     return $rc
