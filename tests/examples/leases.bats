@@ -24,18 +24,22 @@ gone() { [ ! -e "$1" ]; }
 
 # ---- service-register.sh --------------------------------------------------------------------------------------------------------
 
+runs=(sh -c 'echo >"$0"; exec sleep 1000') # a service that says in the file that follows that it runs
 register() { TTL=2 "$QFS_EXAMPLES/service-register.sh" "$@"; }
 
 @test "service-register.sh: announced while the service runs; gone at once when it ends" {
     mkdir services
-    background env TTL=2 "$QFS_EXAMPLES/service-register.sh" "$MNT" "$t/services/1" 10.0.0.7:80 sleep 1000
-    wait_until 10 test -e services/1
-    holds services/1 '10.0.0.7:80\n'
-    sleep 3
-    holds services/1 '10.0.0.7:80\n'
-    kill -TERM "$GROUP"
-    wait_until 2 gone services/1
-    wait_until 5 eval '! kill -0 '"$GROUP"
+    local ttl
+    for ttl in 2 600; do # renewed; and then nobody waits for its end
+        background env TTL=$ttl "$QFS_EXAMPLES/service-register.sh" "$MNT" "$t/services/1" 10.0.0.7:80 "${runs[@]}" "$S/runs$ttl"
+        wait_until 10 test -e "$S/runs$ttl" # announced before that
+        holds services/1 '10.0.0.7:80\n'
+        [ $ttl != 2 ] || sleep 4
+        holds services/1 '10.0.0.7:80\n'
+        kill -TERM "$GROUP"
+        wait_until 10 gone services/1
+        wait_until 10 eval '! kill -0 '"$GROUP"
+    done
     same leases "$(ls "$MNT/.quorum/leases")" ''
 }
 
@@ -51,7 +55,7 @@ register() { TTL=2 "$QFS_EXAMPLES/service-register.sh" "$@"; }
 
 @test "service-register.sh: killed, with its service: gone after the TTL" {
     mkdir services
-    background env TTL=1 "$QFS_EXAMPLES/service-register.sh" "$MNT" "$t/services/1" v sh -c 'echo >"$0"; exec sleep 1000' "$S/runs"
+    background env TTL=1 "$QFS_EXAMPLES/service-register.sh" "$MNT" "$t/services/1" v "${runs[@]}" "$S/runs"
     wait_until 10 test -e "$S/runs" # announced before that
     holds services/1 'v\n'
     kill -9 "$GROUP" # the script alone: the service still runs
@@ -63,12 +67,12 @@ register() { TTL=2 "$QFS_EXAMPLES/service-register.sh" "$@"; }
 
 @test "service-register.sh: announced anew when its lease was lost" {
     mkdir services
-    background env TTL=2 "$QFS_EXAMPLES/service-register.sh" "$MNT" "$t/services/1" v sleep 1000
-    wait_until 10 test -e services/1
+    background env TTL=600 "$QFS_EXAMPLES/service-register.sh" "$MNT" "$t/services/1" v "${runs[@]}" "$S/runs"
+    wait_until 10 test -e "$S/runs"
     rmdir "$MNT/.quorum/leases/"service-*
     wait_until 10 test -e services/1
     kill -TERM "$GROUP"
-    wait_until 5 gone services/1
+    wait_until 10 gone services/1
 }
 
 # ---- work-queue.sh --------------------------------------------------------------------------------------------------------------
@@ -149,12 +153,13 @@ grant() { "$QFS_EXAMPLES/grant.sh" "$@"; }
 @test "grant.sh: a token is good until its time is up" {
     local token other
     mkdir tokens
-    token=$(grant "$MNT" "$t/tokens" 2 'for Alice')
-    other=$(grant "$MNT" "$t/tokens" 60)
+    token=$(grant "$MNT" "$t/tokens" 600 'for Alice')
+    other=$(grant "$MNT" "$t/tokens" 600)
     same text "$(grant --check "$MNT" "$t/tokens" "$token")" 'for Alice'
     grant --extend "$MNT" "$t/tokens" "$token"
     ! grep -rq "$token" tokens && ! ls tokens | grep -q "$token" || fail "the token can be seen"
     ! grant --check "$MNT" "$t/tokens" nonsense || false
+    echo 1 >"$MNT/.quorum/leases/grant-$(printf %s "$token" | sha256sum | cut -c 1-32)/ttl"
     wait_until 10 eval '! grant --check "$MNT" "$t/tokens" '"$token"
     ! grant --extend "$MNT" "$t/tokens" "$token" || false
     grant --check "$MNT" "$t/tokens" "$other"

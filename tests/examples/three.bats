@@ -5,6 +5,7 @@ setup() {
     root_file
     CLUSTER_SIZE=3
     find_ports
+    export QUORUMFS_TIMEOUT=40s # an election may take its time
     export THREE_DIR="$QFS_ROOT/three dir"
     PORT=$(tr , '\n' <<<"$CLUSTER_LIST" | sed -n 's/^1=.*://p')
     export PORT
@@ -12,12 +13,12 @@ setup() {
 teardown() {
     local rc=0
     cd /
-    within 60 "$QFS_EXAMPLES/three-members.sh" stop || rc=1
+    within 120 "$QFS_EXAMPLES/three-members.sh" stop || rc=1
     nothing_left || rc=1
     return $rc
 }
 
-three() { within 60 "$QFS_EXAMPLES/three-members.sh" "$@" 3>&-; }
+three() { within 120 "$QFS_EXAMPLES/three-members.sh" "$@" 3>&-; }
 is_there() { [ "$(cat "$1")" = "$2" ]; }
 sees() { "$QFS_EXAMPLES/monitor.sh" "$THREE_DIR/mnt$1" | grep -q "$2"; }
 

@@ -15,14 +15,15 @@ start() {
 }
 
 @test "on-change runs a command once for each burst of changes" {
-    start "$QFS_EXAMPLES/on-change.sh" "$T" sh -c "cat '$T/f' >> '$S/seen'; echo . >> '$S/runs'"
+    # Each run takes until it may end: what changes meanwhile is one burst.
+    start "$QFS_EXAMPLES/on-change.sh" "$T" sh -c "cat '$T/f' >> '$S/seen'; echo . >> '$S/runs'; until [ -e '$S/end' ]; do sleep 0.05; done"
     wait_until 10 test -s "$S/runs"
     put f 'one\n'
-    wait_until 10 grep -q one "$S/seen"
     mkdir d
     x 'for i in 1 2 3 4 5 6 7 8 9; do echo $i > d/$i; done; echo two > f'
+    touch "$S/end"
     wait_until 10 grep -q two "$S/seen"
-    [ "$(wc -l <"$S/runs")" -lt 12 ]
+    (($(wc -l <"$S/runs") <= 4)) || fail "$(wc -l <"$S/runs") runs, for one burst" # a busy machine may make two or three of it
 }
 
 @test "on-change goes on when the command fails" {
