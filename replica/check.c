@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "replica/check.h"
 #include "replica/dir.h"
 #include "replica/marker.h"
 #include "replica/replica.h"
@@ -250,26 +249,4 @@ int replica_check(const char *dir, store_say_cb cb, void *data)
     buf_fini(&why);
     buf_fini(&what);
     return err;
-}
-
-static void say_nothing(void *data, const char *line)
-{
-    (void)data, (void)line;
-}
-
-bool check_unapplied(const struct dir *d, uint64_t *first, uint64_t *last)
-{
-    struct report r = {.say = say_nothing, .dir = *d};
-    struct store_position p;
-    struct buf why = {0};
-    int err;
-
-    check_log(&r, &why);
-    buf_fini(&why);
-    err = store_check_position(d->path, say_nothing, NULL, &p);
-    if (err)
-        return false; /* whoever reads it will say so */
-    *first = p.applied + 1;
-    *last = last_index(&r);
-    return *first <= *last;
 }

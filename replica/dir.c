@@ -269,7 +269,7 @@ static bool is_ours(const char *name)
     if (sscanf(name, "state-%u.db%n", &n, &consumed) == 1 && consumed > 0)
         return !name[consumed] || !strcmp(name + consumed, "-wal") || !strcmp(name + consumed, "-shm") ||
                !strcmp(name + consumed, "-journal") || !strcmp(name + consumed, ".tmp");
-    return !strcmp(name, "raft") || !strcmp(name, "CURRENT") || !strcmp(name, "CURRENT.tmp") || !strcmp(name, "ballast") ||
+    return !strcmp(name, "raft") || !strcmp(name, DIR_OLD_LOG) || !strcmp(name, "CURRENT") || !strcmp(name, "CURRENT.tmp") || !strcmp(name, "ballast") ||
            !strcmp(name, "ballast.tmp") || !strcmp(name, "init") || !strcmp(name, "init.tmp");
 }
 
@@ -316,7 +316,8 @@ static int remove_files(const char *path, bool (*mine)(const char *name), struct
     if (!d)
         return errno == ENOENT ? 0 : QE_IO;
     while (!err && (e = readdir(d)) != NULL) {
-        if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..") || !strcmp(e->d_name, "raft") || !strcmp(e->d_name, "init"))
+        if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..") || !strcmp(e->d_name, "raft") || !strcmp(e->d_name, DIR_OLD_LOG) ||
+            !strcmp(e->d_name, "init"))
             continue;
         if (mine && !mine(e->d_name))
             continue;
@@ -329,16 +330,27 @@ static int remove_files(const char *path, bool (*mine)(const char *name), struct
     return err;
 }
 
-int dir_wipe(const struct dir *d, struct buf *why)
+int dir_remove_log(const char *raft_dir, struct buf *why)
 {
-    int err = remove_files(d->raft, NULL, why);
+    int err = remove_files(raft_dir, NULL, why);
 
-    if (!err)
-        err = remove_files(d->path, is_ours, why);
-    if (!err && rmdir(d->raft) && errno != ENOENT) {
-        buf_printf(why, "cannot remove \"%s\": %s", d->raft, strerror(errno));
+    if (!err && rmdir(raft_dir) && errno != ENOENT) {
+        buf_printf(why, "cannot remove \"%s\": %s", raft_dir, strerror(errno));
         err = QE_IO;
     }
+    return err;
+}
+
+int dir_wipe(const struct dir *d, struct buf *why)
+{
+    char *old = dir_join(d->path, DIR_OLD_LOG);
+    int err = old ? dir_remove_log(old, why) : QE_NOMEM;
+
+    if (!err)
+        err = dir_remove_log(d->raft, why);
+    if (!err)
+        err = remove_files(d->path, is_ours, why);
+    free(old);
     return err;
 }
 

@@ -6,6 +6,7 @@
  *   CURRENT         the database in use (store's)
  *   state-N.db      the database (store's), with -wal and -shm
  *   ballast         bytes held back so that a full disk still lets the member stop cleanly
+ *   raft.old/       only while DIR is being made of another one: a copy of that one's log
  *   init            only while DIR is being made: what is here may be thrown away
  *   quorumfs.conf   member settings, log: the log (both fs's)
  *
@@ -22,6 +23,7 @@
 /* What to do about a damaged one, for the end of a sentence. Of several members none may come back older than it was: the others refuse it. */
 #define DIR_REMEDY "of a cluster of one put back a copy of the whole data directory; one of several members is removed, and joins anew with init --join"
 
+#define DIR_OLD_LOG "raft.old"
 enum { DIR_BALLAST_BYTES = 32 << 20 }; /* not below the WAL's hard limit: a checkpoint must fit into it */
 
 struct dir {
@@ -45,6 +47,7 @@ enum replica_dir_state dir_state(const char *path, struct buf *what);
 
 /* Throws away what an interrupted init left: everything that only init makes. */
 int dir_wipe(const struct dir *d, struct buf *why);
+int dir_remove_log(const char *raft_dir, struct buf *why); /* all of it; a missing one is fine */
 int dir_mark_init(const struct dir *d, bool on, struct buf *why);
 
 struct dir_identity {

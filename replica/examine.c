@@ -175,27 +175,34 @@ static int examine_open(const char *raft_dir, const struct segment_file *files, 
     return 0;
 }
 
-int segment_examine(const char *raft_dir, const uint8_t *cluster_id, struct buf *why)
+int segment_repair(const char *raft_dir, const uint8_t *cluster_id, struct buf *why)
 {
     struct segment_file *files = NULL;
-    struct segment_metadata m[2];
     bool repaired = false;
     size_t n = 0;
     int err = segment_list(raft_dir, &files, &n, why);
 
-    if (!err)
-        err = segment_metadata(raft_dir, m, why);
     if (!err)
         err = repair_truncation(raft_dir, files, n, why);
     if (!err)
         err = repair_install(raft_dir, files, n, &repaired, why);
     if (!err && !repaired)
         err = repair_unclosed(raft_dir, files, n, cluster_id, &repaired, why);
-    if (!err && repaired) {
-        free(files);
-        files = NULL;
+    free(files);
+    return err;
+}
+
+int segment_examine(const char *raft_dir, const uint8_t *cluster_id, struct buf *why)
+{
+    struct segment_file *files = NULL;
+    struct segment_metadata m[2];
+    size_t n = 0;
+    int err = segment_metadata(raft_dir, m, why);
+
+    if (!err)
+        err = segment_repair(raft_dir, cluster_id, why);
+    if (!err)
         err = segment_list(raft_dir, &files, &n, why);
-    }
     if (!err)
         err = examine_open(raft_dir, files, n, cluster_id, why);
     if (err == QE_CORRUPT)

@@ -15,9 +15,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "replica/check.h"
 #include "replica/init.h"
 #include "replica/member.h"
+#include "replica/salvage.h"
 #include "replica/transport.h"
 #include "store/base/clock.h"
 #include "store/base/failpoint.h"
@@ -228,7 +228,7 @@ static int make_all(struct dir *d, const struct dir_identity *id, const struct s
     return err;
 }
 
-/* A data directory may be begun from as well, while nobody uses it. */
+/* A data directory may be begun from as well, while nobody uses it. It is only read, and may be where nothing can be written. */
 static int lock_source(const struct replica_init *init, struct dir *source, struct buf *why)
 {
     struct buf what = {0};
@@ -247,29 +247,20 @@ static int lock_source(const struct replica_init *init, struct dir *source, stru
     buf_fini(&what);
     if (!err)
         err = dir_init(source, init->from);
-    return err ? err : dir_lock(source, 0, why);
-}
-
-/* What most members were lost with may be in the log of the one that is left. */
-static void note_unapplied(const struct dir *source)
-{
-    uint64_t first, last;
-
-    if (source->lock_fd >= 0 && check_unapplied(source, &first, &last))
-        log_warn("init", "the log of \"%s\" goes on after what its database has: index %" PRIu64 " to %" PRIu64 " is not in the new cluster. "
-                 "If it is the only member, mount it, so that it applies them, and begin anew; of several, such entries were acknowledged only "
-                 "if its machine has lost power", source->path, first, last);
+    return err ? err : dir_lock_readonly(source, why);
 }
 
 int replica_init(const struct replica_init *init, struct buf *why)
 {
     struct store_member members[REPLICA_VOTERS_MAX];
+    struct dir d = {.lock_fd = -1}, source = {.lock_fd = -1};
+    struct salvage salvage = {.source = &source, .into = &d};
     struct store_initial initial = {.from = init->from, .root_uid = init->root_uid, .root_gid = init->root_gid, .settings = init->settings,
                                     .n_settings = init->n_settings, .members = members, .n_members = init->n_members ? init->n_members : 1,
-                                    .time_ns = init->n_members ? BEGINNING_NS : clock_realtime_ns()};
+                                    .time_ns = init->n_members ? BEGINNING_NS : clock_realtime_ns(),
+                                    .catch_up = salvage_apply, .catch_up_data = &salvage};
     struct dir_identity id;
     struct buf what = {0};
-    struct dir d = {.lock_fd = -1}, source = {.lock_fd = -1};
     int err = sort_members(init, members, why);
 
     if (err)
@@ -290,8 +281,6 @@ int replica_init(const struct replica_init *init, struct buf *why)
     }
     if (!err)
         err = lock_source(init, &source, why);
-    if (!err)
-        note_unapplied(&source);
     if (!err)
         err = make_identity(init, &initial, &id, why);
     if (!err)

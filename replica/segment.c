@@ -217,6 +217,33 @@ static void judge_tail(const uint8_t *data, size_t len, size_t at, enum batch_st
     }
 }
 
+static int tell_batch(const uint8_t *p, const struct batch *b, segment_entry_cb cb, void *data)
+{
+    const uint8_t *bytes = p + 16 + 16 * b->n;
+    int err = 0;
+
+    for (uint64_t i = 0; !err && i < b->n; i++) {
+        const uint8_t *head = p + 16 + 16 * i;
+        struct segment_entry e = {.term = get(head, 8), .command = head[8] == TYPE_COMMAND, .data = {bytes, get(head + 12, 4)}};
+
+        err = cb(data, &e);
+        bytes += (e.data.len + 7) & ~(size_t)7;
+    }
+    return err;
+}
+
+static int tell_entries(const uint8_t *data, const struct segment_scan *s, segment_entry_cb cb, void *arg)
+{
+    struct batch b;
+    int err = 0;
+
+    for (size_t at = HEAD; !err && at < s->used_bytes; at += b.size) {
+        (void)read_batch(data + at, s->used_bytes - at, NULL, &b); /* it is sound */
+        err = tell_batch(data + at, &b, cb, arg);
+    }
+    return err ? err : cb(arg, NULL);
+}
+
 static void scan_content(const struct segment_file *file, const uint8_t *data, size_t len, const uint8_t *cluster_id,
                          struct segment_scan *out)
 {
@@ -260,26 +287,40 @@ static void scan_content(const struct segment_file *file, const uint8_t *data, s
     out->tail = SEGMENT_WHOLE;
 }
 
-int segment_scan(const char *raft_dir, const struct segment_file *file, const uint8_t *cluster_id, struct segment_scan *out)
+/* A closed segment was cut to its entries, and its name says which they are. */
+static void judge_closed(const struct segment_file *file, struct segment_scan *out)
+{
+    if (out->tail != SEGMENT_WHOLE)
+        snprintf(out->detail, sizeof out->detail, "the entries at byte %" PRIu64 " are damaged",
+                 out->tail == SEGMENT_TORN ? out->bad_at : out->used_bytes);
+    else if (out->n_entries != file->last - file->first + 1)
+        snprintf(out->detail, sizeof out->detail, "it holds %" PRIu64 " entries", out->n_entries);
+    else
+        return;
+    out->tail = SEGMENT_DAMAGED;
+}
+
+int segment_read(const char *raft_dir, const struct segment_file *file, const uint8_t *cluster_id, segment_entry_cb cb, void *data,
+                 struct segment_scan *out)
 {
     struct buf content = {0};
     int err = dir_read_file(raft_dir, file->name, FILE_BYTES_MAX, &content);
 
     memset(out, 0, sizeof *out);
-    if (!err)
+    if (!err) {
         scan_content(file, content.data, content.len, cluster_id, out);
-    buf_fini(&content);
-    if (err || file->kind != SEGMENT_CLOSED || out->tail == SEGMENT_DAMAGED)
-        return err;
-    if (out->tail != SEGMENT_WHOLE) { /* a closed one was cut to its entries */
-        snprintf(out->detail, sizeof out->detail, "the entries at byte %" PRIu64 " are damaged",
-                 out->tail == SEGMENT_TORN ? out->bad_at : out->used_bytes);
-        out->tail = SEGMENT_DAMAGED;
-    } else if (out->n_entries != file->last - file->first + 1) {
-        snprintf(out->detail, sizeof out->detail, "it holds %" PRIu64 " entries", out->n_entries);
-        out->tail = SEGMENT_DAMAGED;
+        if (file->kind == SEGMENT_CLOSED && out->tail != SEGMENT_DAMAGED)
+            judge_closed(file, out);
+        if (cb)
+            err = tell_entries(content.data, out, cb, data);
     }
-    return 0;
+    buf_fini(&content);
+    return err;
+}
+
+int segment_scan(const char *raft_dir, const struct segment_file *file, const uint8_t *cluster_id, struct segment_scan *out)
+{
+    return segment_read(raft_dir, file, cluster_id, NULL, NULL, out);
 }
 
 /* ---- Metadata and snapshots ---------------------------------------------------------------------------------------------- */

@@ -54,6 +54,17 @@ struct segment_scan {
 /* Reads one segment. Entries must carry cluster_id (NULL: any). 0 also for a damaged one; QE_IO, QE_NOMEM when it cannot be read. */
 int segment_scan(const char *raft_dir, const struct segment_file *file, const uint8_t *cluster_id, struct segment_scan *out);
 
+struct segment_entry {
+    uint64_t term;
+    bool command;                    /* else a barrier or a change of the configuration */
+    struct store_bytes data;         /* borrowed until the callback was told of the end of the segment */
+};
+/* The same, and hands each entry of the sound batches to the callback, in order, and after the last one NULL: until then the bytes of all of
+ * them stay. Its error ends it. */
+typedef int (*segment_entry_cb)(void *data, const struct segment_entry *e);
+int segment_read(const char *raft_dir, const struct segment_file *file, const uint8_t *cluster_id, segment_entry_cb cb, void *data,
+                 struct segment_scan *out);
+
 struct segment_metadata {
     bool present;
     uint64_t version, term, vote;
@@ -68,5 +79,7 @@ int segment_snapshot(const char *raft_dir, const struct segment_file *meta, stru
 /* examine.c. Before libraft opens the directory: repairs what a crash in the middle of a truncation leaves, and refuses, with a sentence, what
  * libraft would drop or misread without a word. */
 int segment_examine(const char *raft_dir, const uint8_t *cluster_id, struct buf *why);
+/* The repairs alone. */
+int segment_repair(const char *raft_dir, const uint8_t *cluster_id, struct buf *why);
 
 #endif

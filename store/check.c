@@ -344,24 +344,6 @@ int store_check(const char *dir, store_say_cb say, void *data, struct store_summ
     return err;
 }
 
-int store_check_position(const char *dir, store_say_cb say, void *data, struct store_position *out)
-{
-    struct check k = {.s = store_new(), .say = say, .data = data};
-    struct buf why = {0};
-    int err;
-
-    if (!k.s)
-        return QE_NOMEM;
-    err = check_open_current(&k, dir, &why);
-    if (err)
-        say(data, buf_cstr(&why));
-    else
-        store_position(k.s, out);
-    buf_fini(&why);
-    check_end(&k);
-    return err;
-}
-
 int check_database(const char *path, store_say_cb say, void *data)
 {
     struct check k = {.s = store_new(), .say = say, .data = data};

@@ -379,6 +379,7 @@ struct current {
 int dir_sync_of(const char *dir); /* fsync of a directory */
 int current_read(const char *dir, struct current *out, struct buf *why);
 int store_open_database(struct store *s, const struct current *cur, struct buf *why); /* open.c: s->path, which CURRENT names */
+int store_open_as(const struct store_options *options, const struct current *cur, struct store **out, struct buf *why); /* open.c: as if CURRENT were `cur` */
 void remove_database(const char *path); /* create.c: the file and what SQLite keeps beside it */
 int current_write(const char *dir, const struct current *cur, struct buf *why);
 

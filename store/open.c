@@ -270,29 +270,28 @@ int store_open_database(struct store *s, const struct current *cur, struct buf *
     return 0;
 }
 
-int store_open(const struct store_options *options, struct store **out, struct buf *why)
+int store_open_as(const struct store_options *options, const struct current *cur, struct store **out, struct buf *why)
 {
     size_t wal_limit = options->wal_limit_bytes ? options->wal_limit_bytes : 32 << 20;
     struct store *s = store_new();
-    struct current cur;
-    int err = s ? current_read(options->dir, &cur, why) : QE_NOMEM;
+    int err = s ? 0 : QE_NOMEM;
 
     if (!err) {
         s->dir = strdup(options->dir);
-        s->path = path_join(options->dir, cur.name);
+        s->path = path_join(options->dir, cur->name);
         s->arena = arena_new();
         s->part_arena = arena_new();
         err = s->dir && s->path && s->arena && s->part_arena ? 0 : QE_NOMEM;
     }
     if (!err) {
-        s->installed_at = cur.installed_at;
+        s->installed_at = cur->installed_at;
         s->cache_bytes = options->cache_bytes ? options->cache_bytes : 64 << 20;
         s->reader_cache_bytes = options->reader_cache_bytes ? options->reader_cache_bytes : 8 << 20;
         s->wal_limit_frames = wal_limit / WAL_FRAME_SIZE;
         if (access(s->path, F_OK))
             err = why_set(why, QE_CORRUPT, "\"%s\" is missing, although \"%s/CURRENT\" names it", s->path, s->dir);
         else
-            err = store_open_database(s, &cur, why);
+            err = store_open_database(s, cur, why);
     }
     if (err) {
         if (err == QE_NOMEM)
@@ -306,6 +305,16 @@ int store_open(const struct store_options *options, struct store **out, struct b
     glance_publish(s);
     *out = s;
     return 0;
+}
+
+int store_open(const struct store_options *options, struct store **out, struct buf *why)
+{
+    struct current cur;
+    int err = current_read(options->dir, &cur, why);
+
+    if (err == QE_NOMEM)
+        why_set(why, err, "out of memory while \"%s\" was opened", options->dir);
+    return err ? err : store_open_as(options, &cur, out, why);
 }
 
 void store_close(struct store *s)

@@ -48,14 +48,21 @@ static ssize_t read_full(int fd, uint8_t *to, size_t size)
     return (ssize_t)len;
 }
 
+static char *wal_of(const char *path)
+{
+    char *wal;
+
+    return asprintf(&wal, "%s-wal", path) < 0 ? NULL : wal;
+}
+
 /* A database in WAL mode is whole only when its WAL has been copied into it. */
 static bool has_wal(const char *path)
 {
     struct stat st;
-    char *wal;
+    char *wal = wal_of(path);
     bool has;
 
-    if (asprintf(&wal, "%s-wal", path) < 0)
+    if (!wal)
         return true;
     has = !stat(wal, &st) && st.st_size > 0;
     free(wal);
@@ -76,7 +83,8 @@ static int check_header(const char *from, const uint8_t *h, ssize_t len, int64_t
     return 0;
 }
 
-static int copy(const char *from, int in, int out, struct buf *why)
+/* `single`: a database in one file, made by store_export. */
+static int copy(const char *from, int in, int out, bool single, struct buf *why)
 {
     uint8_t *piece = malloc(PIECE);
     struct stat st;
@@ -86,9 +94,9 @@ static int copy(const char *from, int in, int out, struct buf *why)
     if (!err && fstat(in, &st))
         err = why_set(why, QE_IO, "cannot look at \"%s\": %s", from, strerror(errno));
     for (int64_t off = 0; !err && (n = read_full(in, piece, PIECE)) >= 0 && (n > 0 || off == 0); off += n) {
-        if (off == 0)
+        if (off == 0 && single)
             err = check_header(from, piece, n, st.st_size, why);
-        if (!err && off == 0)
+        if (!err && off == 0 && single)
             piece[18] = piece[19] = 1; /* with a rollback journal: conn_open makes it a WAL database again */
         for (ssize_t done = 0, w; !err && done < n; done += w) {
             w = write(out, piece + done, (size_t)(n - done));
@@ -104,7 +112,7 @@ static int copy(const char *from, int in, int out, struct buf *why)
     return err;
 }
 
-static int copy_file(const char *from, const char *to, struct buf *why)
+static int copy_file(const char *from, const char *to, bool single, struct buf *why)
 {
     int in = open(from, O_RDONLY | O_CLOEXEC), out = -1, err = 0;
 
@@ -112,7 +120,7 @@ static int copy_file(const char *from, const char *to, struct buf *why)
         err = why_set(why, errno == ENOENT ? QE_NOENT : QE_ACCES, "cannot open \"%s\": %s", from, strerror(errno));
     if (!err) {
         out = open(to, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-        err = out < 0 ? why_set(why, QE_IO, "cannot make \"%s\": %s", to, strerror(errno)) : copy(from, in, out, why);
+        err = out < 0 ? why_set(why, QE_IO, "cannot make \"%s\": %s", to, strerror(errno)) : copy(from, in, out, single, why);
     }
     if (in >= 0)
         close(in);
@@ -121,30 +129,24 @@ static int copy_file(const char *from, const char *to, struct buf *why)
     return err;
 }
 
-/* The database of a member that is not running, with what is in its WAL. */
-static int copy_stopped(const char *dir, const char *to, struct buf *why)
+/* The database of a member that is not running, and its WAL: SQLite puts the two together when it opens the copies. The directory stays as it
+ * is, and may be on a read-only file system. */
+static int copy_stopped(const char *dir, const char *to, struct current *cur, struct buf *why)
 {
-    const struct store_options options = {.dir = dir};
-    int out = open(to, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600), err;
-    struct store_export x;
-    struct store *s;
+    char *from = NULL, *wal = NULL, *to_wal = NULL;
+    int err = current_read(dir, cur, why);
 
-    if (out < 0)
-        return why_set(why, QE_IO, "cannot make \"%s\": %s", to, strerror(errno));
-    err = store_open(&options, &s, why);
-    if (!err) {
-        err = store_export_begin(s, &x);
-        if (!err) {
-            err = store_export_copy(s, &x, out, NULL, NULL);
-            store_export_end(s, &x);
-        }
-        if (!err && fsync(out))
-            err = QE_IO;
-        if (err)
-            why_set(why, err, "cannot copy the database of \"%s\": %s", dir, qfs_strerror(err));
-        store_close(s);
-    }
-    close(out);
+    if (!err && (!(from = path_join(dir, cur->name)) || !(wal = wal_of(from)) || !(to_wal = wal_of(to))))
+        err = QE_NOMEM;
+    if (!err && access(from, F_OK) && errno == ENOENT)
+        err = why_set(why, QE_CORRUPT, "\"%s\" is missing, although \"%s/CURRENT\" names it", from, dir);
+    if (!err)
+        err = copy_file(from, to, false, why);
+    if (!err && has_wal(from))
+        err = copy_file(wal, to_wal, false, why);
+    free(from);
+    free(wal);
+    free(to_wal);
     return err;
 }
 
@@ -339,12 +341,38 @@ static int transform(struct store *s, const char *path, const struct store_initi
     return err;
 }
 
+/* What belongs behind the database of a directory goes there while it is the old cluster's still. */
+static int catch_up(const char *path, const struct current *was, const struct store_initial *initial, struct buf *why)
+{
+    char *slash, *dir = strdup(path);
+    struct store_options options = {.dir = dir};
+    struct current cur = *was;
+    struct store *s;
+    int err = QE_NOMEM;
+
+    if (dir && (slash = strrchr(dir, '/'))) {
+        snprintf(cur.name, sizeof cur.name, "%s", slash + 1);
+        *slash = 0;
+        err = store_open_as(&options, &cur, &s, why);
+    }
+    if (!err) {
+        err = initial->catch_up(initial->catch_up_data, s, why);
+        store_close(s);
+    }
+    free(dir);
+    return err;
+}
+
 int restore_build(struct store *s, const char *path, const struct store_initial *initial, struct buf *why)
 {
-    int err = is_directory(initial->from) ? copy_stopped(initial->from, path, why) : copy_file(initial->from, path, why);
+    bool dir = is_directory(initial->from);
+    struct current cur = {0};
+    int err = dir ? copy_stopped(initial->from, path, &cur, why) : copy_file(initial->from, path, true, why);
 
     if (!err)
         err = check_copy(initial->from, path, why);
+    if (!err && dir && initial->catch_up)
+        err = catch_up(path, &cur, initial, why);
     if (err)
         return err;
     err = transform(s, path, initial);

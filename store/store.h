@@ -293,8 +293,13 @@ struct store_initial {
     const struct store_member *members; /* ascending by id */
     size_t n_members;
     /* A copy of a database (store_export) whose tree, history and settings the new one begins with; then root_* and time_ns do not count,
-     * and `settings` replace those of the copy. Or the directory of a store that nobody has open. NULL: revision 1, an empty tree. */
+     * and `settings` replace those of the copy. Or the directory of a store that nobody has open, which is not changed. NULL: revision 1, an
+     * empty tree. */
     const char *from;
+    /* Called with the copy of such a directory's database, as it was there, before anything else is made of it: brings it up to what is known to
+     * follow, with store_apply. NULL: nothing does. */
+    int (*catch_up)(void *data, struct store *s, struct buf *why);
+    void *catch_up_data;
 };
 
 /* Derives the cluster id from everything else that decides the initial state, and from a token: members that are made with the same
@@ -631,7 +636,5 @@ int store_hash(struct store_reader *r, int64_t *rev, uint64_t *hash);
 struct store_summary { int64_t rev, compacted, n_files, n_dirs, n_symlinks, live_bytes, versions; struct store_position position; uint64_t hash; };
 typedef void (*store_say_cb)(void *data, const char *line);
 int store_check(const char *dir, store_say_cb say, void *data, struct store_summary *out);
-/* Where that database is in the log; it is not looked at any further. 0, or an error, for which one line says why. */
-int store_check_position(const char *dir, store_say_cb say, void *data, struct store_position *out);
 
 #endif

@@ -10,7 +10,7 @@ teardown() {
     local rc=0
     exec 7<&- 8<&- 9<&-
     local other
-    for other in "$QFS_ROOT/new" "$QFS_ROOT/old" "$QFS_ROOT/small"; do # only a failed test leaves one
+    for other in "$QFS_ROOT/new" "$QFS_ROOT/old" "$QFS_ROOT/small" "$S/old"; do # only a failed test leaves one
         ! mounted "$other" || force_unmount "$other"
     done
     leave_test || rc=1
@@ -31,6 +31,11 @@ new_mount() {
 new_umount() {
     MNT=$QFS_ROOT/new daemon_stop
     cd "$T"
+}
+
+read_only() { # DIR, until it is unmounted
+    mount --bind "$1" "$1"
+    mount -o remount,bind,ro "$1"
 }
 
 refused() { # refused TEXT ARG...: one line that says so, and no cluster
@@ -229,8 +234,9 @@ f = open(sys.argv[1], "r+b"); f.seek(int(sys.argv[2])); b = f.read(1)[0]; f.seek
     new_umount
 }
 
-# As after a power cut: SQLite has lost its newest transactions, the log has them.
-@test "what only the log of a data directory has is not left out without a word" {
+# As after a power cut: SQLite has lost its newest transactions, the log has them. The disk can be read only.
+@test "what only the log of a data directory has is in the new cluster, too" {
+    local N
     DIR=$S/old MNT=$QFS_ROOT/old daemon_start
     echo a >"$QFS_ROOT/old/a"
     MNT=$QFS_ROOT/old daemon_kill
@@ -238,16 +244,43 @@ f = open(sys.argv[1], "r+b"); f.seek(int(sys.argv[2])); b = f.read(1)[0]; f.seek
     cp "$S"/old/state-1.db* "$S/db/"
     DIR=$S/old MNT=$QFS_ROOT/old daemon_start
     echo b >"$QFS_ROOT/old/b"
+    mkdir "$QFS_ROOT/old/d"
     MNT=$QFS_ROOT/old daemon_kill
     rm "$S"/old/state-1.db*
     cp "$S"/db/state-1.db* "$S/old/"
+    read_only "$S/old"
     new_cluster --from "$S/old" >"$S/said" 2>&1 || fail "$(cat "$S/said")"
-    grep -q 'goes on after what its database has: index [0-9]* to [0-9]* is not in the new cluster' "$S/said" || fail "$(cat "$S/said")"
+    umount "$S/old"
+    grep -q 'applied what only the log of ".*" had entries=[0-9]* last=[0-9]*' "$S/said" || fail "$(cat "$S/said")"
+    "$QUORUMFS" check "$S/new" >"$S/check" || fail "$(cat "$S/check")"
+    new_mount
+    holds "$N/a" 'a\n'
+    holds "$N/b" 'b\n'
+    [ -d "$N/d" ]
+    new_umount
+}
 
-    rm -r "$S/new"
-    DIR=$S/old MNT=$QFS_ROOT/old daemon_start # as the sentence says
-    holds "$QFS_ROOT/old/b" 'b\n'
+# A byte that the disk has changed.
+@test "a damaged log of a data directory is refused, with what can be done" {
+    local N segment
+    DIR=$S/old MNT=$QFS_ROOT/old daemon_start
+    echo a >"$QFS_ROOT/old/a"
     MNT=$QFS_ROOT/old daemon_stop
+    mkdir "$S/db"
+    cp "$S"/old/state-1.db* "$S/db/"
+    DIR=$S/old MNT=$QFS_ROOT/old daemon_start
+    echo b >"$QFS_ROOT/old/b"
+    MNT=$QFS_ROOT/old daemon_stop
+    rm "$S"/old/state-1.db*
+    cp "$S"/db/state-1.db* "$S/old/"
+    segment=$(ls "$S"/old/raft/0* | tail -n 1)
+    flip "$segment" 60
+    refused 'is damaged behind index' --from "$S/old"
+    refused 'a copy of this one that has no "raft"' --from "$S/old"
+    mv "$S/old/raft" "$S/raft"
     new_cluster --from "$S/old" >"$S/said" 2>&1 || fail "$(cat "$S/said")"
-    ! grep -q 'goes on after' "$S/said" || fail "$(cat "$S/said")"
+    new_mount
+    holds "$N/a" 'a\n'
+    [ ! -e "$N/b" ]
+    new_umount
 }
