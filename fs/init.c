@@ -186,8 +186,31 @@ static int look_at_options(struct fs_options *o, struct member_list *l, struct b
     return 0;
 }
 
+/* Whatever cannot be done is refused before anything is made; where that is not known before, what was made is taken away again. */
+static int make(struct fs_options *o, const struct member_list *l, struct buf *why)
+{
+    bool there = access(o->dir, F_OK) == 0;
+    int64_t was = -1;
+    int err = preflight_make_dir(o->dir, why);
+
+    if (err)
+        return err;
+    err = preflight_writable(o->dir, why);
+    if (!err) {
+        err = opts_save(o, &was, why);
+        if (!err)
+            err = *o->join ? join_cluster(o, why) : make_cluster(o, l, why);
+        if (err)
+            opts_unsave(o, was);
+    }
+    if (err && !there)
+        (void)rmdir(o->dir);
+    return err;
+}
+
 static int run(struct fs_options *o, struct member_list *l, struct buf *why)
 {
+    const char *listen;
     int status;
 
     if (preflight_dir(&o->dir, why))
@@ -201,10 +224,10 @@ static int run(struct fs_options *o, struct member_list *l, struct buf *why)
         return OPTS_EXIT_FAILED;
     }
     buf_clear(why);
-    if (preflight_make_dir(o->dir, why) || preflight_writable(o->dir, why) || opts_save(o, why) ||
-        (*o->join ? join_cluster(o, why) : make_cluster(o, l, why)))
+    listen = *o->listen || !l->n ? o->listen : l->members[l->self].address;
+    if (*listen && replica_may_listen(listen, o->insecure, why))
         return OPTS_EXIT_FAILED;
-    return 0;
+    return make(o, l, why) ? OPTS_EXIT_FAILED : 0;
 }
 
 int init_run(struct fs_options *o, struct buf *why)

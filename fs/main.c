@@ -97,6 +97,8 @@ static int prepare_mount(struct fs_options *o, struct buf *why)
     if (preflight_fuse(why) || preflight_mountpoint(&o->mountpoint, why) || preflight_apart(o->dir, o->mountpoint, why) ||
         look_at_dir(o, why))
         return OPTS_EXIT_FAILED;
+    if (o->create && *o->listen && replica_may_listen(o->listen, o->insecure, why))
+        return OPTS_EXIT_FAILED;
     if (o->create && preflight_make_dir(o->dir, why))
         return OPTS_EXIT_FAILED;
     return preflight_writable(o->dir, why) ? OPTS_EXIT_FAILED : 0;

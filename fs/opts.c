@@ -6,9 +6,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "store/base/err.h"
+#include "store/base/log.h"
 
 enum {
     TIMEOUT_MIN_MS = 100,
@@ -284,17 +286,25 @@ int opts_give(struct fs_options *o, const char *name, const char *value, const c
     return 0;
 }
 
-int opts_save(const struct fs_options *o, struct buf *why)
+/* The lines for quorumfs.conf, and its path. */
+static void saved_text(const struct fs_options *o, struct buf *text, struct buf *path)
 {
-    struct buf text = {0}, path = {0};
-    int fd = -1, err = 0;
-
     for (size_t i = 0; i < o->n_given; i++)
         if (opts__row(o->given[i].name))
-            buf_printf(&text, "%s = %s\n", o->given[i].name, o->given[i].value);
+            buf_printf(text, "%s = %s\n", o->given[i].name, o->given[i].value);
+    buf_printf(path, "%s/quorumfs.conf", o->dir);
+}
+
+int opts_save(const struct fs_options *o, int64_t *was, struct buf *why)
+{
+    struct buf text = {0}, path = {0};
+    struct stat st;
+    int fd = -1, err = 0;
+
+    saved_text(o, &text, &path);
+    *was = stat(buf_cstr(&path), &st) ? -1 : (int64_t)st.st_size;
     if (!text.len)
         goto out;
-    buf_printf(&path, "%s/quorumfs.conf", o->dir);
     fd = open(buf_cstr(&path), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     if (fd < 0 || write(fd, text.data, text.len) != (ssize_t)text.len || fsync(fd)) {
         buf_printf(why, "cannot write \"%s\": %s", buf_cstr(&path), strerror(errno));
@@ -306,6 +316,21 @@ out:
     buf_fini(&text);
     buf_fini(&path);
     return err;
+}
+
+/* Unless somebody else has written to it meanwhile. */
+void opts_unsave(const struct fs_options *o, int64_t was)
+{
+    struct buf text = {0}, path = {0};
+    struct stat st;
+
+    saved_text(o, &text, &path);
+    if (text.len && stat(buf_cstr(&path), &st) == 0 && st.st_size <= (was < 0 ? 0 : was) + (int64_t)text.len) {
+        if (was < 0 ? unlink(buf_cstr(&path)) : truncate(buf_cstr(&path), was))
+            log_warn("init", "cannot take the settings of this init out of \"%s\" again: %s", buf_cstr(&path), strerror(errno));
+    }
+    buf_fini(&text);
+    buf_fini(&path);
 }
 
 static void free_pairs(struct opts_pair *pairs, size_t n)

@@ -61,8 +61,10 @@ int opts_parse(int argc, char *const argv[], struct fs_options *o, enum opts_com
 /* Fills in the settings from all sources, lowest precedence first, so that a bad value is refused wherever it stands.
  * Returns 0 or an exit status. Call when o->dir is known; a missing DIR or quorumfs.conf is fine. */
 int opts_load(struct fs_options *o, struct buf *why);
-/* Appends the member settings of the command line to DIR/quorumfs.conf, for init. 0 or QE_IO. */
-int opts_save(const struct fs_options *o, struct buf *why);
+/* Appends the member settings of the command line to DIR/quorumfs.conf, for init. 0 or QE_IO. `was`: for opts_unsave. */
+int opts_save(const struct fs_options *o, int64_t *was, struct buf *why);
+/* Takes them away again, also after opts_save has failed. */
+void opts_unsave(const struct fs_options *o, int64_t was);
 /* DIR says which member it is: 0, or QE_INVAL and a sentence when another id was asked for. */
 int opts_settle_id(struct fs_options *o, uint32_t member, struct buf *why);
 void opts_free(struct fs_options *o);

@@ -201,28 +201,65 @@ static int try_lock(int fd)
     return errno == EWOULDBLOCK ? QE_LOCKED : QE_IO;
 }
 
+static int open_lock(const char *path, bool *made)
+{
+    int fd;
+
+    do {
+        *made = false;
+        fd = open(path, O_RDWR | O_CLOEXEC);
+        if (fd >= 0 || errno != ENOENT)
+            return fd;
+        *made = true;
+        fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    } while (fd < 0 && errno == EEXIST);
+    return fd;
+}
+
+/* Whether the file that is open is the one that has the name: an init that failed takes its lock away. */
+static bool is_at(const char *path, int fd)
+{
+    struct stat a, b;
+
+    return stat(path, &a) == 0 && fstat(fd, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
+/* The file, locked, or -1. */
+static int take_lock(struct dir *d, const char *path, int64_t until, int *err, struct buf *why)
+{
+    const struct timespec pause = {0, LOCK_POLL_MS * 1000000};
+    int fd;
+
+    for (;;) {
+        fd = open_lock(path, &d->lock_made);
+        if (fd < 0) {
+            buf_printf(why, "cannot open \"%s\": %s", path, strerror(errno));
+            *err = errno == ENOENT ? QE_NOENT : errno == EACCES || errno == EROFS ? QE_ACCES : errno == ENOSPC ? QE_DISKFULL : QE_IO;
+            return -1;
+        }
+        while ((*err = try_lock(fd)) == QE_LOCKED && clock_boottime_ns() < until)
+            nanosleep(&pause, NULL);
+        if (*err || is_at(path, fd))
+            break;
+        close(fd);
+    }
+    if (*err == QE_LOCKED)
+        name_holder(d, fd, why);
+    else if (*err)
+        buf_printf(why, "cannot lock \"%s\": %s", path, strerror(errno));
+    if (*err)
+        close(fd);
+    return *err ? -1 : fd;
+}
+
 int dir_lock(struct dir *d, int wait_ms, struct buf *why)
 {
-    int64_t until = clock_boottime_ns() + (int64_t)wait_ms * 1000000;
-    const struct timespec pause = {0, LOCK_POLL_MS * 1000000};
     char *path = dir_join(d->path, "lock"), text[32];
-    int fd = path ? open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600) : -1, err, n;
+    int err = QE_NOMEM, n, fd = path ? take_lock(d, path, clock_boottime_ns() + (int64_t)wait_ms * 1000000, &err, why) : -1;
 
     free(path);
-    if (fd < 0) {
-        buf_printf(why, "cannot open \"%s/lock\": %s", d->path, strerror(errno));
-        return errno == ENOENT ? QE_NOENT : errno == EACCES || errno == EROFS ? QE_ACCES : errno == ENOSPC ? QE_DISKFULL : QE_IO;
-    }
-    while ((err = try_lock(fd)) == QE_LOCKED && clock_boottime_ns() < until)
-        nanosleep(&pause, NULL);
-    if (err) {
-        if (err == QE_LOCKED)
-            name_holder(d, fd, why);
-        else
-            buf_printf(why, "cannot lock \"%s/lock\": %s", d->path, strerror(errno));
-        close(fd);
+    if (fd < 0)
         return err;
-    }
     n = snprintf(text, sizeof text, "%ld\n", (long)getpid());
     if (ftruncate(fd, 0) || pwrite(fd, text, (size_t)n, 0) != n) { /* only a message lacks the number then */ }
     d->lock_fd = fd;
@@ -235,8 +272,10 @@ int dir_lock_readonly(struct dir *d, struct buf *why)
     int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1, err;
 
     free(path);
+    if (fd < 0 && errno != ENOENT)
+        buf_printf(why, "cannot open \"%s/lock\": %s", d->path, strerror(errno));
     if (fd < 0)
-        return errno == ENOENT ? 0 : QE_IO;
+        return errno == ENOENT ? 0 : errno == EACCES ? QE_ACCES : QE_IO;
     err = try_lock(fd);
     if (err == QE_LOCKED)
         name_holder(d, fd, why);
@@ -352,6 +391,22 @@ int dir_wipe(const struct dir *d, struct buf *why)
         err = remove_files(d->path, is_ours, why);
     free(old);
     return err;
+}
+
+void dir_unmake(const struct dir *d)
+{
+    struct buf ignored = {0};
+    char *mark = dir_join(d->path, "init"), *lock = dir_join(d->path, "lock");
+
+    if (mark && lock && dir_wipe(d, &ignored) == 0) {
+        (void)unlink(mark);
+        if (d->lock_made)
+            (void)unlink(lock); /* who has it open already sees that it is another file */
+        (void)dir_sync(d->path);
+    }
+    free(mark);
+    free(lock);
+    buf_fini(&ignored);
 }
 
 int dir_mark_init(const struct dir *d, bool on, struct buf *why)

@@ -30,6 +30,7 @@ struct dir {
     char *path;  /* DIR; owned */
     char *raft;  /* DIR/raft; owned */
     int lock_fd; /* DIR/lock, or -1 */
+    bool lock_made; /* it was not there before */
 };
 
 int dir_make(const char *path, struct buf *why);      /* 0700, unless it exists; durable */
@@ -47,6 +48,8 @@ enum replica_dir_state dir_state(const char *path, struct buf *what);
 
 /* Throws away what an interrupted init left: everything that only init makes. */
 int dir_wipe(const struct dir *d, struct buf *why);
+/* After an init that failed, with the lock held, of a directory without a cluster: as it was before. What cannot be removed stays marked. */
+void dir_unmake(const struct dir *d);
 int dir_remove_log(const char *raft_dir, struct buf *why); /* all of it; a missing one is fine */
 int dir_mark_init(const struct dir *d, bool on, struct buf *why);
 

@@ -261,6 +261,7 @@ int replica_init(const struct replica_init *init, struct buf *why)
                                     .catch_up = salvage_apply, .catch_up_data = &salvage};
     struct dir_identity id;
     struct buf what = {0};
+    bool empty;
     int err = sort_members(init, members, why);
 
     if (err)
@@ -279,6 +280,7 @@ int replica_init(const struct replica_init *init, struct buf *why)
         buf_printf(why, "\"%s\" holds a cluster already", init->dir);
         err = QE_EXIST;
     }
+    empty = !err;
     if (!err)
         err = lock_source(init, &source, why);
     if (!err)
@@ -287,6 +289,8 @@ int replica_init(const struct replica_init *init, struct buf *why)
         err = make_all(&d, &id, &initial, why);
     if (err && why->len == 0)
         buf_printf(why, "cannot make \"%s\": %s", init->dir, qfs_strerror(err));
+    if (err && empty)
+        dir_unmake(&d);
     dir_fini(&d);
     dir_fini(&source);
     buf_fini(&what);

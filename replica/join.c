@@ -35,6 +35,7 @@ struct join {
     struct dir_identity id;
     struct fetch fetch;
     bool fetching;           /* `fetch` is in use */
+    bool empty;              /* the directory is ours, and held no cluster */
 };
 
 /* `detail` may be NULL. */
@@ -304,7 +305,7 @@ static int join_into(struct join *j, struct dir *d)
     }
     buf_fini(&what);
     if (!err) /* a member that cannot start would have to be removed again */
-        err = wire_may_listen(j->opt->listen, j->opt->insecure, j->why);
+        err = replica_may_listen(j->opt->listen, j->opt->insecure, j->why);
     if (!err)
         err = dir_make(j->opt->dir, j->why);
     if (!err)
@@ -315,6 +316,7 @@ static int join_into(struct join *j, struct dir *d)
         buf_printf(j->why, "\"%s\" holds a cluster already", j->opt->dir);
         err = QE_EXIST;
     }
+    j->empty = !err;
     if (!err)
         err = init_random(&j->nonce, sizeof j->nonce);
     if (!err)
@@ -336,6 +338,8 @@ int replica_join(const struct replica_join *opt, uint32_t *id, struct buf *why)
         buf_printf(why, "; it was to be member %" PRIu32 ", which is one now and never comes: remove it, and try again", j.id.member_id);
     if (j.fetching)
         fetch_fini(&j.fetch, err == 0);
+    if (err && j.empty)
+        dir_unmake(&d);
     dir_fini(&d);
     if (!err)
         *id = j.id.member_id;

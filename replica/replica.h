@@ -31,9 +31,13 @@ struct replica_init {
     const char *advertise;   /* cluster of one: as in replica_options */
 };
 /* A new cluster, or one member of a new cluster. What is replicated, and the cluster id, follow from these arguments alone if there is
- * a list of members. Crash-safe: killed at any moment, a second call completes it. QE_EXIST: DIR has a cluster; QE_NOTEMPTY: DIR holds
+ * a list of members. Crash-safe: killed at any moment, a second call completes it; one that fails leaves the directory, and nothing in it. QE_EXIST: DIR has a cluster; QE_NOTEMPTY: DIR holds
  * something else, which `why` names; QE_LOCKED; QE_INVAL: a list that cannot be, with a sentence. */
 int replica_init(const struct replica_init *init, struct buf *why);
+
+/* Whether a member could listen at this address of this machine, whoever has the port now: 0, or QE_INVAL, QE_PERM (not loopback, and not
+ * `insecure`), with a sentence. Waits for the resolver. */
+int replica_may_listen(const char *listen, bool insecure, struct buf *why);
 
 struct replica_join {
     const char *dir;         /* as replica_init's */

@@ -3,12 +3,14 @@
 #include "replica/wire.h"
 
 #include <netdb.h>
+#include <errno.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "replica/address.h"
+#include "replica/replica.h"
 #include "store/base/err.h"
 #include "store/base/log.h"
 
@@ -391,11 +393,25 @@ static int where_to_listen(const char *address, bool insecure, struct sockaddr_s
     return resolve(&a, insecure, address, out, why);
 }
 
-int wire_may_listen(const char *address, bool insecure, struct buf *why)
+int replica_may_listen(const char *address, bool insecure, struct buf *why)
 {
     struct sockaddr_storage sa;
+    int err = where_to_listen(address, insecure, &sa, why), fd;
 
-    return where_to_listen(address, insecure, &sa, why);
+    if (err)
+        return err;
+    if (sa.ss_family == AF_INET6)
+        ((struct sockaddr_in6 *)&sa)->sin6_port = 0;
+    else
+        ((struct sockaddr_in *)&sa)->sin_port = 0;
+    fd = socket(sa.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || bind(fd, (struct sockaddr *)&sa, sizeof sa)) {
+        buf_printf(why, "cannot listen on \"%s\": %s", address, errno == EADDRNOTAVAIL ? "it is not an address of this machine" : strerror(errno));
+        err = QE_INVAL;
+    }
+    if (fd >= 0)
+        close(fd);
+    return err;
 }
 
 int wire_listen(uv_loop_t *loop, const char *address, bool insecure, void (*accepted)(void *data, struct wire *c), void *data,

@@ -45,8 +45,6 @@ void wire_peer_text(const struct wire *c, char *out, size_t size); /* the other 
  * sentence in `why`: QE_INVAL, QE_PERM (not loopback, and not `insecure`), QE_BUSY, QE_IO, QE_NOMEM. */
 int wire_listen(uv_loop_t *loop, const char *address, bool insecure, void (*accepted)(void *data, struct wire *c), void *data,
                 struct listener **out, struct buf *why);
-/* Whether wire_listen would be allowed to, whoever has the port now: the same errors. */
-int wire_may_listen(const char *address, bool insecure, struct buf *why);
 void wire_begin(struct wire *c, const struct wire_hooks *hooks); /* begins to read */
 unsigned listener_port(const struct listener *l);
 void listener_close(struct listener *l, void (*closed)(void *data), void *data); /* `data` as given here */

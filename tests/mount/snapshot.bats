@@ -38,15 +38,14 @@ read_only() { # DIR, until it is unmounted
     mount -o remount,bind,ro "$1"
 }
 
-refused() { # refused TEXT ARG...: one line that says so, and no cluster
+refused() { # refused TEXT ARG...: one line that says so, and nothing is made
     local text=$1 rc=0
     shift
     new_cluster "$@" >"$S/out" 2>"$S/err" || rc=$?
     same "exit status" "$rc" 1
     same "lines" "$(wc -l <"$S/err")" 1
     grep -qF -- "$text" "$S/err" || fail "expected '$text' in: $(cat "$S/err")"
-    mkdir -p "$QFS_ROOT/none"
-    fails_with 'no cluster' "$QUORUMFS" mount "$S/new" "$QFS_ROOT/none" -o nocreate
+    absent "$S/new"
 }
 
 # ---- Copies ------------------------------------------------------------------------------------------------------------------------

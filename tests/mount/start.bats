@@ -338,6 +338,30 @@ stopped() { ! pgrep -f -- "mount .*$S/" >/dev/null; }
     refuses 1 insecure -- init "$DIR" --join 192.0.2.1:7001 --listen 127.0.0.1:7002
     refuses 1 'cannot listen on "192.0.2.1:7002"' insecure -- init "$DIR" --join 127.0.0.1:1 --listen 192.0.2.1:7002
     refuses 2 'HOST:PORT' -- init "$DIR" --join 127.0.0.1 --listen 127.0.0.1:7002
+    absent "$DIR"
+}
+
+@test "an init that fails leaves a directory as it was" {
+    mkdir "$DIR"
+    echo 'timeout = 5s' >"$DIR/quorumfs.conf"
+    refuses 1 127.0.0.1:1 refused -- init "$DIR" --join 127.0.0.1:1 --listen 127.0.0.1:7002
+    same files "$(ls -A "$DIR")" quorumfs.conf
+    same settings "$(cat "$DIR/quorumfs.conf")" 'timeout = 5s'
+    refuses 1 snapshot -- init "$DIR" --from "$DIR/quorumfs.conf" --reads local
+    same files "$(ls -A "$DIR")" quorumfs.conf
+    same settings "$(cat "$DIR/quorumfs.conf")" 'timeout = 5s'
+    refuses 1 'No such file' -- init "$DIR/sub" --from "$DIR/nothing" --listen 127.0.0.1:7002
+    absent "$DIR/sub"
+}
+
+@test "a listen address that will not do is refused before anything is made" {
+    local address='cannot listen on "192.0.2.1:7002"'
+    refuses 1 "$address" insecure -- init "$DIR" --listen 192.0.2.1:7002
+    refuses 1 "$address" 'not an address of this machine' -- init "$DIR" --listen 192.0.2.1:7002 --insecure yes
+    refuses 1 "$address" insecure -- init "$DIR" --id 1 --cluster 1=192.0.2.1:7002,2=192.0.2.2:7002,3=192.0.2.3:7002
+    refuses 1 "$address" insecure -- mount "$DIR" "$MNT" --listen 192.0.2.1:7002
+    refuses 1 "$address" 'not an address of this machine' -- mount "$DIR" "$MNT" --listen 192.0.2.1:7002 --insecure yes
+    absent "$DIR"
 }
 
 @test "what is not built yet says so" {

@@ -194,9 +194,13 @@ static void test_cluster_settings(void **state)
 static void test_save_keeps_member_settings(void **state)
 {
     struct fixture *f = *state;
+    int64_t was;
 
     assert_int_equal(run(f, "quorumfs init d --quota 3G --id 9 --timeout 7s"), 0);
-    assert_int_equal(opts_save(&f->o, &f->why), 0);
+    assert_int_equal(opts_save(&f->o, &was, &f->why), 0);
+    opts_unsave(&f->o, was); /* an init that failed */
+    assert_int_not_equal(access("d/quorumfs.conf", F_OK), 0);
+    assert_int_equal(opts_save(&f->o, &was, &f->why), 0);
     assert_int_equal(run(f, "quorumfs mount d m"), 0);
     assert_int_equal(f->o.id, 9);
     assert_int_equal(f->o.timeout_ms, 7000);
