@@ -213,7 +213,7 @@ static int run(struct fs_options *o, struct member_list *l, struct buf *why)
     const char *listen;
     int status;
 
-    if (preflight_dir(&o->dir, why))
+    if (preflight_dir(&o->dir, why) || preflight_elsewhere(o->dir, why))
         return OPTS_EXIT_FAILED;
     status = look_at_options(o, l, why);
     if (status)

@@ -87,7 +87,7 @@ static int prepare_mount(struct fs_options *o, struct buf *why)
 {
     int status;
 
-    if (preflight_dir(&o->dir, why))
+    if (preflight_dir(&o->dir, why) || preflight_elsewhere(o->dir, why))
         return OPTS_EXIT_FAILED;
     status = opts_load(o, why);
     if (status)

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
@@ -10,6 +11,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -118,34 +120,68 @@ static void unescape(char *s)
     *to = 0;
 }
 
-/* The type of the topmost mount at exactly this path, "" for none. mountinfo is read because a stat could wait for ever. */
-static int mount_type_at(const char *path, char type[64])
+struct mount_line { /* of /proc/self/mountinfo; borrowed from it */
+    const char *point;
+    unsigned major, minor;
+    char type[64];
+};
+
+static bool parse_mount(char *line, struct mount_line *m)
+{
+    char *point = line, *sep = strstr(line, " - "), *end;
+
+    if (sscanf(line, "%*d %*d %u:%u", &m->major, &m->minor) != 2)
+        return false;
+    for (int i = 0; i < 4 && point; i++) { /* id, parent, major:minor and root come before the mount point */
+        point = strchr(point, ' ');
+        point = point ? point + 1 : NULL;
+    }
+    end = point ? strchr(point, ' ') : NULL;
+    if (!end || !sep)
+        return false;
+    snprintf(m->type, sizeof m->type, "%.*s", (int)strcspn(sep + 3, " \n"), sep + 3);
+    *end = 0;
+    unescape(point);
+    m->point = point;
+    return true;
+}
+
+/* Each mount, in order, until the callback says that it is enough. */
+static int each_mount(bool (*cb)(void *data, const struct mount_line *m), void *data)
 {
     FILE *f = fopen("/proc/self/mountinfo", "re");
+    struct mount_line m;
+    bool enough = false;
     char *line = NULL;
     size_t size = 0;
 
-    type[0] = 0;
     if (!f)
         return QE_IO;
-    while (getline(&line, &size, f) > 0) {
-        char *point = line, *sep = strstr(line, " - "), *end;
-
-        for (int i = 0; i < 4 && point; i++) { /* id, parent, major:minor and root come before the mount point */
-            point = strchr(point, ' ');
-            point = point ? point + 1 : NULL;
-        }
-        end = point ? strchr(point, ' ') : NULL;
-        if (!end || !sep)
-            continue;
-        *end = 0;
-        unescape(point);
-        if (!strcmp(point, path))
-            snprintf(type, 64, "%.*s", (int)strcspn(sep + 3, " \n"), sep + 3);
-    }
+    while (!enough && getline(&line, &size, f) > 0)
+        enough = parse_mount(line, &m) && cb(data, &m);
     free(line);
     fclose(f);
     return 0;
+}
+
+struct at { const char *path; char *type; };
+
+static bool note_type(void *data, const struct mount_line *m)
+{
+    struct at *at = data;
+
+    if (!strcmp(m->point, at->path))
+        snprintf(at->type, 64, "%s", m->type);
+    return false; /* a later one lies on it */
+}
+
+/* The type of the topmost mount at exactly this path, "" for none. mountinfo is read because a stat could wait for ever. */
+static int mount_type_at(const char *path, char type[64])
+{
+    struct at at = {path, type};
+
+    type[0] = 0;
+    return each_mount(note_type, &at);
 }
 
 /* Asks a mount for its root's attributes in a child, which may be left behind: a daemon that is stopped does not answer.
@@ -291,6 +327,37 @@ int preflight_apart(const char *dir, const char *mountpoint, struct buf *why)
         buf_printf(why, "data directory \"%s\" lies below mount point \"%s\"", dir, mountpoint);
     else
         return 0;
+    return QE_INVAL;
+}
+
+struct on { dev_t dev; char point[PATH_MAX]; };
+
+static bool note_ours(void *data, const struct mount_line *m)
+{
+    struct on *on = data;
+
+    if (strcmp(m->type, OUR_TYPE) || makedev(m->major, m->minor) != on->dev)
+        return false;
+    snprintf(on->point, sizeof on->point, "%s", m->point);
+    return true;
+}
+
+/* A part of a mount may be bound to another place: what counts is the file system. */
+int preflight_elsewhere(const char *dir, struct buf *why)
+{
+    char parent[PATH_MAX];
+    struct on on = {0};
+    struct stat st;
+
+    snprintf(parent, sizeof parent, "%s", dir);
+    if (stat(dir, &st) && (errno != ENOENT || stat(dirname(parent), &st))) {
+        buf_printf(why, "cannot reach \"%s\": %s", dir, strerror(errno));
+        return QE_NOENT;
+    }
+    on.dev = st.st_dev;
+    if (each_mount(note_ours, &on) || !on.point[0])
+        return 0;
+    buf_printf(why, "data directory \"%s\" lies on the quorumfs that is mounted on \"%s\": it would wait for itself", dir, on.point);
     return QE_INVAL;
 }
 

@@ -11,6 +11,8 @@ int preflight_dir(char **path, struct buf *why);
 int preflight_mountpoint(char **path, struct buf *why);
 /* DIR and MOUNTPOINT (absolute both) must not lie in each other. */
 int preflight_apart(const char *dir, const char *mountpoint, struct buf *why);
+/* DIR (absolute), or what it is to be made in, must not lie on a mount of ours. */
+int preflight_elsewhere(const char *dir, struct buf *why);
 /* Makes DIR unless it exists. */
 int preflight_make_dir(const char *dir, struct buf *why);
 /* DIR exists and can be written. */

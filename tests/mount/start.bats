@@ -13,9 +13,12 @@ setup() {
 }
 teardown() {
     [ "$QFS_TEST_ON" = quorumfs ] || return 0
-    local rc=0 pidfile
+    local rc=0 pidfile part
     actors_end
     cd /
+    for part in bound data '100%#1?'; do # of a test that failed
+        ! mountpoint -q "$S/$part" || umount "$S/$part"
+    done
     for pidfile in "$S"/*.pid; do
         [ ! -e "$pidfile" ] || force_unmount "${pidfile%.pid}"
     done
@@ -258,6 +261,26 @@ stopped() { ! pgrep -f -- "mount .*$S/" >/dev/null; }
     ! quorumfs mount "$S/data2" "$MNT" >out 2>err || false
     grep -q busy err
     absent "$S/data2"
+    daemon_stop
+}
+
+@test "a data directory on a mounted quorumfs is refused: it would wait for itself" {
+    local there what to
+    mkdir bound other
+    daemon_start
+    mkdir "$MNT/d"
+    mount --bind "$MNT/d" bound
+    for there in "$MNT/data" "$MNT/d" "$S/bound" "$S/bound/data"; do
+        for what in init mount; do
+            to=$([ $what = init ] || echo "$S/other")
+            quorumfs $what "$there" $to >out 2>err && fail "$what $there: done"
+            same lines "$(wc -l <err)" 1
+            grep -qF "\"$there\" lies on the quorumfs that is mounted on" err && grep -q 'wait for itself' err || fail "$what $there: $(cat err)"
+        done
+    done
+    ! mounted "$S/other" || false
+    same files "$(find "$MNT" -mindepth 1 -not -path '*/.quorum*')" "$MNT/d"
+    umount bound
     daemon_stop
 }
 
