@@ -17,6 +17,7 @@
 
 #include "replica/marker.h"
 #include "replica/segment.h"
+#include "store/base/failpoint.h"
 #include "store/base/log.h"
 
 enum { BATCH_ENTRIES = 32, BATCH_BYTES = 256 << 10 /* in one SQLite transaction */, FILE_BYTES_MAX = 256 << 20 };
@@ -248,6 +249,8 @@ int salvage_apply(void *data, struct store *s, struct buf *why)
     err = belongs(v, &r.pos, why);
     if (!err)
         err = copy_log(v, copy, why);
+    if (!err && FAILPOINT("replica.init.salvage"))
+        err = QE_IO;
     if (!err)
         err = segment_repair(copy, r.pos.cluster_id, why);
     if (!err)

@@ -214,6 +214,18 @@ refused() { # refused TEXT... -- ARG...: status 1 or 2, one line with all texts
     done
 }
 
+@test "an init from a data directory that was killed is completed by the next" {
+    needs_failpoints
+    daemon_start
+    echo v >"$MNT/f"
+    daemon_stop
+    QUORUMFS_FAILPOINTS=replica.init.salvage=crash within 30 "$QUORUMFS" init "$S/new" --from "$DIR" >/dev/null 2>&1 && fail "it was not met"
+    [ -d "$S/new/raft.old" ]
+    within 30 "$QUORUMFS" init "$S/new" --from "$DIR"
+    [ ! -e "$S/new/raft.old" ]
+    within 30 "$QUORUMFS" check "$S/new" >/dev/null
+}
+
 # ---- Limits -------------------------------------------------------------------------------------------------------------------------
 
 @test "the quota crossed in the middle of a write leaves the old content" {
