@@ -22,6 +22,11 @@ struct report {
     uint64_t log_term;            /* of log_last */
     uint64_t snapshot_index;      /* of the newest marker, 0: none */
     uint64_t meta_term;           /* of the metadata that counts */
+    struct store_position pos;    /* of the database; all 0: not known */
+    uint64_t at;                  /* index of the next entry of the segment that is read */
+    bool at_applied;              /* the entry that the database has applied last was met, */
+    uint64_t applied_term;        /* of this term, */
+    uint32_t applied_crc;         /* and for a command with this checksum */
 };
 
 static void say(struct report *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -77,9 +82,28 @@ static void check_metadata(struct report *r, struct buf *why)
 }
 
 /* The entries of an open segment continue the log. */
+static uint64_t first_of(const struct report *r, const struct segment_file *f)
+{
+    return f->kind == SEGMENT_CLOSED ? f->first : r->log_last ? r->log_last + 1 : r->snapshot_index + 1;
+}
+
+static int meet_entry(void *data, const struct segment_entry *e)
+{
+    struct report *r = data;
+
+    if (!e || r->at++ != r->pos.applied)
+        return 0;
+    r->at_applied = true;
+    r->applied_term = e->term;
+    r->applied_crc = 0;
+    if (e->command)
+        (void)store_entry_check(e->data.data, e->data.len, NULL, &r->applied_crc);
+    return 0;
+}
+
 static void add_segment(struct report *r, const struct segment_file *f, const struct segment_scan *s)
 {
-    uint64_t first = f->kind == SEGMENT_CLOSED ? f->first : r->log_last ? r->log_last + 1 : r->snapshot_index + 1;
+    uint64_t first = first_of(r, f);
 
     if (s->n_entries == 0)
         return;
@@ -99,9 +123,11 @@ static void check_segment(struct report *r, const struct segment_file *f)
 {
     static const char *const tails[] = {"", "", ", the last write is cut", ", DAMAGED: "};
     struct segment_scan s;
-    int err = segment_scan(r->dir.raft, f, r->id_known ? r->id.cluster_id : NULL, &s);
     uint64_t first;
+    int err;
 
+    r->at = first_of(r, f);
+    err = segment_read(r->dir.raft, f, r->id_known ? r->id.cluster_id : NULL, meet_entry, r, &s);
     if (err) {
         r->unreadable = err;
         say(r, "cannot read \"raft/%s\": %s", f->name, qfs_strerror(err));
@@ -184,6 +210,12 @@ static void check_fit(struct report *r, const struct store_summary *s)
         say(r, "the database is at index %" PRIu64 ", but the log ends at %" PRIu64, p->applied, last);
         fits = false;
     }
+    if (r->at_applied && p->applied > 0 && p->installed_at != p->applied &&
+        (r->applied_term != p->term || (p->crc != 0 && r->applied_crc != p->crc))) {
+        say(r, "entry %" PRIu64 " of the log (term %" PRIu64 ", crc %08" PRIx32 ") is not the one that the database has applied (term %" PRIu64
+            ", crc %08" PRIx32 ")", p->applied, r->applied_term, r->applied_crc, p->term, p->crc);
+        fits = false;
+    }
     if (p->term > r->meta_term) {
         say(r, "the database has term %" PRIu64 ", but raft/metadata1 and raft/metadata2 know only %" PRIu64, p->term, r->meta_term);
         fits = false;
@@ -202,6 +234,7 @@ static int check_all(struct report *r)
 
     check_identity(r, &why);
     check_metadata(r, &why);
+    (void)store_check_position(r->dir.path, &r->pos); /* why not, if not, is said below */
     check_log(r, &why);
     err = store_check(r->dir.path, r->say, r->data, &summary);
     if (err == QE_CORRUPT || err == QE_FORMAT)

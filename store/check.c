@@ -252,7 +252,7 @@ static int check_open(struct check *k, struct buf *why)
 
     if (access(s->path, F_OK))
         return why_set(why, QE_CORRUPT, "\"%s\" is missing, although CURRENT names it", s->path);
-    err = conn_open(&s->conn, s->path, CONN_READER, false, 64 << 20);
+    err = conn_open(&s->conn, s->path, CONN_OFFLINE, false, 64 << 20);
     if (!err)
         err = conn_prepare(&s->conn, CONN_WRITER); /* the connection refuses to write; some queries are the writer's */
     if (!err)
@@ -325,6 +325,11 @@ static int check_all(struct check *k, const char *dir, struct store_summary *out
     return err && err != QE_CORRUPT ? err : k->n_damaged ? QE_CORRUPT : 0;
 }
 
+static void say_nothing(void *data, const char *line)
+{
+    (void)data, (void)line;
+}
+
 static void check_end(struct check *k)
 {
     conn_close(&k->s->conn);
@@ -340,6 +345,20 @@ int store_check(const char *dir, store_say_cb say, void *data, struct store_summ
     if (!k.s)
         return QE_NOMEM;
     err = check_all(&k, dir, out);
+    check_end(&k);
+    return err;
+}
+
+int store_check_position(const char *dir, struct store_position *out)
+{
+    struct check k = {.s = store_new(), .say = say_nothing};
+    int err;
+
+    if (!k.s)
+        return QE_NOMEM;
+    err = check_open_current(&k, dir, NULL);
+    if (!err)
+        store_position(k.s, out);
     check_end(&k);
     return err;
 }

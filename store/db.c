@@ -1,7 +1,10 @@
 #include "store/convert.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 int conn_error(struct conn *c, int rc)
 {
@@ -53,7 +56,7 @@ int conn_prepare(struct conn *c, enum conn_kind kind)
     for (int i = 0; i < STMT_N; i++) {
         int rc;
 
-        if (kind == CONN_READER && stmt_defs[i].writer_only)
+        if (kind != CONN_WRITER && stmt_defs[i].writer_only)
             continue;
         rc = sqlite3_prepare_v3(c->db, stmt_defs[i].sql, -1, SQLITE_PREPARE_PERSISTENT, &c->stmts[i], NULL);
         if (rc)
@@ -76,9 +79,9 @@ static int configure(struct conn *c, enum conn_kind kind, size_t cache_bytes)
     err = conn_exec(c, sql);
     if (!err)
         err = conn_exec(c, "PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF; PRAGMA wal_autocheckpoint = 0;");
-    if (kind == CONN_READER) /* while the writer recovers or starts the WAL over */
+    if (kind != CONN_WRITER) /* while the writer recovers or starts the WAL over */
         (void)sqlite3_busy_timeout(c->db, 1000);
-    if (!err && kind == CONN_READER)
+    if (!err && kind != CONN_WRITER)
         err = conn_exec(c, "PRAGMA query_only = ON; PRAGMA mmap_size = 1073741824;");
     if (!err && kind == CONN_WRITER) /* Debian compiles secure_delete on: deleting 1 MiB would write it once more */
         err = conn_exec(c, "PRAGMA page_size = 4096; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA secure_delete = OFF; "
@@ -104,6 +107,41 @@ static int check_ours(struct conn *c, int64_t *format)
     return err;
 }
 
+static bool has_wal(const char *path)
+{
+    struct stat st;
+    char *wal;
+    bool has;
+
+    if (asprintf(&wal, "%s-wal", path) < 0)
+        return false;
+    has = stat(wal, &st) == 0 && st.st_size > 0;
+    free(wal);
+    return has;
+}
+
+/* Where nothing can be written SQLite cannot make the files that it has beside a database in WAL mode. With a WAL that is there it needs none if
+ * nobody else reads and its index is in memory; without one the file is all there is, and it has to be told so. */
+static int open_unwritable(struct conn *c, const char *path)
+{
+    int flags = SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX, rc;
+    struct buf uri = {0};
+
+    if (has_wal(path)) {
+        rc = sqlite3_open_v2(path, &c->db, flags, "unix-none");
+        return rc ? rc : sqlite3_exec(c->db, "PRAGMA locking_mode = EXCLUSIVE", NULL, NULL, NULL);
+    }
+    rc = buf_printf(&uri, "file:") ? SQLITE_NOMEM : SQLITE_OK;
+    for (const char *p = path; !rc && *p; p++)
+        rc = buf_printf(&uri, strchr("%?#", *p) ? "%%%02X" : "%c", (unsigned char)*p) ? SQLITE_NOMEM : SQLITE_OK;
+    if (!rc)
+        rc = buf_printf(&uri, "?immutable=1") ? SQLITE_NOMEM : SQLITE_OK;
+    if (!rc)
+        rc = sqlite3_open_v2(buf_cstr(&uri), &c->db, flags | SQLITE_OPEN_URI, "unix-none");
+    buf_fini(&uri);
+    return rc;
+}
+
 int conn_open(struct conn *c, const char *path, enum conn_kind kind, bool create, size_t cache_bytes)
 {
     int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | (create ? SQLITE_OPEN_CREATE : 0);
@@ -112,11 +150,11 @@ int conn_open(struct conn *c, const char *path, enum conn_kind kind, bool create
 
     *c = (struct conn){0};
     /* unix-excl: the file is this process's alone, as the lock of its directory says anyway; a transaction needs no locks on the file, then. */
-    rc = sqlite3_open_v2(path, &c->db, flags, "unix-excl");
+    rc = kind == CONN_OFFLINE && access(path, W_OK) ? open_unwritable(c, path) : sqlite3_open_v2(path, &c->db, flags, "unix-excl");
     err = rc ? conn_error(c, rc) : 0;
     if (!err && !create) /* before anything that would write to a stranger's file */
         err = check_ours(c, &format);
-    if (!err && format != STORE_FORMAT && kind == CONN_READER) /* which may not write to temporary tables either, in a moment */
+    if (!err && format != STORE_FORMAT && kind != CONN_WRITER) /* which may not write to temporary tables either, in a moment */
         err = convert_for_reader(c);
     if (!err)
         err = configure(c, kind, cache_bytes);

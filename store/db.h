@@ -22,7 +22,11 @@ struct conn {
     char msg[256];                /* detail of the last failure */
 };
 
-enum conn_kind { CONN_WRITER, CONN_READER };
+enum conn_kind {
+    CONN_WRITER,
+    CONN_READER,
+    CONN_OFFLINE, /* reads what nobody has open, also where nothing can be written */
+};
 
 /* Opens PATH, which must exist and be ours (else QE_FORMAT) unless `create`, and sets the pragmas of its kind. A database of the former format
  * is converted by a writer; a reader sees it as if it were. On failure the

@@ -636,5 +636,7 @@ int store_hash(struct store_reader *r, int64_t *rev, uint64_t *hash);
 struct store_summary { int64_t rev, compacted, n_files, n_dirs, n_symlinks, live_bytes, versions; struct store_position position; uint64_t hash; };
 typedef void (*store_say_cb)(void *data, const char *line);
 int store_check(const char *dir, store_say_cb say, void *data, struct store_summary *out);
+/* Where that database is in the log; it is not looked at any further. */
+int store_check_position(const char *dir, struct store_position *out);
 
 #endif

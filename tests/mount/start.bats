@@ -533,6 +533,29 @@ helper() { # a mount.fuse.quorumfs as mount(8) calls it
     same "checked twice" "$(quorumfs check "$DIR" | md5sum)" "$(md5sum <out | cat)"
 }
 
+@test "check looks at a directory where nothing can be written, with a WAL and without one" {
+    local revision
+    daemon_start
+    echo a >"$MNT/a"
+    daemon_stop
+    rm -f "$DIR"/state-1.db-*
+    mount --bind "$DIR" "$DIR"
+    mount -o remount,bind,ro "$DIR"
+    quorumfs check "$DIR" >out || fail "$(cat out)"
+    umount "$DIR"
+    daemon_start
+    echo b >"$MNT/b"
+    revision=$(cat "$MNT/.quorum/revision")
+    daemon_kill
+    [ -s "$DIR/state-1.db-wal" ]
+    mv "$DIR" "$S/100%#1?"
+    mount --bind "$S/100%#1?" "$S/100%#1?"
+    mount -o remount,bind,ro "$S/100%#1?"
+    quorumfs check "$S/100%#1?" >out || fail "$(cat out)"
+    grep -q "store: revision $revision," out || fail "$(cat out)"
+    umount "$S/100%#1?"
+}
+
 @test "check refuses what is no data directory" {
     mkdir empty foreign; touch foreign/file
     refuses 1 missing -- check "$S/missing"

@@ -290,9 +290,16 @@ static void log_of_another_directory_is_refused(void **state)
     refused("do not belong together");
 }
 
-/* The same member went on twice from one moment on. */
+static void keep_text(void *data, const char *line)
+{
+    (void)buf_printf(data, "%s\n", line);
+}
+
+/* The same member went on twice from one moment on. The check finds it, as a start does. */
 static void log_that_went_another_way_is_refused(void **state)
 {
+    struct buf said = {0};
+
     (void)state;
     live("a", 1);
     shell("cp -a dir other");
@@ -300,6 +307,9 @@ static void log_that_went_another_way_is_refused(void **state)
     shell("mv dir this && mv other dir");
     live("c", 2);
     shell("rm -r dir/state-1.db* && cp this/state-1.db* dir/");
+    assert_int_equal(replica_check(old.dir, keep_text, &said), QE_CORRUPT);
+    assert_says(&said, "is not the one that the database has applied");
+    buf_fini(&said);
     refused("is not the one that the database has applied");
 }
 
