@@ -53,10 +53,43 @@ static int refuse(struct buf *why, const char *fmt, ...)
 
 /* ---- The copy of the log --------------------------------------------------------------------------------------------------- */
 
+/* As open segments are made, some in advance. */
+static bool is_unused(const struct segment_file *f, const struct buf *content)
+{
+    return f->kind == SEGMENT_OPEN && (content->len == 0 || (content->data[0] == 0 && !memcmp(content->data, content->data + 1, content->len - 1)));
+}
+
+static int copy_file(const struct salvage *v, const char *to, const struct segment_file *f, const char *name, struct buf *why)
+{
+    struct buf content = {0};
+    int err = dir_read_file(v->source->raft, name, FILE_BYTES_MAX, &content);
+
+    if (err)
+        buf_printf(why, "cannot read \"%s/%s\": %s", v->source->raft, name, qfs_strerror(err));
+    else if (!is_unused(f, &content))
+        err = dir_write_file(to, name, content.data, content.len, why);
+    buf_fini(&content);
+    return err;
+}
+
+/* A snapshot is two files; a crash may have come between them. */
+static int copy_snapshot(const struct salvage *v, const char *to, const struct segment_file *meta, struct buf *why)
+{
+    char data[sizeof meta->name];
+    int err = copy_file(v, to, meta, meta->name, why);
+
+    snprintf(data, sizeof data, "%.*s", (int)(strlen(meta->name) - strlen(".meta")), meta->name);
+    if (!err)
+        err = copy_file(v, to, meta, data, why);
+    if (err != QE_NOENT)
+        return err;
+    buf_clear(why);
+    return 0;
+}
+
 static int copy_log(const struct salvage *v, const char *to, struct buf *why)
 {
     struct segment_file *files = NULL;
-    struct buf content = {0};
     size_t n = 0;
     int err = segment_list(v->source->raft, &files, &n, why);
 
@@ -64,23 +97,8 @@ static int copy_log(const struct salvage *v, const char *to, struct buf *why)
         buf_printf(why, "cannot make \"%s\": %s", to, strerror(errno));
         err = QE_IO;
     }
-    for (size_t i = 0; !err && i < n; i++) {
-        char *dot = strstr(files[i].name, ".meta"); /* a snapshot is two files */
-
-        for (int both = 0; !err && both < (dot ? 2 : 1); both++) {
-            if (both)
-                *dot = 0;
-            buf_clear(&content);
-            err = dir_read_file(v->source->raft, files[i].name, FILE_BYTES_MAX, &content);
-            if (err && !(both && err == QE_NOENT))
-                buf_printf(why, "cannot read \"%s/%s\": %s", v->source->raft, files[i].name, qfs_strerror(err));
-            if (!err)
-                err = dir_write_file(to, files[i].name, content.data, content.len, why);
-            else if (both && err == QE_NOENT)
-                err = 0; /* a crash came between the two */
-        }
-    }
-    buf_fini(&content);
+    for (size_t i = 0; !err && i < n; i++)
+        err = files[i].kind == SEGMENT_SNAPSHOT_META ? copy_snapshot(v, to, &files[i], why) : copy_file(v, to, &files[i], files[i].name, why);
     free(files);
     return err;
 }

@@ -176,6 +176,30 @@ static void killed_member_loses_nothing(void **state)
     has("b", n);
 }
 
+/* Its beginning is gone, and a marker says so; often, in builds with failpoints. */
+static void log_that_was_cut_goes_on_from_its_marker(void **state)
+{
+    char markers[400];
+
+    (void)state;
+    live("before", 1);
+    shell("mkdir early && cp dir/state-1.db* early/");
+    setenv("QUORUMFS_TEST_MARKER_BYTES", "20000", 1);
+    live("a", 400);
+    shell("mkdir keep && cp dir/state-1.db* keep/");
+    live("b", 20);
+    unsetenv("QUORUMFS_TEST_MARKER_BYTES");
+    shell("rm dir/state-1.db* && cp keep/* dir/");
+    restored();
+    has("a", 400);
+    has("b", 20);
+    member_down(&new);
+    shell("rm -r new dir/state-1.db* && cp early/* dir/");
+    snprintf(markers, sizeof markers, "ls %s/snapshot-* >/dev/null", raft);
+    if (system(markers) == 0) /* what the early database lacks is gone */
+        refused("what lies between is missing");
+}
+
 /* The last write of an open segment did not reach the disk whole: it was never acknowledged. */
 static void torn_last_entry_is_left_out(void **state)
 {
@@ -318,6 +342,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(what_only_the_log_has_is_applied, setup, teardown),
         cmocka_unit_test_setup_teardown(killed_member_loses_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(log_that_was_cut_goes_on_from_its_marker, setup, teardown),
         cmocka_unit_test_setup_teardown(torn_last_entry_is_left_out, setup, teardown),
         cmocka_unit_test_setup_teardown(entries_that_nobody_can_vouch_for_are_applied, setup, teardown),
         cmocka_unit_test_setup_teardown(without_its_log_the_database_alone_is_used, setup, teardown),
