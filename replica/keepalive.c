@@ -397,12 +397,20 @@ static void send_question(struct replica *r, Qfs__KeepAlive *m, int64_t now_ns)
         k->hurry_ns = now_ns + AGAIN_NS;
 }
 
+/* When session-ttl is raised, what was promised with the last question still runs out after the shorter one. */
+static int64_t session_ttl(const struct replica *r)
+{
+    int64_t ttl = r->tenure.lessor.session_ttl_ns, asked = r->keepalive.sent[r->keepalive.last_id % KEEPALIVE_SENT].ttl_ns;
+
+    return asked != 0 && asked < ttl ? asked : ttl;
+}
+
 static bool session_due(struct replica *r, int64_t now_ns)
 {
     const struct keepalive *k = &r->keepalive;
 
     return atomic_load(&k->session) != 0 &&
-           (k->asked != r->submit.leader || now_ns - k->asked_ns >= r->tenure.lessor.session_ttl_ns / SESSION_PARTS ||
+           (k->asked != r->submit.leader || now_ns - k->asked_ns >= session_ttl(r) / SESSION_PARTS ||
             (k->hurry_ns != 0 && now_ns >= k->hurry_ns));
 }
 
