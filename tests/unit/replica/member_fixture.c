@@ -1,11 +1,14 @@
 #include "tests/unit/replica/member_fixture.h"
 
 #include <fcntl.h>
+#include <mntent.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -145,6 +148,26 @@ int member_get(struct member *m, const char *name, struct buf *content)
         err = store_content(reader, STORE_HEAD, attr.ino, content, NULL);
     store_reader_close(reader);
     return err;
+}
+
+int member_own_mounts(void)
+{
+    const struct mntent *m;
+    FILE *f;
+
+    if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
+        return -1;
+    while ((f = setmntent("/proc/self/mounts", "r")) != NULL) { /* from the beginning each time: the list has changed */
+        while ((m = getmntent(f)) != NULL && strcmp(m->mnt_type, "fuse.quorumfs") != 0)
+            ;
+        if (!m || umount2(m->mnt_dir, MNT_DETACH))
+            break;
+        endmntent(f);
+    }
+    if (!f)
+        return -1;
+    endmntent(f);
+    return m ? -1 : 0;
 }
 
 int member_child(const char *failpoints, int (*body)(void *arg), void *arg)

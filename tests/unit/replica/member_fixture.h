@@ -47,6 +47,10 @@ int member_get(struct member *m, const char *name, struct buf *content);   /* QE
  * process, and a member must not be forked, so that is how tests have both. The child ends with _exit(body's return). */
 int member_child(const char *failpoints, int (*body)(void *arg), void *arg);
 
+/* In a child: it has mounts of its own from here on, but for those of quorumfs. A copy of them would keep alive what tests beside this one
+ * unmount, and wait to see end. 0, or -1 with errno: it takes root. */
+int member_own_mounts(void);
+
 /* Flips one bit of the byte at `off` (negative: from the end). */
 void flip_byte(const char *path, long off);
 /* True when a sentence says something: not empty, names `word`. */

@@ -1,7 +1,6 @@
 /* Full disks in a cluster: the leader's refuses what others send it, too; a follower's is its own matter. */
 #include <fcntl.h>
 #include <poll.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,8 +35,7 @@ static int teardown(void **state)
 /* In a child with mounts of its own: a small disk for each member. */
 static void small_disks(void)
 {
-    assert_int_equal(unshare(CLONE_NEWNS), 0);
-    assert_int_equal(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
+    assert_int_equal(member_own_mounts(), 0);
     for (uint32_t id = 1; id <= 3; id++)
         assert_int_equal(mount("none", c.m[id].parent, "tmpfs", 0, "size=192m"), 0);
 }
@@ -126,8 +124,7 @@ static int history_body(void *arg)
     struct store_glance g;
     char *text = malloc(SIZE + 1);
 
-    assert_int_equal(unshare(CLONE_NEWNS), 0);
-    assert_int_equal(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
+    assert_int_equal(member_own_mounts(), 0);
     assert_int_equal(mount("none", m->parent, "tmpfs", 0, "size=320m"), 0);
     member_up(m);
     assert_non_null(text);
