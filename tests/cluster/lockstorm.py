@@ -25,7 +25,8 @@ import sys
 import threading
 import time
 
-EARLIER_S = 0.5  # who asked so much earlier was in the queue, if nothing was wrong
+EARLIER_S = 0.5  # who asked so much earlier was in the queue, if nothing was wrong, and the machine as quick as it was then for the probes
+PROBE_S = 0.1    # how often each member is probed
 GRACE_S = 3.0    # after a fault: members find each other again
 HOLD_S = 0.06    # for how long it is held at most, but for
 LONG_SHARE = 0.04
@@ -121,6 +122,19 @@ class Storm:
         for i in range(n):
             self.start(i)
         threading.Thread(target=self.watch_members, daemon=True).start()
+        for i, mount in enumerate(mounts):
+            threading.Thread(target=self.probe, args=(i + 1, mount), daemon=True).start()
+
+    def probe(self, member, mount):
+        """How long it takes to get a lock that nobody else wants."""
+        while True:
+            begin = time.time()
+            try:
+                os.close(os.open(f'{mount}/.quorum/locks/probe{member}', os.O_WRONLY | os.O_NONBLOCK))
+            except OSError:
+                pass
+            os.write(self.log, f'{begin:.6f} 0 {member} probe {time.time() - begin:.6f}\n'.encode())
+            time.sleep(PROBE_S)
 
     def watch_members(self):
         """A machine that is too busy makes sessions lapse, too. The members say so in their logs, beside their mounts."""
@@ -248,10 +262,24 @@ def lapses(lines):
     return [(at - LOOK_LOG_S, at, member) for at, _, member, what, _ in lines if what == 'lapsed']
 
 
+class Slack:
+    """By how much earlier one must have asked, to have been in the queue first: when its member needed long for a probe, by more."""
+
+    def __init__(self, lines):
+        self.probes = collections.defaultdict(list)
+        for at, _, member, what, took in lines:
+            if what == 'probe':
+                self.probes[member].append((at, at + float(took)))
+
+    def at(self, member, time):
+        begun = self.probes[member][:bisect.bisect(self.probes[member], (time + 2,))]
+        return EARLIER_S + 3 * max((b - a for a, b in begun[-100:] if b > time - 2), default=0)
+
+
 def check_order(lines, faults):
     """Who asked clearly earlier got it earlier, if neither its member nor the leader was in trouble until then: who waits when its member's
     session lapses is queued anew."""
-    asked, waits, faults = {}, [], faults + lapses(lines)
+    asked, waits, faults, slack = {}, [], faults + lapses(lines), Slack(lines)
     for at, who, member, what, _ in lines:
         if what == 'ask':
             asked[who] = at
@@ -269,7 +297,7 @@ def check_order(lines, faults):
         if any(a < got_at and asked_at < b and m in (0, member) for a, b, m in faults):
             continue
         compared += 1
-        other = first_after[bisect.bisect(waits, (asked_at + EARLIER_S,))]
+        other = first_after[bisect.bisect(waits, (asked_at + slack.at(member, asked_at),))]
         if other and other[1] < got_at:
             raise SystemExit(f'{other[2]} asked at {other[0]} and got it at {other[1]}, before {who}, who asked at {asked_at} and got it at {got_at}')
     return compared

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -354,6 +355,30 @@ static void restore(const char *dir)
     }
 }
 
+/* Nothing but what `restore` has put there: the database, byte by byte, and no log of SQLite's. */
+static bool as_restored(const char *dir)
+{
+    static uint8_t data[FILE_SIZE_MAX];
+    char path[128];
+    struct stat st;
+
+    snprintf(path, sizeof path, "%s/state-1.db-wal", dir);
+    if (stat(path, &st) == 0 && st.st_size > 0)
+        return false;
+    for (int i = 0; i < 2; i++) {
+        ssize_t n;
+        int fd;
+
+        snprintf(path, sizeof path, "%s/%s", dir, files[i].name);
+        fd = open(path, O_RDONLY);
+        n = read(fd, data, sizeof data);
+        close(fd);
+        if (n != (ssize_t)files[i].len || memcmp(data, files[i].data, files[i].len) != 0)
+            return false;
+    }
+    return true;
+}
+
 /* What a crash left, under other names, for later. */
 static void move_crashed(const char *dir, long n, bool back)
 {
@@ -386,12 +411,13 @@ static void use_crashed(const char *dir, long n)
 static bool one_day(const char *dir, enum fault_kind kind, long n, bool lasting, bool retry, uint64_t want)
 {
     struct day d = {.dir = dir};
-    bool fired;
+    bool fired, opened;
     int err;
 
     restore(dir);
     faults_arm(kind, n, lasting);
     err = day_open(&d);
+    opened = !err;
     if (!err)
         err = day_go_on(&d);
     if (!err)
@@ -404,6 +430,8 @@ static bool one_day(const char *dir, enum fault_kind kind, long n, bool lasting,
         if (!retry || !d.s || !d.r)
             day_close(&d);
     }
+    if (!opened && !d.s && as_restored(dir)) /* from here on it would be the day of `reference` again; most faults are like that */
+        return fired;
     if (!d.s && store_check(dir, kit_say, NULL, NULL))
         FAIL("damage after error %d", err);
     if (!d.s && day_open(&d))
