@@ -24,7 +24,7 @@ storm() { # storm KIND FAULT...
     shift
     write_on 1 storm 0
     wait_until 10 everywhere storm 0
-    rm -f "$QFS_ROOT/storm.log"
+    rm -f "$QFS_ROOT/storm.log" "$QFS_ROOT/trouble.log"
     within $((n + 240)) python3 "$BATS_TEST_DIRNAME/lockstorm.py" "$kind" "$n" 10 $((n + 60)) "$QFS_ROOT/storm.log" "$QFS_ROOT/trouble" "$M1" "$M2" "$M3" \
         >"$QFS_ROOT/storm.out" 2>&1 3>&- &
     storm=$!

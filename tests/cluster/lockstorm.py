@@ -173,7 +173,7 @@ class Storm:
     def numbers(self):
         return sum(1 for l in self.lines() if l[3] == 'number')
 
-    def go(self, faults_end):
+    def go(self):
         end = time.time() + self.seconds
         while self.numbers() < self.wanted and time.time() < end:
             time.sleep(random.random() * 3)
@@ -182,10 +182,12 @@ class Storm:
             self.kill(victim)
             self.kills += 1
             self.start(victim)
-        open(faults_end, 'w').close()  # whoever makes faults ends now
 
-    def wait_quiet(self, faults):
+    def wait_quiet(self, faults, faults_end):
         end = time.time() + 120
+        while not os.path.exists(faults) and time.time() < end:  # they have not begun yet
+            time.sleep(0.1)
+        open(faults_end, 'w').close()  # whoever makes faults ends now
         while not any(l.split()[1:2] == ['quiet'] for l in open(faults)):
             if time.time() > end:
                 raise SystemExit('the faults do not end')
@@ -307,8 +309,8 @@ def main():
     kind, wanted, n, seconds, log, trouble = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]), sys.argv[5], sys.argv[6]
     storm = Storm(kind, wanted, n, seconds, log, sys.argv[7:])
     try:
-        storm.go(trouble + '.end')
-        storm.wait_quiet(trouble + '.log')
+        storm.go()
+        storm.wait_quiet(trouble + '.log', trouble + '.end')
         storm.all_get_it()
     finally:
         storm.end()
