@@ -54,12 +54,14 @@ find_ports() {
     export CLUSTER_LIST
 }
 
+in_its_network() { ${QFS_IN:+nsenter --net="$QFS_IN"} "$@"; } # where its address is one of the machine's
+
 # cluster_init [OPTION...]: makes the directories of all members.
 cluster_init() {
     local id
     if [ -n "${QFS_NETNS:-}" ]; then export CLUSTER_LIST=$(list_of_namespaces); else find_ports; fi
     for id in $(members); do
-        "$QUORUMFS" init "$QFS_ROOT/d$id" --id "$id" --cluster "$CLUSTER_LIST" "$@" >/dev/null || return 1
+        on "$id" in_its_network "$QUORUMFS" init "$QFS_ROOT/d$id" --id "$id" --cluster "$CLUSTER_LIST" "$@" >/dev/null || return 1
         export "M$id=$QFS_ROOT/m$id"
     done
 }
