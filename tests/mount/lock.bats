@@ -300,7 +300,7 @@ for wait in (lambda: fcntl.flock(fd, fcntl.LOCK_EX), lambda: fcntl.lockf(fd, fcn
         raise SystemExit("it got the lock")
     except Alarm:
         pass
-    assert time.monotonic() - start < 5, time.monotonic() - start
+    assert time.monotonic() - start < 25, time.monotonic() - start
 os.close(fd)
 E
     A close 3
@@ -438,7 +438,7 @@ assert refused(b)
 os.close(os.open("f", os.O_RDWR))
 assert refused(b), "another close ended it"
 os.close(a)
-end = time.monotonic() + 5
+end = time.monotonic() + 25
 while refused(b):
     assert time.monotonic() < end, "it is still held"
 E
