@@ -276,8 +276,8 @@ int salvage_apply(void *data, struct store *s, struct buf *why)
     if (!err)
         err = dir_remove_log(copy, why);
     if (!err && r.n_commands)
-        log_info("init", "applied what only the log of \"%s\" had entries=%" PRIu64 " last=%" PRIu64 ": all that was acknowledged is there; the last "
-                 "of them may be writes of which nobody was told whether they took effect", v->source->path, r.n_commands, r.end);
+        log_info("init", "applied what only the log of \"%s\" had entries=%" PRIu64 " last=%" PRIu64 ": all that was acknowledged and came to this "
+                 "member is there; the last of them may be writes of which nobody was told whether they took effect", v->source->path, r.n_commands, r.end);
     free(copy);
     return err;
 }
