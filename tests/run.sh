@@ -6,7 +6,7 @@
 #   JOBS=4 tests/run.sh          how many jobs at once (default: all processors; of tests half as many again with sanitizers, twice as many
 #                                without: they wait a lot, and those that do not count twice)
 #
-# The preset that is tested first is built first; the others while its tests wait, on what these leave of the processors. Builds stop at the
+# The preset that is tested first is built first; the others while tests wait, on what these leave of the processors. Builds stop at the
 # first warning. The presets are tested in the order of `suites`; the first that fails ends the run. The last line is ctest's summary.
 set -euo pipefail
 export LC_ALL=C.UTF-8 TZ=UTC
@@ -18,7 +18,7 @@ packages=(cmake ninja-build gcc clang libclang-rt-14-dev pkg-config libc6-dev li
     bats inotify-tools attr git patch rsync vim strace python3 python3-yaml systemd sqlite3 e2fsprogs iproute2 util-linux mount procps
     man-db groff-base)
 
-builds=(asan tsan dev clang)
+builds=(asan tsan clang dev) # the last one is that of the whole suite, beside which nothing is built
 # preset and ctest labels, a regular expression; the whole suite comes last
 suites=(
     "asan unit|mount"
@@ -83,22 +83,31 @@ run_tests() {
     ctest --test-dir "$build/$1" -L "$2" --output-on-failure --no-tests=error -j "${JOBS:-$at_once}"
 }
 
-# Builds what is tested later, and says what it did when somebody asks.
+# Builds what is tested later, and says what it did when something failed.
 build_others() {
+    local preset
     mkdir -p "$build"
+    for preset in "${builds[@]}"; do rm -f "$build/$preset.built"; done
     set -m # a group of its own, to be ended as a whole
     (
         renice -n 19 "$BASHPID" >/dev/null
-        build "${builds[@]:1}"
+        for preset in "${builds[@]:1}"; do
+            build "$preset"
+            touch "$build/$preset.built"
+        done
     ) >"$build/others.log" 2>&1 &
     others=$!
     set +m
     trap 'kill -- "-$others" 2>/dev/null || true' EXIT
 }
-others_built() {
-    [ -n "$others" ] || return 0
+wait_built() { # wait_built PRESET
+    until [ -e "$build/$1.built" ]; do
+        kill -0 "$others" 2>/dev/null || [ -e "$build/$1.built" ] || { cat "$build/others.log"; exit 1; }
+        sleep 0.5
+    done
+}
+all_built() {
     wait "$others" || { cat "$build/others.log"; exit 1; }
-    others=
     trap - EXIT
 }
 
@@ -110,6 +119,7 @@ build "${builds[0]}"
 build_others
 for suite in "${suites[@]}"; do
     read -r preset labels <<<"$suite"
-    [ "$preset" = "${builds[0]}" ] || others_built
+    [ "$preset" = "${builds[0]}" ] || wait_built "$preset"
     run_tests "$preset" "$labels"
 done
+all_built
