@@ -18,7 +18,7 @@
  * - Before an open, and before user xattrs are read, the kernel checks permissions, and asks for the attributes of the file to do so,
  *   since it may not keep them. So an OPEN or GETXATTR that comes next from the same thread is served by that GETATTR's barrier: none
  *   reaches us without such a GETATTR before it in the same call. Not for directories, whose attributes it may keep for a while.
- * - Attributes of directories may be kept for DIR_ATTR_S, or each directory of each path would be asked for. (So a stat of a directory may be that
+ * - Attributes of directories may be kept for DIR_ATTR_S (but while others are to be moved: moves.h), or each directory of each path would be asked for. (So a stat of a directory may be that
  *   old, if somebody else of this mount walks through it in the same moment.) Not in a call that asks
  *   for attributes itself (stat): it would be answered with what was kept. There the first directory's GETATTR waits, and what
  *   follows in the same call does not (walk_call_at).
@@ -37,9 +37,11 @@
 #include <sys/stat.h>
 
 #include "fs/inode.h"
+#include "fs/moves.h"
 #include "fs/ops.h"
 #include "fs/pending.h"
 #include "fs/proc.h"
+#include "fs/replay.h"
 #include "fs/walk.h"
 #include "store/base/clock.h"
 #include "store/base/failpoint.h"
@@ -114,8 +116,9 @@ static bool is_change(enum proc_call call)
 }
 
 /* The kernel is told a directory's attributes, to be kept or not. Returns for how long. */
-static double dir_keep(struct inode *in, bool keep)
+static double dir_keep(const struct fs *fs, struct inode *in, bool keep)
 {
+    keep = keep && !replay_moves_wait(fs); /* who walks again is to ask: moves.h */
     if (in)
         in->told = keep;
     return keep ? DIR_ATTR_S : 0;
@@ -128,12 +131,14 @@ static void lookup_answer(fuse_req_t req, const struct read *r, const struct sto
     struct walk *w = walk_get(fs, fuse_req_ctx(req)->pid);
     double keep_s = 0;
 
+    if (S_ISDIR(attr->mode) && !moves_pass(req, r->node, attr->ino))
+        return;
     if (w)
         walk_step(w, r->node, r->name, attr->ino, r->shape);
     if (w && same)
         walk_call_to(w, attr->ino, r->shape);
     if (S_ISDIR(attr->mode))
-        keep_s = dir_keep(inode_add(fs, attr->ino), !same && only_passes(r->call));
+        keep_s = dir_keep(fs, inode_add(fs, attr->ino), !same && only_passes(r->call));
     name_reply_entry(req, attr, keep_s);
 }
 
@@ -171,7 +176,7 @@ static void getattr_answer(fuse_req_t req, const struct read *r)
 {
     bool keep = r->node == STORE_ROOT_INO || (only_passes(r->call) && !(r->walk && walk_call_is_at(r->walk, r->node, r->shape)));
 
-    attr_get(req, r->node, is_dir(r->node) ? dir_keep(inode_find(fs_of(req), r->node), keep) : 0);
+    attr_get(req, r->node, is_dir(r->node) ? dir_keep(fs_of(req), inode_find(fs_of(req), r->node), keep) : 0);
 }
 
 static void read_answer(fuse_req_t req, struct read *r)
@@ -419,6 +424,7 @@ static void lookup_decide(fuse_req_t req, struct read *r)
     }
     r->by_path = walk_leads_to(r->walk, r->node);
     r->call = proc_call_of(tid, &r->shape);
+    walk_set_looked(r->walk, r->node, r->shape);
     same = lookup_is_same_call(req, r);
     if (!err && lookup_is_double(r, attr.ino))
         fuse_reply_err(req, ENOENT);
@@ -464,16 +470,15 @@ static void getattr_pass(fuse_req_t req, struct read *r)
     getattr_answer(req, r);
 }
 
-void barrier_getattr(fuse_req_t req, fuse_ino_t node, bool has_handle)
+static void getattr_go(fuse_req_t req, fuse_ino_t node)
 {
     struct read r = {.kind = READ_GETATTR, .node = node, .name = "", .call = PROC_CALL_UNKNOWN};
-    bool wanted = barrier_is_wanted(fs_of(req));
 
-    if (!wanted) {
-        attr_get(req, node, fs_of(req)->shared && is_dir(node) ? DIR_ATTR_S : 0);
+    if (!barrier_is_wanted(fs_of(req))) {
+        attr_get(req, node, fs_of(req)->shared && is_dir(node) && !replay_moves_wait(fs_of(req)) ? DIR_ATTR_S : 0);
         return;
     }
-    if (has_handle || node == STORE_ROOT_INO) {
+    if (node == STORE_ROOT_INO) {
         getattr_answer(req, &r);
         return;
     }
@@ -482,6 +487,16 @@ void barrier_getattr(fuse_req_t req, fuse_ino_t node, bool has_handle)
         getattr_pass(req, &r);
     else
         read_final(req, &r);
+}
+
+void barrier_getattr(fuse_req_t req, fuse_ino_t node, bool has_handle)
+{
+    struct read r = {.kind = READ_GETATTR, .node = node, .name = "", .call = PROC_CALL_UNKNOWN};
+
+    if (has_handle && barrier_is_wanted(fs_of(req)))
+        getattr_answer(req, &r);
+    else if (has_handle || !is_dir(node) || !moves_wait(req, node, getattr_go))
+        getattr_go(req, node);
 }
 
 void barrier_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)

@@ -61,6 +61,7 @@ struct fs {
     struct lock_table *locks;        /* flock.c; made with the first lock */
     struct lock_client *lock_client; /* locks.c; its hooks are on other threads */
     struct walk_table *walks;        /* walk.c; made with the first walk */
+    struct move_wait *moves;         /* moves.c: who waits */
     struct store_reader *old_reader; /* barrier.c, for a failpoint */
     bool shared;      /* others may change the tree: sharing.c */
     bool can_recall;  /* the kernel can be told to forget all names: sharing.c */

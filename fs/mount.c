@@ -20,6 +20,7 @@
 #include "fs/feed.h"
 #include "fs/flock.h"
 #include "fs/locks.h"
+#include "fs/moves.h"
 #include "fs/ops.h"
 #include "fs/pages.h"
 #include "fs/pending.h"
@@ -327,7 +328,7 @@ static bool mount_serve_burst(struct mount *m)
 /* What time brings; how long the loop may wait. */
 static int mount_tick(struct fs *fs)
 {
-    const int ticks[] = {flock_tick(fs), locks_tick(fs), txn_tick(fs)};
+    const int ticks[] = {flock_tick(fs), locks_tick(fs), txn_tick(fs), moves_tick(fs)};
     int wait_ms = -1;
 
     for (size_t i = 0; i < sizeof ticks / sizeof *ticks; i++)
@@ -404,6 +405,7 @@ static void mount_close(struct mount *m)
     if (fs->inodes)
         commit_log_lost(fs);
     barrier_close(fs);
+    moves_close(fs);
     if (fs->reader)
         store_reader_close(fs->reader);
     fs->reader = NULL;

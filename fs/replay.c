@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "fs/inode.h"
+#include "fs/moves.h"
 #include "fs/proc.h"
 #include "fs/replay_parts.h"
 #include "fs/replayer.h"
@@ -24,6 +25,7 @@ enum {
     TRIES_MAX = 3,       /* of an item whose names changed while it was carried out */
     STUCK_LOOK_MS = 500, /* how often workers are looked at for being stuck */
     NO_WORKER_MS = 20,   /* until the next try to have one */
+    LINE_LOOK_MAX = 256, /* changes of a directory in which moves are looked for */
     LOCALS_MAX = 100000, /* names; more of them while something waits is no use to anybody */
 };
 #define SILENT_PACE_NS INT64_C(5000000)  /* between two files of our own that are told again: fsync must not pay for it */
@@ -312,6 +314,7 @@ static void warn(struct replay *r, const struct replay_item *item, int error)
 static void finish(struct replay *r, struct replay_item *item)
 {
     replay_queue_remove(&r->queue, item);
+    moves_look(r->fs);
     atomic_store(&r->queue_bytes, r->queue.bytes);
 }
 
@@ -540,6 +543,29 @@ bool replay_will_delete(struct fs *fs, uint64_t ino)
         if (((i->kind == REPLAY_UNLINK || i->kind == REPLAY_RMDIR) && i->ino == ino) || (i->kind == REPLAY_RENAME && i->other == ino))
             return true;
     }
+    return false;
+}
+
+bool replay_moves_wait(const struct fs *fs)
+{
+    return fs->replay && fs->replay->queue.n_moves > 0;
+}
+
+bool replay_is_moving(struct fs *fs, uint64_t dir)
+{
+    for (struct replay_link *l = replay_moves_wait(fs) ? replay_queue_ends(&fs->replay->queue, dir) : NULL; l; l = l->next_end)
+        if (replay_item_moves(l->item, dir))
+            return true;
+    return false;
+}
+
+bool replay_moves_in(struct fs *fs, uint64_t parent)
+{
+    struct replay_link *l = replay_moves_wait(fs) ? replay_queue_line(&fs->replay->queue, parent) : NULL;
+
+    for (int i = 0; l && i < LINE_LOOK_MAX; i++, l = l->next)
+        if (replay_item_moves(l->item, 0) && (l->item->parent == parent || l->item->old_parent == parent))
+            return true;
     return false;
 }
 

@@ -74,6 +74,11 @@ void replay_released(struct fs *fs, uint64_t file);
 /* The deletion of an inode has not been told: it must not look deleted yet, else watchers hear of it too early. */
 bool replay_will_delete(struct fs *fs, uint64_t ino);
 
+/* Directories are still to be moved to other directories: some; that one; from or to that one, as far as it is among the next changes there. */
+bool replay_moves_wait(const struct fs *fs);
+bool replay_is_moving(struct fs *fs, uint64_t dir);
+bool replay_moves_in(struct fs *fs, uint64_t parent);
+
 /* ---- Requests of the replayer (ops.c) ---------------------------------------------------------------------------------------------- */
 
 #define REPLAY_FH UINT64_C(1) /* the handle of all its open files: what it writes is not stored, and closing commits nothing */

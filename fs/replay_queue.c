@@ -1,4 +1,5 @@
 #include "fs/replay_queue.h"
+#include "store/store.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -173,6 +174,20 @@ static bool changes_names(const struct replay_item *item)
     return item->kind != REPLAY_CONTENT && item->kind != REPLAY_ATTRIB;
 }
 
+static bool is_dir(uint64_t ino)
+{
+    return store_ino_kind(ino) == STORE_DIR;
+}
+
+bool replay_item_moves(const struct replay_item *item, uint64_t dir)
+{
+    bool moves = item->kind == REPLAY_RENAME || item->kind == REPLAY_EXCHANGE;
+    bool own = is_dir(item->ino) && (!dir || dir == item->ino);
+    bool other = item->kind == REPLAY_EXCHANGE && is_dir(item->other) && (!dir || dir == item->other);
+
+    return moves && item->parent != item->old_parent && (own || other);
+}
+
 int replay_queue_add(struct replay_queue *q, struct replay_item *item)
 {
     const uint64_t nodes[REPLAY_KEYS_MAX] = {item->parent, item->ino, item->old_parent, item->other};
@@ -194,6 +209,7 @@ int replay_queue_add(struct replay_queue *q, struct replay_item *item)
     }
     q->n++;
     q->n_names += changes_names(item);
+    q->n_moves += replay_item_moves(item, 0);
     q->bytes += item->bytes;
     look(q, item);
     return 0;
@@ -242,6 +258,7 @@ void replay_queue_remove(struct replay_queue *q, struct replay_item *item)
     unlink_all(q, item);
     q->n--;
     q->n_names -= changes_names(item);
+    q->n_moves -= replay_item_moves(item, 0);
     q->bytes -= item->bytes;
     replay_item_free(item);
 }

@@ -71,6 +71,7 @@ struct replay_queue {
     struct replay_item *ready, **ready_tail;
     size_t n, bytes;
     size_t n_names; /* of n: those that change names */
+    size_t n_moves; /* of n: those that move directories to other directories */
 };
 
 void replay_queue_init(struct replay_queue *q);
@@ -79,6 +80,8 @@ void replay_queue_fini(struct replay_queue *q); /* frees all items */
 /* A new item that is in no queue yet; the names are copied. NULL: out of memory. */
 struct replay_item *replay_item_new(const struct replay_item *from, const void *name, size_t len, const void *old_name, size_t old_len);
 void replay_item_free(struct replay_item *item); /* NULL is fine */
+/* Whether it moves directory `dir` (0: any) to another directory. */
+bool replay_item_moves(const struct replay_item *item, uint64_t dir);
 
 /* Takes the item over, behind all others. 0 or QE_NOMEM, then it is the caller's. */
 int replay_queue_add(struct replay_queue *q, struct replay_item *item);

@@ -32,6 +32,13 @@ struct walk {
     bool missed;         /* the second walk found nothing at its end */
     uint64_t make;       /* what the second walk must look like of a call that is to walk again when it makes its name; 0: none */
     uint64_t make_shape; /* and its system call */
+    fuse_ino_t looked_in; /* where it looked up its last name, */
+    uint64_t looked_shape; /* in that call */
+    fuse_ino_t moving;   /* a directory that it was told of while the kernel has it elsewhere; 0: none */
+    fuse_ino_t moving_in; /* in that one, */
+    uint64_t moving_shape; /* in that call, */
+    unsigned moving_times; /* so often, */
+    int64_t moving_until_ns; /* and not for ever */
     int64_t late_until_ns; /* the second walk has come to where the first one ended, and goes on */
     UT_hash_handle hh;   /* oldest use first */
 };
@@ -322,6 +329,36 @@ bool walk_call_is_at(const struct walk *w, fuse_ino_t dir, uint64_t shape)
 bool walk_call_came_to(const struct walk *w, fuse_ino_t node, uint64_t shape)
 {
     return w->call_to == node && w->call_shape == shape;
+}
+
+void walk_set_moving(struct walk *w, fuse_ino_t parent, fuse_ino_t dir, uint64_t shape, unsigned times)
+{
+    w->moving = dir;
+    w->moving_in = parent;
+    w->moving_shape = shape;
+    w->moving_times = times;
+    w->moving_until_ns = clock_boottime_ns() + WALK_LATE_MS * INT64_C(1000000);
+}
+
+fuse_ino_t walk_moving(const struct walk *w, fuse_ino_t parent)
+{
+    return w->moving_in == parent && clock_boottime_ns() < w->moving_until_ns ? w->moving : 0;
+}
+
+unsigned walk_moving_times(const struct walk *w, fuse_ino_t parent, fuse_ino_t dir, uint64_t shape)
+{
+    return walk_moving(w, parent) == dir && w->moving_shape == shape ? w->moving_times : 0;
+}
+
+void walk_set_looked(struct walk *w, fuse_ino_t parent, uint64_t shape)
+{
+    w->looked_in = parent;
+    w->looked_shape = shape;
+}
+
+bool walk_has_looked(const struct walk *w, fuse_ino_t parent, uint64_t shape)
+{
+    return w->looked_in == parent && w->looked_shape == shape;
 }
 
 void walk_hold(struct walk *w)

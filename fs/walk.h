@@ -76,6 +76,14 @@ void walk_call_to(struct walk *w, fuse_ino_t node, uint64_t shape);
 bool walk_call_is_at(const struct walk *w, fuse_ino_t dir, uint64_t shape);
 bool walk_call_came_to(const struct walk *w, fuse_ino_t node, uint64_t shape);
 
+/* The thread has found that directory `dir` is in `parent`, where the kernel cannot have it yet (moves.h), for the `times`th time in this call. */
+void walk_set_moving(struct walk *w, fuse_ino_t parent, fuse_ino_t dir, uint64_t shape, unsigned times);
+unsigned walk_moving_times(const struct walk *w, fuse_ino_t parent, fuse_ino_t dir, uint64_t shape);
+fuse_ino_t walk_moving(const struct walk *w, fuse_ino_t parent); /* in whatever call; 0: none */
+/* The thread looks up a name in `parent`, whether it is there or not; whether that was the last one that it looked up, and in that call. */
+void walk_set_looked(struct walk *w, fuse_ino_t parent, uint64_t shape);
+bool walk_has_looked(const struct walk *w, fuse_ino_t parent, uint64_t shape);
+
 /* A walk whose thread waits is not forgotten. */
 void walk_hold(struct walk *w);
 void walk_release(struct walk *w);

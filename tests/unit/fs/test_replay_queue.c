@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "fs/replay_queue.h"
+#include "store/store.h"
 
 /* ---- Fixture ------------------------------------------------------------------------------------------------------------------- */
 
@@ -34,6 +35,16 @@ static int64_t revision;
 static struct replay_item *add(struct replay_queue *q, uint64_t parent, uint64_t ino, uint64_t old_parent, uint64_t other)
 {
     const struct replay_item from = {.rev = ++revision, .parent = parent, .ino = ino, .old_parent = old_parent, .other = other};
+    struct replay_item *item = replay_item_new(&from, "new", 3, "old", 3);
+
+    assert_non_null(item);
+    assert_int_equal(replay_queue_add(q, item), 0);
+    return item;
+}
+
+static struct replay_item *rename_item(struct replay_queue *q, enum replay_kind kind, uint64_t parent, uint64_t ino, uint64_t old_parent, uint64_t other)
+{
+    const struct replay_item from = {.rev = ++revision, .kind = kind, .parent = parent, .ino = ino, .old_parent = old_parent, .other = other};
     struct replay_item *item = replay_item_new(&from, "new", 3, "old", 3);
 
     assert_non_null(item);
@@ -198,6 +209,25 @@ static void names_are_the_items_own(void **state)
     replay_item_free(item);
 }
 
+static void moves_of_directories_are_known(void **state)
+{
+    enum { DIR = 4 + STORE_DIR, DIR2 = 8 + STORE_DIR, FILE_ = 12 + STORE_FILE };
+    struct replay_queue *q = *state;
+    struct replay_item *moved = rename_item(q, REPLAY_RENAME, 101, DIR, 105, DIR2), *renamed = rename_item(q, REPLAY_RENAME, 101, DIR, 101, 0);
+    struct replay_item *file = rename_item(q, REPLAY_RENAME, 101, FILE_, 105, 0), *exchanged = rename_item(q, REPLAY_EXCHANGE, 101, FILE_, 105, DIR2);
+
+    assert_int_equal(q->n_moves, 2);
+    assert_true(replay_item_moves(moved, DIR) && replay_item_moves(moved, 0));
+    assert_false(replay_item_moves(moved, DIR2)); /* replaced */
+    assert_false(replay_item_moves(renamed, DIR)); /* where it was */
+    assert_false(replay_item_moves(file, FILE_));
+    assert_true(replay_item_moves(exchanged, DIR2));
+    assert_false(replay_item_moves(exchanged, FILE_));
+    replay_queue_remove(q, moved);
+    replay_queue_remove(q, exchanged);
+    assert_int_equal(q->n_moves, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -211,6 +241,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_item_in_the_middle_can_be_removed, setup, teardown),
         cmocka_unit_test_setup_teardown(what_takes_a_name_of_a_node_away_is_known, setup, teardown),
         cmocka_unit_test_setup_teardown(names_are_the_items_own, setup, teardown),
+        cmocka_unit_test_setup_teardown(moves_of_directories_are_known, setup, teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
