@@ -55,11 +55,11 @@ register() { TTL=2 "$QFS_EXAMPLES/service-register.sh" "$@"; }
 
 @test "service-register.sh: killed, with its service: gone after the TTL" {
     mkdir services
-    background env TTL=1 "$QFS_EXAMPLES/service-register.sh" "$MNT" "$t/services/1" v "${runs[@]}" "$S/runs"
+    background env TTL=2 "$QFS_EXAMPLES/service-register.sh" "$MNT" "$t/services/1" v "${runs[@]}" "$S/runs"
     wait_until 10 test -e "$S/runs" # announced before that
     holds services/1 'v\n'
     kill -9 "$GROUP" # the script alone: the service still runs
-    sleep 2
+    sleep 4
     [ -e services/1 ] || fail "the service runs, and is not announced any more"
     kill -9 -- "-$GROUP"
     wait_until 5 gone services/1
@@ -92,10 +92,10 @@ register() { TTL=2 "$QFS_EXAMPLES/service-register.sh" "$@"; }
     local i
     mkdir -p queue/todo
     for i in $(seq 6); do echo "$i" >"queue/todo/$i"; done
-    background env TTL=1 "$QFS_EXAMPLES/work-queue.sh" queue bash -c 'sleep 1000'
+    background env TTL=3 "$QFS_EXAMPLES/work-queue.sh" queue bash -c 'sleep 1000'
     wait_until 10 eval '[ -n "$(find queue/doing -type f)" ]'
     kill -9 -- "-$GROUP"
-    background env TTL=1 "$QFS_EXAMPLES/work-queue.sh" queue bash -c 'cat "$1" >>"$0"' "$S/done"
+    background env TTL=3 "$QFS_EXAMPLES/work-queue.sh" queue bash -c 'cat "$1" >>"$0"' "$S/done"
     wait_until 20 eval '[ "$(ls queue/done | wc -l)" = 6 ]'
     same jobs "$(sort -n "$S/done" | paste -sd' ')" '1 2 3 4 5 6'
     kill -TERM "$GROUP"
@@ -105,7 +105,7 @@ register() { TTL=2 "$QFS_EXAMPLES/service-register.sh" "$@"; }
 @test "work-queue.sh: a worker that was believed dead does not finish what another one has" {
     mkdir -p queue/todo
     echo 1 >queue/todo/1
-    background env TTL=1 "$QFS_EXAMPLES/work-queue.sh" queue bash -c 'until [ -e "$0" ]; do sleep 0.05; done; echo slow >>"$1"' "$S/go" "$S/done"
+    background env TTL=3 "$QFS_EXAMPLES/work-queue.sh" queue bash -c 'until [ -e "$0" ]; do sleep 0.05; done; echo slow >>"$1"' "$S/go" "$S/done"
     wait_until 10 eval '[ -n "$(find queue/doing -type f)" ]'
     rmdir "$MNT/.quorum/leases/"worker-* # as if it had run out
     background env ONCE=1 "$QFS_EXAMPLES/work-queue.sh" queue bash -c 'echo other >>"$0"' "$S/done"

@@ -200,11 +200,11 @@ below() { (cd "$L/$1/keys" && find . -type f | sed 's/..//' | sort | paste -sd' 
     same "not kept" "$(cat "$L/a/alive")" no
     exec 8>"$L/a/alive" 9>"$L/a/alive"
     same kept "$(cat "$L/a/alive")" yes
-    echo 1 >"$L/a/ttl"
-    sleep 2.5
+    echo 2 >"$L/a/ttl"
+    sleep 4
     [ -e f ] || fail "it expired"
     exec 8>&-
-    sleep 2
+    sleep 3
     [ -e f ] || fail "it expired with its first holder"
     echo hello >&9
     expect_revisions 0 "sleep 0.5"
@@ -221,8 +221,8 @@ below() { (cd "$L/$1/keys" && find . -type f | sed 's/..//' | sort | paste -sd' 
     mkdir "$L/a"
     echo 1 >"$L/a/keys/$t/f"
     bash -c "exec 9>$L/a/alive; sleep 1000 & echo \$! >$S/child" 3>&-
-    echo 1 >"$L/a/ttl"
-    sleep 2
+    echo 2 >"$L/a/ttl"
+    sleep 4
     [ -e f ] || fail "the child holds it"
     kill -9 "$(cat "$S/child")"
     wait_until 3 gone f
