@@ -39,7 +39,7 @@ static int teardown(void **state)
 /* In the directory that holds both. */
 static void shell(const char *text)
 {
-    char cmd[600];
+    char cmd[1024];
 
     snprintf(cmd, sizeof cmd, "cd '%s' && %s", old.parent, text);
     if (system(cmd))
