@@ -4,7 +4,7 @@ load ../lib/cluster
 load ../lib/netns
 TTL=5 # a session outlives the pauses of a busy machine
 setup_file() {
-    export QUORUMFS_TIMEOUT=3s QUORUMFS_INSECURE=yes QFS_TIMEOUTS=wanted
+    export QUORUMFS_TIMEOUT=10s QUORUMFS_INSECURE=yes QFS_TIMEOUTS=wanted
     netns_file 3 && cluster_file 3 --session-ttl ${TTL}s
 }
 teardown_file() { netns_cluster_end; }
