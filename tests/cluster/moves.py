@@ -80,5 +80,5 @@ print(f'{stale} of {sum(total.values())} calls said ESTALE; seed {seed}')
 unexpected = {e for _, e in total} - EXPECTED
 if unexpected:
     sys.exit(f'unexpected: {unexpected}')
-if stale * 100 > sum(total.values()):
+if stale * 200 > 3 * sum(total.values()):  # 0.3 to 0.7 percent, the latter on a busy machine
     sys.exit('too many were told ESTALE')
