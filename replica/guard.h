@@ -84,6 +84,7 @@ struct guard {
     raft_io_recv_cb recv;              /* libraft's */
     int64_t heard_ns;                  /* when a leader of our term, or of a later one, last sent something */
     int64_t promised_ns;               /* until then a promise counts, or may count that was given before this start */
+    struct raft_message stand;         /* a TimeoutNow that came before the promise was over, and waits for that; type 0: none */
     bool failed;                       /* after the first failed write: nothing is passed on */
     unsigned appends;                  /* writes under way */
     struct guard_write *writes;        /* the same as a list */

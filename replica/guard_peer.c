@@ -261,6 +261,7 @@ bool guard_promise(struct guard *g, raft_id leader)
 
     if (g->failed || r->state != RAFT_FOLLOWER || leader == 0 || r->follower_state.current_leader.id != leader)
         return false;
+    g->stand.type = 0; /* the leader has given that up: it is asked for promises again */
     guard_peer_promise(g);
     return true;
 }
@@ -456,7 +457,11 @@ bool guard_peer_recv(struct guard *g, struct raft_message *m)
     case RAFT_IO_INSTALL_SNAPSHOT:
         return recv_install(g, m);
     case RAFT_IO_TIMEOUT_NOW:
-        return !must_wait(g) && !has_promised(g);
+        if (!has_promised(g))
+            return !must_wait(g);
+        g->stand = *m; /* a leader waits for the end of promises (rounds_free), but counts from when it asked for them */
+        g->stand.server_address = NULL;
+        return false;
     default:
         return true;
     }
@@ -687,8 +692,21 @@ static void nudge(struct guard *g, unsigned i)
     send_entries(g, NULL, &m, NULL);
 }
 
+/* libraft looks whether it is still of this term, of the leader that we follow, and for this very log. */
+static void step_stand(struct guard *g)
+{
+    struct raft_message m = g->stand;
+
+    if (m.type == 0 || has_promised(g))
+        return;
+    g->stand.type = 0;
+    if (m.timeout_now.term == g->raft->current_term && !must_wait(g))
+        g->recv(g->raft->io, &m);
+}
+
 void guard_peer_step(struct guard *g)
 {
+    step_stand(g);
     begin_term_with_barrier(g);
     begin_at_cut(g);
     for (unsigned i = 0; rule(g, GUARD_NUDGE) && !g->failed && g->raft->state == RAFT_LEADER && i < g->raft->configuration.n; i++)

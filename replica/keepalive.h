@@ -75,6 +75,7 @@ struct keepalive {
     uint64_t last_id, answered_id; /* questions; begin at submit.nonce */
     uint64_t first_id;       /* LAPSED: questions from this one on count */
     int64_t asked_ns;        /* when the last one was sent */
+    int64_t acked_ttl_ns;    /* what the last acknowledged one promised; 0: none yet */
     int64_t hurry_ns;        /* the session asks again at this time at the latest; 0: at its ordinary time */
     uint32_t asked;          /* whom */
     struct keepalive_sent sent[KEEPALIVE_SENT]; /* by id % KEEPALIVE_SENT */

@@ -6,6 +6,7 @@
 #include "store/base/clock.h"
 
 #define MS INT64_C(1000000)
+static const int64_t PAID_NS = 1000 * MS; /* promises that have saved no round for so long are not worth asking for */
 
 bool rounds_lead(struct replica *r)
 {
@@ -64,12 +65,16 @@ bool rounds_promised(struct replica *r)
 {
     struct rounds *s = &r->rounds;
     int64_t now = clock_boottime_ns();
+    bool promised = rounds_promised_until(r, now), pay;
 
     if (now < s->free_until_ns)
         return false;
-    s->promise = true;
-    s->ageing = s->n_voters > 1 && now - s->asked_ns > ROUNDS_PROMISE_MS * MS / 2;
-    return rounds_promised_until(r, now);
+    if (promised)
+        s->paid_ns = now;
+    pay = s->eager || now - s->paid_ns < PAID_NS;
+    s->promise = pay || s->round - s->all >= ROUNDS_ALL_EVERY;
+    s->ageing = pay && s->n_voters > 1 && now - s->asked_ns > ROUNDS_PROMISE_MS * MS / 2;
+    return promised;
 }
 
 bool rounds_free(struct replica *r)

@@ -14,8 +14,9 @@
  *
  * Promises. Voters may promise, in answering, neither to vote nor to stand for GUARD_PROMISE_MS. While the promises of a majority count nobody
  * can be elected, and the leader need not ask: rounds_promised. It counts them from when it asked, a tenth shorter, because clocks differ in
- * rate. This is for keepalives only, whose whole matter is time that clocks count; read barriers trust no clock. Promises are asked for while
- * keepalives come, as often as they run out; a leader that hands over lets them run out first: rounds_free. Raft loop only. */
+ * rate. This is for keepalives only, whose whole matter is time that clocks count; read barriers trust no clock. Promises are asked for as often
+ * as they run out while they save keepalives a round, and else with each round in ROUNDS_ALL_EVERY: where keepalives are few, or voters far
+ * away, they never do. A leader that hands over lets them run out first: rounds_free. Raft loop only. */
 #ifndef QFS_REPLICA_ROUNDS_H
 #define QFS_REPLICA_ROUNDS_H
 
@@ -64,6 +65,8 @@ struct rounds {
     struct { uint64_t round; int64_t ns; } begun[ROUNDS_BEGUN]; /* by round % ROUNDS_BEGUN */
     int64_t asked_ns;          /* when promises were last asked for */
     int64_t free_until_ns;     /* none is asked for before this */
+    int64_t paid_ns;           /* when they last saved a round */
+    bool eager;                /* tests: they are asked for whether that pays or not */
 
     /* What a step finds out from those who have questions. */
     bool without;              /* one is in no round yet */

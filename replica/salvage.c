@@ -232,6 +232,9 @@ static int read_log(struct reading *r, const char *copy)
     if (!err && marker.index > r->end && marker.index > r->pos.applied)
         err = refuse(r->why, "the log in \"%s\" was cut at index %" PRIu64 ", but the database has applied %" PRIu64 " only: what lies between is missing",
                      r->raft, marker.index, r->pos.applied);
+    if (!err && r->end < r->pos.applied && marker.index < r->pos.applied && r->pos.installed_at != r->pos.applied)
+        err = refuse(r->why, "the log in \"%s\" ends at index %" PRIu64 ", but the database has applied %" PRIu64 ": a part of the log is lost, and "
+                     "what it has may be something else", r->raft, r->end, r->pos.applied);
     free(files);
     return err;
 }

@@ -739,6 +739,7 @@ void lives_open(struct member *m)
     m->guard = &l->r.guard;
     l->m = m;
     l->r.id.member_id = (uint32_t)m->id;
+    l->r.rounds.eager = true; /* users renew too seldom */
     l->r.store = m->fsm.store;
     l->r.opt.timeout_ms = 1500;
     l->r.opt.data = l;

@@ -307,6 +307,29 @@ static bool who_has_promised_neither_votes_nor_stands(void)
     return true;
 }
 
+/* Asked to stand a moment too early; what a leader has given up is not done later. */
+static bool who_is_asked_to_stand_waits_for_the_end_of_its_promise(void)
+{
+    const struct raft_message stand = {.type = RAFT_IO_TIMEOUT_NOW, .timeout_now = {2, 1, 1}};
+
+    begin(1, 3, 1, NULL, 0);
+    receive_entries(2, 2, 1, 1, 0, 1);
+    guard_promise(m->guard, 2);
+    receive(stand, 2);
+    guard_promise(m->guard, 2);
+    m->guard->promised_ns = 0;
+    receive_entries(2, 2, 1, 1, 0, 1);
+    if (raft_state(m->raft) != RAFT_FOLLOWER)
+        world_fail(m, "stands although its leader goes on");
+    guard_promise(m->guard, 2);
+    receive(stand, 2);
+    if (raft_state(m->raft) != RAFT_FOLLOWER)
+        world_fail(m, "breaks its promise");
+    m->guard->promised_ns = 0;
+    receive_entries(2, 2, 1, 1, 0, 1);
+    return raft_state(m->raft) == RAFT_CANDIDATE;
+}
+
 static bool who_has_promised_stands_as_soon_as_it_may(void)
 {
     begin(1, 3, 1, NULL, 0);
@@ -489,6 +512,7 @@ static const struct {
     {"silent_leaders_are_forgotten", GUARD_LEADER, silent_leaders_are_forgotten},
     {"leaders_that_are_gone_are_followed_at_once", GUARD_LEADER, leaders_that_are_gone_are_followed_at_once},
     {"who_has_promised_neither_votes_nor_stands", GUARD_PROMISE, who_has_promised_neither_votes_nor_stands},
+    {"who_is_asked_to_stand_waits_for_the_end_of_its_promise", 0, who_is_asked_to_stand_waits_for_the_end_of_its_promise},
     {"who_has_promised_stands_as_soon_as_it_may", 0, who_has_promised_stands_as_soon_as_it_may},
     {"starts_count_as_promises", GUARD_PROMISE, starts_count_as_promises},
     {"candidates_promise_nothing", 0, candidates_promise_nothing},

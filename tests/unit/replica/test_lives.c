@@ -446,10 +446,16 @@ static void session_ttl_changes_while_all_run(void **state)
     for (int i = 0; i < 4; i++) {
         int64_t start;
 
-        set_session_ttl(1 + (uint32_t)i % 3, values[i]);
-        if (i > 0)
-            hand_over(a_follower());
         start = now();
+        if (i == 0)
+            switch_on("mute", 0);
+        set_session_ttl(1 + (uint32_t)i % 3, values[i]);
+        if (i == 0) {
+            wait_until(now() > start + 2 * SEC); /* the first keepalives of the longer one are lost without a word */
+            switch_off("mute", 0);
+        } else {
+            hand_over(a_follower());
+        }
         wait_until(now() > start + (i == 0 ? 7 * SEC : SEC + SEC / 2));
         for (uint32_t at = 1; at <= 3; at++) {
             assert_true(replica_session_holds(c.m[at].r));
@@ -715,7 +721,7 @@ static void make_switches(void)
     snprintf(points, sizeof points,
              "replica.stopped.1=while:%1$s/stopped.1,replica.stopped.2=while:%1$s/stopped.2,replica.stopped.3=while:%1$s/stopped.3,"
              "replica.keepalive.lost.1=while:%1$s/lost.1,replica.keepalive.lost.2=while:%1$s/lost.2,"
-             "replica.keepalive.lost.3=while:%1$s/lost.3,replica.keepalive.twice=error", switches);
+             "replica.keepalive.lost.3=while:%1$s/lost.3,replica.keepalive.mute=while:%1$s/mute.0,replica.keepalive.twice=error", switches);
     setenv("QUORUMFS_FAILPOINTS", points, 1);
 }
 

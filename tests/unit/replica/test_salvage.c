@@ -337,9 +337,28 @@ static void log_that_went_another_way_is_refused(void **state)
     refused("is not the one that the database has applied");
 }
 
+/* A closed segment is missing; the database has what it held, but not what the open one holds. */
+static void log_that_ends_below_the_database_is_refused(void **state)
+{
+    char path[400];
+    int n = 2, status;
+
+    (void)state;
+    live("a", 1);
+    live("x", 20);
+    shell("mkdir keep && cp dir/state-1.db* keep/");
+    last_segment(0, path);
+    status = member_child(NULL, dies, &n);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 7);
+    assert_int_equal(unlink(path), 0);
+    shell("rm dir/state-1.db* && cp keep/* dir/");
+    refused("ends at index");
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(log_that_ends_below_the_database_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(what_only_the_log_has_is_applied, setup, teardown),
         cmocka_unit_test_setup_teardown(killed_member_loses_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(log_that_was_cut_goes_on_from_its_marker, setup, teardown),
