@@ -27,7 +27,7 @@ rounds() {
         mkdir -p "$M1/$T.$round"
         trouble_during "$*" "$seed" within 300 linload run "$h" "$seed" 4 200 20 20 "$T.$round" "${mounts[@]}" ||
             { fail "seed $seed: the load failed; faults: $(cat "$QFS_ROOT/trouble.log" 2>/dev/null)"; return 1; }
-        within 60 linload final "$h" 20 "$T.$round" "${mounts[@]}"
+        within 150 linload final "$h" 20 "$T.$round" "${mounts[@]}"
         lincheck "$h".* >"$h" || true
         case $(tail -1 "$h") in
             *': linearizable') ;;

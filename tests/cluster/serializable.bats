@@ -29,7 +29,7 @@ rounds() {
         txnload make 9 "$T.$round" "$M1"
         trouble_during "$*" "$seed" within 300 txnload run "$h" "$seed" 9 "${QFS_OPS:-400}" 9 20 "$T.$round" "${mounts[@]}" >&3 ||
             { fail "seed $seed: the load failed; faults: $(cat "$QFS_ROOT/trouble.log" 2>/dev/null)"; return 1; }
-        within 60 txnload final "$h" 9 "$T.$round" "${mounts[@]}"
+        within 150 txnload final "$h" 9 "$T.$round" "${mounts[@]}"
         txncheck "$h".* >"$h" || { fail "seed $seed: $(head -c 30000 "$h") $(grep -h '^#' "$h".* | head -100); faults: $(cat "$QFS_ROOT/trouble.log" 2>/dev/null)"; return 1; }
         echo "# $(tail -1 "$h")" >&3
     done
