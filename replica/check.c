@@ -24,9 +24,9 @@ struct report {
     uint64_t meta_term;           /* of the metadata that counts */
     struct store_position pos;    /* of the database; all 0: not known */
     uint64_t at;                  /* index of the next entry of the segment that is read */
-    bool at_applied;              /* the entry that the database has applied last was met, */
-    uint64_t applied_term;        /* of this term, */
-    uint32_t applied_crc;         /* and for a command with this checksum */
+    bool differs;                 /* at the index that the database has applied last the log has another entry, */
+    uint64_t other_term;          /* of this term, */
+    uint32_t other_crc;           /* and for a command with this checksum */
 };
 
 static void say(struct report *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -93,11 +93,8 @@ static int meet_entry(void *data, const struct segment_entry *e)
 
     if (!e || r->at++ != r->pos.applied)
         return 0;
-    r->at_applied = true;
-    r->applied_term = e->term;
-    r->applied_crc = 0;
-    if (e->command)
-        (void)store_entry_check(e->data.data, e->data.len, NULL, &r->applied_crc);
+    r->differs = !store_position_is(&r->pos, e->term, e->command ? e->data.data : NULL, e->data.len, &r->other_crc);
+    r->other_term = e->term;
     return 0;
 }
 
@@ -210,10 +207,9 @@ static void check_fit(struct report *r, const struct store_summary *s)
         say(r, "the database is at index %" PRIu64 ", but the log ends at %" PRIu64, p->applied, last);
         fits = false;
     }
-    if (r->at_applied && p->applied > 0 && p->installed_at != p->applied &&
-        (r->applied_term != p->term || (p->crc != 0 && r->applied_crc != p->crc))) {
+    if (r->differs && p->applied > 0 && p->installed_at != p->applied) {
         say(r, "entry %" PRIu64 " of the log (term %" PRIu64 ", crc %08" PRIx32 ") is not the one that the database has applied (term %" PRIu64
-            ", crc %08" PRIx32 ")", p->applied, r->applied_term, r->applied_crc, p->term, p->crc);
+            ", crc %08" PRIx32 ")", p->applied, r->other_term, r->other_crc, p->term, p->crc);
         fits = false;
     }
     if (p->term > r->meta_term) {

@@ -186,7 +186,7 @@ static int compare_with_store(struct guard *g)
     const struct store_position *pos = &g->store;
     uint64_t last = raft_last_index(g->raft);
     const struct raft_entry *e = guard_entry_at(g, pos->applied);
-    uint32_t crc = 0;
+    uint32_t crc;
 
     if (pos->installed_at != 0 && pos->installed_at == pos->applied)
         return 0; /* this database came from another member, ahead of our own log */
@@ -198,9 +198,7 @@ static int compare_with_store(struct guard *g)
     }
     if (pos->applied == 0 || !e)
         return 0; /* nothing applied, or below what the log still holds: the marker vouches for it */
-    if (e->type == RAFT_COMMAND)
-        store_entry_check(e->buf.base, e->buf.len, NULL, &crc);
-    if (e->term != pos->term || (pos->crc != 0 && crc != pos->crc)) {
+    if (!store_position_is(pos, e->term, e->type == RAFT_COMMAND ? e->buf.base : NULL, e->buf.len, &crc)) {
         buf_printf(&g->why,
                    "entry %" PRIu64 " of the log in \"raft\" is not the one that the database has applied (term %llu, crc %08" PRIx32
                    "; applied: term %" PRIu64 ", crc %08" PRIx32 "): they do not belong together; " DIR_REMEDY,

@@ -122,11 +122,9 @@ static int flush(struct reading *r)
 /* The entry that the database has applied last must be the log's: else what follows belongs to something else. */
 static int compare(struct reading *r, const struct segment_entry *e)
 {
-    uint32_t crc = 0;
+    uint32_t crc;
 
-    if (e->command)
-        (void)store_entry_check(e->data.data, e->data.len, NULL, &crc);
-    if (e->term == r->pos.term && (r->pos.crc == 0 || crc == r->pos.crc))
+    if (store_position_is(&r->pos, e->term, e->command ? e->data.data : NULL, e->data.len, &crc))
         return 0;
     r->superseded = r->pos.installed_at == r->pos.applied;
     if (r->superseded)

@@ -2,8 +2,8 @@
  * handle of its own, until one answers. A handle is closed before the next one is made, and before the wire goes. */
 #include "replica/wire.h"
 
-#include <netdb.h>
 #include <errno.h>
+#include <netdb.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>

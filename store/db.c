@@ -107,17 +107,23 @@ static int check_ours(struct conn *c, int64_t *format)
     return err;
 }
 
-static bool has_wal(const char *path)
+char *wal_path(const char *path)
+{
+    char *wal;
+
+    return asprintf(&wal, "%s-wal", path) < 0 ? NULL : wal;
+}
+
+int64_t wal_bytes(const char *path)
 {
     struct stat st;
-    char *wal;
-    bool has;
+    char *wal = wal_path(path);
+    int64_t bytes = -1;
 
-    if (asprintf(&wal, "%s-wal", path) < 0)
-        return false;
-    has = stat(wal, &st) == 0 && st.st_size > 0;
+    if (wal)
+        bytes = stat(wal, &st) ? 0 : (int64_t)st.st_size;
     free(wal);
-    return has;
+    return bytes;
 }
 
 /* Where nothing can be written SQLite cannot make the files that it has beside a database in WAL mode. With a WAL that is there it needs none if
@@ -127,7 +133,7 @@ static int open_unwritable(struct conn *c, const char *path)
     int flags = SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX, rc;
     struct buf uri = {0};
 
-    if (has_wal(path)) {
+    if (wal_bytes(path) != 0) {
         rc = sqlite3_open_v2(path, &c->db, flags, "unix-none");
         return rc ? rc : sqlite3_exec(c->db, "PRAGMA locking_mode = EXCLUSIVE", NULL, NULL, NULL);
     }

@@ -33,6 +33,8 @@ enum conn_kind {
  * connection is closed again and `msg` says why. */
 int conn_open(struct conn *c, const char *path, enum conn_kind kind, bool create, size_t cache_bytes);
 int conn_prepare(struct conn *c, enum conn_kind kind);
+char *wal_path(const char *path);     /* of the database at PATH; the caller frees it; NULL: no memory */
+int64_t wal_bytes(const char *path);  /* 0: there is none; -1: that is not known, for lack of memory */
 void conn_close(struct conn *c);
 
 int conn_error(struct conn *c, int rc);          /* SQLite's code -> QE_*, keeps the detail in msg */

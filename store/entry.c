@@ -120,6 +120,14 @@ int entry_next(struct entry_view *v, struct store_bytes *cmd)
     return 0;
 }
 
+bool store_position_is(const struct store_position *p, uint64_t term, const void *command, size_t len, uint32_t *crc)
+{
+    *crc = 0;
+    if (command)
+        (void)store_entry_check(command, len, NULL, crc);
+    return term == p->term && (p->crc == 0 || *crc == p->crc); /* 0: after a lift */
+}
+
 int store_entry_check(const void *data, size_t len, const uint8_t cluster_id[STORE_CLUSTER_ID_SIZE], uint32_t *crc)
 {
     struct entry_view v;

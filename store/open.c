@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "store/internal.h"
@@ -217,16 +216,9 @@ static int on_commit(void *data, sqlite3 *db, const char *name, int frames)
 
 static int frames_left_behind(const char *path)
 {
-    struct stat st;
-    char *wal;
-    int frames = 0;
+    int64_t bytes = wal_bytes(path);
 
-    if (asprintf(&wal, "%s-wal", path) < 0)
-        return 0;
-    if (!stat(wal, &st))
-        frames = (int)(st.st_size / WAL_FRAME_SIZE);
-    free(wal);
-    return frames;
+    return bytes > 0 ? (int)(bytes / WAL_FRAME_SIZE) : 0;
 }
 
 /* The descriptor for copies keeps its number: a copy that is under way is told to give up, but may still be reading. */

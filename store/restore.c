@@ -48,27 +48,6 @@ static ssize_t read_full(int fd, uint8_t *to, size_t size)
     return (ssize_t)len;
 }
 
-static char *wal_of(const char *path)
-{
-    char *wal;
-
-    return asprintf(&wal, "%s-wal", path) < 0 ? NULL : wal;
-}
-
-/* A database in WAL mode is whole only when its WAL has been copied into it. */
-static bool has_wal(const char *path)
-{
-    struct stat st;
-    char *wal = wal_of(path);
-    bool has;
-
-    if (!wal)
-        return true;
-    has = !stat(wal, &st) && st.st_size > 0;
-    free(wal);
-    return has;
-}
-
 static int check_header(const char *from, const uint8_t *h, ssize_t len, int64_t size, struct buf *why)
 {
     int64_t pages;
@@ -78,7 +57,7 @@ static int check_header(const char *from, const uint8_t *h, ssize_t len, int64_t
     pages = be32(h + 28);
     if (pages * PAGE != size)
         return why_set(why, QE_CORRUPT, "\"%s\" is truncated or damaged: it has %" PRId64 " bytes, and should have %" PRId64, from, size, pages * PAGE);
-    if (h[18] != 1 && has_wal(from))
+    if (h[18] != 1 && wal_bytes(from) != 0) /* it is whole only when its WAL has been copied into it */
         return why_set(why, QE_INVAL, "\"%s\" has a WAL beside it: copy .quorum/snapshot.db, or stop the member first", from);
     return 0;
 }
@@ -136,13 +115,13 @@ static int copy_stopped(const char *dir, const char *to, struct current *cur, st
     char *from = NULL, *wal = NULL, *to_wal = NULL;
     int err = current_read(dir, cur, why);
 
-    if (!err && (!(from = path_join(dir, cur->name)) || !(wal = wal_of(from)) || !(to_wal = wal_of(to))))
+    if (!err && (!(from = path_join(dir, cur->name)) || !(wal = wal_path(from)) || !(to_wal = wal_path(to))))
         err = QE_NOMEM;
     if (!err && access(from, F_OK) && errno == ENOENT)
         err = why_set(why, QE_CORRUPT, "\"%s\" is missing, although \"%s/CURRENT\" names it", from, dir);
     if (!err)
         err = copy_file(from, to, false, why);
-    if (!err && has_wal(from))
+    if (!err && wal_bytes(from) != 0)
         err = copy_file(wal, to_wal, false, why);
     free(from);
     free(wal);

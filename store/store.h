@@ -331,6 +331,8 @@ struct store_position { /* where in the raft log this database is */
     uint8_t cluster_id[STORE_CLUSTER_ID_SIZE];
 };
 void store_position(const struct store *s, struct store_position *out);
+/* Whether an entry of that term, with this command (NULL: it has none), is the one that was applied last. `crc`: of the command; 0: none, or damaged. Any thread. */
+bool store_position_is(const struct store_position *p, uint64_t term, const void *command, size_t len, uint32_t *crc);
 /* Revision and state hash as of the last applied entry. The store's thread. */
 void store_state(const struct store *s, int64_t *rev, uint64_t *hash);
 

@@ -160,30 +160,20 @@ static void an_item_in_the_middle_can_be_removed(void **state)
     assert_null(q->keys);
 }
 
-static struct replay_item *add_kind(struct replay_queue *q, enum replay_kind kind, uint64_t parent, uint64_t ino, uint64_t old_parent, uint64_t other)
-{
-    const struct replay_item from = {.rev = ++revision, .kind = kind, .parent = parent, .ino = ino, .old_parent = old_parent, .other = other};
-    struct replay_item *item = replay_item_new(&from, "new", 3, "old", 3);
-
-    assert_non_null(item);
-    assert_int_equal(replay_queue_add(q, item), 0);
-    return item;
-}
-
 /* However much happens in a directory, what takes away its own name is found without looking at that. */
 static void what_takes_a_name_of_a_node_away_is_known(void **state)
 {
     struct replay_queue *q = *state;
     struct replay_item *moved, *removed, *exchanged;
 
-    add_kind(q, REPLAY_FILE, 10, 1, 0, 0);
-    add_kind(q, REPLAY_UNLINK, 10, 1, 0, 0);
-    add_kind(q, REPLAY_RENAME, 10, 2, 10, 3);
-    add_kind(q, REPLAY_ATTRIB, 30, 10, 0, 0);
+    rename_item(q, REPLAY_FILE, 10, 1, 0, 0);
+    rename_item(q, REPLAY_UNLINK, 10, 1, 0, 0);
+    rename_item(q, REPLAY_RENAME, 10, 2, 10, 3);
+    rename_item(q, REPLAY_ATTRIB, 30, 10, 0, 0);
     assert_null(replay_queue_ends(q, 10));
-    moved = add_kind(q, REPLAY_RENAME, 20, 10, 30, 0);
-    exchanged = add_kind(q, REPLAY_EXCHANGE, 20, 4, 20, 10);
-    removed = add_kind(q, REPLAY_RMDIR, 20, 10, 0, 0);
+    moved = rename_item(q, REPLAY_RENAME, 20, 10, 30, 0);
+    exchanged = rename_item(q, REPLAY_EXCHANGE, 20, 4, 20, 10);
+    removed = rename_item(q, REPLAY_RMDIR, 20, 10, 0, 0);
     assert_ptr_equal(replay_queue_ends(q, 10)->item, moved);
     assert_ptr_equal(replay_queue_ends(q, 10)->next_end->item, exchanged);
     assert_ptr_equal(replay_queue_ends(q, 10)->next_end->next_end->item, removed);
