@@ -32,7 +32,7 @@ int attr_of(struct fs *fs, fuse_ino_t node, pid_t tid, struct store_attr *out)
     const struct handle *h = in && in->handles ? handle_dirty_of(in, tid) : NULL;
     int err;
 
-    if (in && in->creation) {
+    if (in && inode_pending(fs, in)) {
         creation_attr(in->creation, h ? h->size : 0, out);
         return 0;
     }
@@ -223,7 +223,7 @@ void attr_set(fuse_req_t req, fuse_ino_t node, struct stat *attr, int valid, str
     if (valid & FUSE_SET_ATTR_SIZE) {
         if (fi && flock_lost(h))
             err = QE_STALE;
-        else if (fi || (in && (in->creation || in->gone)))
+        else if (fi || (in && (inode_pending(fs, in) || in->gone)))
             err = h ? handle_truncate(h, attr->st_size) : QE_NOENT;
         else
             truncate_to = attr->st_size;

@@ -358,7 +358,7 @@ static void read_final(fuse_req_t req, struct read *r)
 
     r->walk = walk_find(fs_of(req), fuse_req_ctx(req)->pid);
     r->by_path = r->walk && walk_leads_to(r->walk, r->node);
-    if (in && (in->creation || in->gone))
+    if (in && (inode_pending(fs_of(req), in) || in->gone))
         read_answer(req, r);
     else if (read_is_served(req, r))
         read_answer_final(req, r);

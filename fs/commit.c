@@ -232,7 +232,7 @@ static void waiters_run(struct inode *in)
 /* The inode's creation has been decided: the name is bound to `ino`, or the creation has failed. */
 static void commit_settle_creation(struct fs *fs, struct inode *in, int err, uint64_t ino)
 {
-    in->creating = false;
+    in->creating = NULL;
     if (!err) {
         in->ino = ino;
         if (in->mapped)
@@ -494,7 +494,7 @@ static void commit_start(struct handle *h, const struct commit_call *call)
     }
     handle_ref(h);
     h->in_flight++;
-    in->creating = in->creation != NULL;
+    in->creating = in->creation ? &k->edits : NULL;
     commit_send(k);
 }
 

@@ -48,7 +48,7 @@ int file_open_handle(struct fs *fs, struct inode *in, int flags, const struct fu
         err = QE_STALE;
     if (!err && !made && (h->writable || (flags & O_TRUNC)))
         err = fs->stopping ? QE_SHUTDOWN : replica_writable(fs->replica);
-    if (!err && !in->creation)
+    if (!err && !inode_pending(fs, in))
         err = handle_load(h);
     if (!err && (flags & O_TRUNC) && h->size > 0) {
         file_make_writer(h, ctx); /* O_RDONLY | O_TRUNC truncates too */

@@ -505,7 +505,7 @@ static void get_answer(fuse_req_t req, const struct file_lock *l)
                                      .owner = l->owner, .first = l->start, .last = l->end};
     struct flock out = {.l_type = F_UNLCK};
     struct store_lock other;
-    int err = l->h->in->creation ? QE_NOENT : store_lock_conflict(fs->reader, &want, &other);
+    int err = store_lock_conflict(fs->reader, &want, &other);
 
     if (!err) {
         out.l_type = other.exclusive ? F_WRLCK : F_RDLCK;

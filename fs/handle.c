@@ -192,7 +192,7 @@ int handle_advance(struct handle *h)
     struct store_attr attr;
     int err;
 
-    if (h->in->creation || h->in->gone)
+    if (inode_pending(h->fs, h->in) || h->in->gone)
         return 0;
     c = NULL;
     err = h->readable ? content_load(h->fs, h->in, h->uid, &c, &attr) : store_getattr(h->fs->reader, STORE_HEAD, h->in->ino, &attr);
@@ -366,19 +366,22 @@ static bool is_maker(const struct handle *h)
 }
 
 /* Shows what the maker has written, if that is more than `begin` and begins with it; else it stays a snapshot. `base` is the newest content, or
- * there is none yet. */
+ * there is none yet: then what is on its way to the store is a part of it. */
 static int handle_show_made(struct handle *h, const struct buf *begin)
 {
     pid_t session = h->session;
     const struct handle *m = handle_of_session(h->in, is_maker, 0, &session);
+    const struct edits *coming = h->base ? NULL : h->in->creating; /* a base has them */
     struct buf now = {0};
     int err;
 
-    if (!m || !m->edits.n || m->size <= (int64_t)begin->len)
+    if (!m || (!m->edits.n && !coming) || m->size <= (int64_t)begin->len)
         return 0;
     err = view_admit(h, (size_t)m->size);
     if (!err && h->base)
         err = buf_append(&now, h->base->bytes.data, h->base->bytes.len);
+    if (!err && coming)
+        err = edits_apply(coming, &now);
     if (!err)
         err = edits_apply(&m->edits, &now);
     h->peeks = err || begins_with(&now, begin);
@@ -411,7 +414,7 @@ static int handle_follow(struct handle *h)
 
     if (h->dirty || h->base_old || !h->readable)
         return 0;
-    if (h->in->creation)
+    if (inode_pending(h->fs, h->in))
         return h->peeks ? handle_show_made(h, handle_shown(h)) : 0;
     err = content_load(h->fs, h->in, h->uid, &c, &attr);
     if (err)
@@ -443,7 +446,7 @@ int handle_read_page(struct handle *h, size_t size, off_t off, const void **data
     struct store_attr attr;
     int err = QE_NOENT;
 
-    if (!h->dirty && !h->in->creation && !(h->peeks && h->has_view))
+    if (!h->dirty && !(h->peeks && h->has_view) && !inode_pending(h->fs, h->in))
         err = content_load(h->fs, h->in, h->uid, &c, &attr);
     if (err) /* its own edits or those of its session, or deleted: what it had */
         return err == QE_NOENT ? handle_read(h, size, off, data, len) : err;

@@ -134,6 +134,13 @@ uint64_t inode_ino(struct fs *fs, uint64_t node)
     return in ? in->ino : node;
 }
 
+bool inode_pending(const struct fs *fs, const struct inode *in)
+{
+    struct store_attr attr;
+
+    return in->creation && (!in->creating || store_getattr(fs->reader, STORE_HEAD, in->ino, &attr) != 0);
+}
+
 struct creation *creation_new(struct fs *fs, struct inode *in, uint64_t parent, const char *name)
 {
     struct creation *c = calloc(1, sizeof *c);

@@ -14,6 +14,7 @@
 struct handle;
 struct content;
 struct commit_waiter;
+struct edits;
 struct file_lock;
 
 /* A file that was created by open and has not been committed: it exists for its session of processes only. */
@@ -44,7 +45,7 @@ struct inode {
     struct creation *creation;  /* not committed yet; owned */
     bool mapped;                /* pages were read or written: the kernel may have some */
     bool told;                  /* a directory: the kernel was told attributes to keep for a moment (barrier.c) */
-    bool creating;              /* the commit of the creation is on its way */
+    const struct edits *creating; /* the commit of the creation is on its way, with these edits of that commit; or NULL */
     bool gone;                  /* a creation that failed or was unlinked: as far as is known it has no inode in the store */
     int gone_err;               /* why it failed, or STALE: its writer was killed; 0: unlinked */
     struct file_lock *locks;    /* held on this file */
@@ -90,6 +91,10 @@ double inode_cache_s(const struct fs *fs, const struct inode *in);
 int64_t inode_told_size(const struct inode *in, int64_t size);
 /* The inode number in the store for a node id. */
 uint64_t inode_ino(struct fs *fs, uint64_t node);
+
+/* Whether it is a creation that the store does not have: nobody but its session sees it. The store may have it before the loop hears that
+ * its commit has succeeded, and is what everybody sees from then on. */
+bool inode_pending(const struct fs *fs, const struct inode *in);
 
 /* Makes a pending creation. NULL: out of memory. */
 struct creation *creation_new(struct fs *fs, struct inode *in, uint64_t parent, const char *name);

@@ -139,15 +139,16 @@ void xattrs_get(fuse_req_t req, fuse_ino_t node, const char *name, size_t size)
 {
     struct fs *fs = fs_of(req);
     const struct inode *in = inode_find(fs, node);
+    const bool pending = in && inode_pending(fs, in);
     const struct store_xattr *x;
     struct buf value = {0};
     struct store_attr attr;
     int64_t at;
     int err = xattrs_readable(name);
 
-    if (!err && in && in->creation && xattrs_is_lease(name)) {
+    if (!err && pending && xattrs_is_lease(name)) {
         err = attach_get_pending(fs, in->creation, &value);
-    } else if (!err && in && in->creation) {
+    } else if (!err && pending) {
         x = creation_xattr(in->creation, name);
         err = x ? buf_append(&value, x->value.data, x->value.len) : QE_NODATA;
     } else if (!err) {
@@ -168,7 +169,7 @@ void xattrs_list(fuse_req_t req, fuse_ino_t node, size_t size)
     int64_t at;
     int err = 0;
 
-    if (in && in->creation) {
+    if (in && inode_pending(fs, in)) {
         for (size_t i = 0; i < in->creation->n_xattrs && !err; i++) {
             err = buf_append(&names, in->creation->xattrs[i].name.data, in->creation->xattrs[i].name.len);
             if (!err)

@@ -6,7 +6,11 @@ setup() {
     needs_quorumfs
     enter_test
 }
-teardown() { [ "$QFS_TEST_ON" = tmpfs ] || leave_test; }
+teardown() {
+    [ "$QFS_TEST_ON" != tmpfs ] || return 0
+    rm -f "$S/hold"
+    leave_test
+}
 
 again() { # kill -9 and mount again, back into the test's directory
     daemon_kill
@@ -159,6 +163,71 @@ LONG=$((60 * QFS_TIME_SCALE))s # a timeout that is none
     rm "$S/hold"
     wait $writer
     holds slow 'slow\n'
+    daemon_stop
+    daemon_start
+}
+
+@test "a new file is whole for everybody before its close has returned" {
+    needs_failpoints
+    daemon_stop
+    daemon_with "store.committed=hold:$S/hold" --timeout "$LONG"
+    touch "$S/hold"
+    actor_start A
+    actor_start B
+    A open 3 new wc
+    A write 3 value
+    actor_begin A close 3
+    wait_until 10 eval 'setsid -w test -e new'
+    same size "$(setsid -w stat -c %s new)" 5
+    others_see new value
+    [ "$(setsid -w cp new /dev/stdout)" = value ]
+    holds new value
+    same size "$(stat -c %s new)" 5
+    B open 4 new r
+    B read 4 9
+    same read "$(said)" value
+    B mmap 4 0 p 5
+    B mread 0 0 5
+    same mapped "$(said)" value
+    actor_waits A
+    rm "$S/hold"
+    actor_end A
+    holds new value
+    actors_end
+    daemon_stop
+    daemon_start
+}
+
+@test "who made a new file reads what it has written while that is being committed" {
+    needs_failpoints
+    daemon_stop
+    held_daemon --timeout "$LONG"
+    touch "$S/hold"
+    actor_start A
+    actor_start B
+    A open 3 new wc
+    A write 3 value
+    B open 4 new r
+    B read 4 3
+    same before "$(said)" val
+    actor_begin A fsync 3
+    wait_until 10 command_waits
+    same size "$(stat -c %s new)" 5
+    holds new value
+    B read 4 9
+    same rest "$(said)" ue
+    others_miss new
+    actor_waits A
+    rm "$S/hold"
+    actor_end A
+    A write 3 s
+    holds new values
+    others_see new value
+    A close 3
+    others_see new values
+    B read 4 9
+    same more "$(said)" s
+    actors_end
     daemon_stop
     daemon_start
 }
