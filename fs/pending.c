@@ -121,14 +121,15 @@ void pending_awaited(struct fs *fs, int change)
     atomic_fetch_add(&fs->pending->awaited, change);
 }
 
-void pending_done_err(fuse_req_t req, int err, uint64_t arg)
+void pending_done_err(fuse_req_t req, int err, uint64_t ino, uint64_t arg)
 {
-    (void)arg;
+    (void)ino, (void)arg;
     fuse_reply_err(req, fs_errno(err));
 }
 
-void pending_done_write(fuse_req_t req, int err, uint64_t arg)
+void pending_done_write(fuse_req_t req, int err, uint64_t ino, uint64_t arg)
 {
+    (void)ino;
     if (err)
         fuse_reply_err(req, fs_errno(err));
     else
@@ -202,7 +203,7 @@ void pending_finish(struct pending *p, int err, int64_t rev, uint64_t ino)
     /* A caller that is answered here brings the loop to settle by its next request; nobody else does. */
     mailbox_push(q, p, !done || call.wake);
     if (done)
-        call.done(call.req, err, call.arg);
+        call.done(call.req, err, ino, call.arg);
 }
 
 /* Replica's thread. */

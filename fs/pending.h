@@ -8,8 +8,8 @@
 
 #include "fs/fs.h"
 
-/* Any thread: sends the one reply. Has only what it is given: `arg` is the caller's number. */
-typedef void (*pending_done_cb)(fuse_req_t req, int err, uint64_t arg);
+/* Any thread: sends the one reply. Has only what it is given: `ino` as settle has it, `arg` is the caller's number. */
+typedef void (*pending_done_cb)(fuse_req_t req, int err, uint64_t ino, uint64_t arg);
 /* The FUSE loop, always called once; frees `data`. When `req` is not NULL (there was no `done` callback, or the error is `undecided`), it
  * has to reply. */
 typedef void (*pending_settle_cb)(struct fs *fs, fuse_req_t req, int err, int64_t rev, uint64_t ino, void *data);
@@ -41,8 +41,8 @@ void pending_remaining(struct fs *fs, uint64_t lease, const struct pending_call 
 /* One operation, whose reply is its error alone; refused at once when the member cannot write. FUSE loop. */
 void pending_submit_op(fuse_req_t req, const struct store_op *op);
 /* Done callbacks: fuse_reply_err; fuse_reply_write of `arg` bytes. */
-void pending_done_err(fuse_req_t req, int err, uint64_t arg);
-void pending_done_write(fuse_req_t req, int err, uint64_t arg);
+void pending_done_err(fuse_req_t req, int err, uint64_t ino, uint64_t arg);
+void pending_done_write(fuse_req_t req, int err, uint64_t ino, uint64_t arg);
 
 /* For what else a request may wait: keeps it until somebody calls pending_finish, once, on any thread; then all is as if a command had
  * come to that result. NULL: out of memory, as for pending_submit. FUSE loop. */

@@ -172,21 +172,34 @@ static void lookup_part(fuse_req_t req, uint64_t id, const char *name)
         fuse_reply_err(req, ENOENT);
 }
 
-/* A lease that is not known here may have been granted elsewhere. */
+/* A lease that is not known here may have been granted elsewhere, and one that is known may be gone; but a call that uses what it finds meets what
+ * there is, and so does mkdir where it finds nothing. What mkdir finds it does not try to make. */
+static void lookup_name(fuse_req_t req, fuse_ino_t root, const char *name)
+{
+    pid_t tid = fuse_req_ctx(req)->pid;
+    struct store_lease l;
+    int err = store_lease(fs_of(req)->reader, name, &l);
+    enum proc_call call = fs_of(req)->shared ? proc_call_of(tid, NULL) : PROC_CALL_OTHER;
+
+    if (!err && call != PROC_CALL_MAKE && call != PROC_CALL_AWAKE && call != PROC_CALL_UNKNOWN)
+        reply_part(req, &l, PART_DIR);
+    else if (err == QE_NOENT && call == PROC_CALL_MAKE && proc_makes_dir(tid, "leases", name))
+        fuse_reply_err(req, ENOENT);
+    else
+        leases__newest(req, root, name, lookup_lease);
+}
+
 static void leases_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
     struct fuse_entry_param e;
-    struct store_lease l;
 
     if (!name) {
         control__entry_of(fs_of(req), parent, S_IFDIR | S_ISVTX | 0777, &e);
         fuse_reply_entry(req, &e);
     } else if (is_root(parent) && !store_lease_name_ok(name, strlen(name))) {
         fuse_reply_err(req, ENOENT);
-    } else if (is_root(parent) && store_lease(fs_of(req)->reader, name, &l)) {
-        leases__newest(req, parent, name, lookup_lease);
     } else if (is_root(parent)) {
-        reply_part(req, &l, PART_DIR);
+        lookup_name(req, parent, name);
     } else if (part_of(parent) == PART_DIR) {
         lookup_part(req, id_of(parent), name);
     } else {
@@ -264,15 +277,12 @@ static void leases_setattr(fuse_req_t req, fuse_ino_t node, struct stat *attr, i
 
 /* ---- Granting and revoking ----------------------------------------------------------------------------------------------------- */
 
-static void granted(struct fs *fs, fuse_req_t req, int err, int64_t rev, uint64_t ino, void *data)
+/* Any thread. `id` is the new lease's, which is as it was asked for. */
+static void granted(fuse_req_t req, int err, uint64_t id, uint64_t arg)
 {
-    struct store_lease l;
+    const struct store_lease l = {.id = id, .owner = fuse_req_ctx(req)->uid, .ttl_ns = TTL_INITIAL_NS};
 
-    (void)rev, (void)data;
-    if (!req)
-        return;
-    if (!err)
-        err = leases__by_id(fs, ino, &l);
+    (void)arg;
     if (err)
         fuse_reply_err(req, fs_errno(err));
     else
@@ -290,7 +300,7 @@ static void leases_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mo
     if (err)
         fuse_reply_err(req, fs_errno(err));
     else
-        pending_submit(fs, &cmd, &(struct pending_call){.req = req, .settle = granted});
+        pending_submit(fs, &cmd, &(struct pending_call){.req = req, .done = granted});
 }
 
 struct revoking { /* goes on when its caller is killed: half of the files must not stay */

@@ -539,8 +539,9 @@ static void write_require(fuse_req_t req, struct txn *t, const char *data, size_
 }
 
 /* Any thread. */
-static void commit_done(fuse_req_t req, int err, uint64_t size)
+static void commit_done(fuse_req_t req, int err, uint64_t ino, uint64_t size)
 {
+    (void)ino;
     if (err)
         fuse_reply_err(req, txn_errno(err));
     else
@@ -563,7 +564,7 @@ static void write_commit(fuse_req_t req, struct txn *t, const char *data, size_t
     else if (!err && t->state != TXN_COMMITTING)
         err = t->err;
     if (err || (t->state != TXN_OPEN && t->state != TXN_COMMITTING)) {
-        commit_done(req, err, size);
+        commit_done(req, err, 0, size);
         return;
     }
     w = calloc(1, sizeof *w);

@@ -72,6 +72,34 @@ hand_over() { # hand_over TO: leadership
     done
 }
 
+barriers_of() { sed -n 's/^quorumfs_barriers_total //p' "$QFS_ROOT/m$1/.quorum/metrics"; }
+
+@test "mkdir makes what is free everywhere and finds what was made anywhere, also on a member that lags behind" {
+    needs_failpoints
+    local l=$(wait_leader) f before
+    f=$(others "$l" | head -1)
+    member_stop "$f"
+    QUORUMFS_FAILPOINTS=store.apply=stall:300 members_start "$f"
+    l=$(wait_leader)
+    mkdir "$(leases "$l")/known"
+    wait_until 10 test -d "$(leases "$f")/known"
+    rmdir "$(leases "$l")/known"
+    mkdir "$(leases "$f")/known"
+    mkdir "$(leases "$l")/made"
+    fails_with 'File exists' mkdir "$(leases "$f")/made"
+    mkdir "$(leases "$l")/here"
+    fails_with 'File exists' bash -c 'cd "$0" && mkdir here' "$(leases "$f")"
+    mkdir "$(leases "$l")/on-way" # whose name comes again
+    fails_with 'Operation not permitted' mkdir "$(leases "$f")/on-way/keys/on-way"
+    member_stop "$f"
+    members_start "$f"
+    wait_leader
+    before=$(barriers_of "$f")
+    mkdir "$(leases "$f")/asks" "$(leases "$f")//nobody/"
+    (cd "$(leases "$f")" && mkdir first)
+    same barriers "$(barriers_of "$f")" "$before"
+}
+
 @test "expiry deletes once, in one revision; inotify and streams on every member tell of it" {
     local id lines
     for id in $(members); do
@@ -202,7 +230,7 @@ P
     there 1 long
 }
 
-@test "without a quorum: no lease is granted, renewed or lost; what was held goes on afterwards" {
+@test "without a quorum: nobody is told that a lease is granted, renewed or lost; what was held goes on afterwards" {
     local l f
     l=$(wait_leader)
     f=$(others "$l" | head -1)
@@ -217,7 +245,8 @@ P
     wait_leader >/dev/null
     wait_until 20 timeout 10 touch "$(leases "$f")/web"
     there "$f" web
-    absent "$(leases "$f")/new"
+    # Whether what timed out comes true nobody knows; if so, then now.
+    [ ! -e "$(leases "$f")/new" ] || (($(cat "$(leases "$f")/new/remaining") > 30))
 }
 
 @test "many leases over many changes of the leader: none early, none twice, none very late" {
