@@ -50,13 +50,16 @@ int attach_allowed(fuse_req_t req, const struct store_attr *dir, const struct st
     return err;
 }
 
-/* Of a file that is there. */
-static int check_there(fuse_req_t req, uint64_t ino, uint64_t lease, uint32_t flags)
+/* Of a file that is there, or whose creation is on its way. */
+static int check_there(fuse_req_t req, fuse_ino_t node, uint64_t lease, uint32_t flags)
 {
     struct fs *fs = fs_of(req);
+    const struct inode *in = inode_find(fs, node);
     struct store_attr a, dir;
-    int err = store_getattr(fs->reader, STORE_HEAD, ino, &a);
+    int err = attr_of(fs, node, fuse_req_ctx(req)->pid, &a);
 
+    if (!err && in && inode_pending(fs, in))
+        a.lease = in->creation->lease;
     if (!err)
         err = attach_check(a.lease, flags);
     if (!err && lease)
@@ -73,7 +76,7 @@ static void attach(fuse_req_t req, fuse_ino_t node, uint64_t lease, uint32_t fla
     struct inode *in = inode_find(fs, node);
     struct store_op op = {.kind = STORE_OP_SETATTR, .ino = inode_ino(fs, node), .valid = STORE_ATTR_LEASE, .lease = lease};
     bool pending = in && in->creation && !in->creating;
-    int err = pending ? attach_check(in->creation->lease, flags) : check_there(req, op.ino, lease, flags);
+    int err = pending ? attach_check(in->creation->lease, flags) : check_there(req, node, lease, flags);
 
     if (!err && pending)
         in->creation->lease = lease;

@@ -26,7 +26,7 @@
  *   there that waits, too; in a call that removes or moves a name, the LOOKUP of its directory. What follows in the same call does not.
  * - A request about an open descriptor (fstat) looks like one that ends a walk, if that walk was not ended by anything else. ESTALE
  *   would reach the program, so before it is answered the kind of the system call is looked at.
- * - The root's attributes, .quorum, STATFS, FORGET and RELEASE never wait: a mount can be looked at without a quorum.
+ * - The root's attributes, .quorum (but for what asks itself), STATFS, FORGET and RELEASE never wait: a mount can be looked at without a quorum.
  * - Files that only their own session knows (creations) are not the cluster's business. */
 #include "fs/barrier.h"
 

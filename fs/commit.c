@@ -156,6 +156,13 @@ static void commit_failed(struct fs *fs, const struct commit *k, const struct in
 
 static void commit_start(struct handle *h, const struct commit_call *call);
 
+/* Whoever waits for a commit goes on. When the mount has ended meanwhile, nothing more can be asked for. */
+static void commit_go_on(struct fs *fs, const struct commit_call *call, int err)
+{
+    if (call->then)
+        call->then(fs, call->data, err || fs->replica ? err : QE_SHUTDOWN);
+}
+
 /* Tells the caller of a commit that it has ended without one. */
 static void commit_answer(struct handle *h, const struct commit_call *call, int err)
 {
@@ -165,8 +172,7 @@ static void commit_answer(struct handle *h, const struct commit_call *call, int 
         fuse_reply_write(call->req, call->size);
     else if (call->req)
         fuse_reply_err(call->req, 0);
-    if (call->then)
-        call->then(h->fs, call->data, err);
+    commit_go_on(h->fs, call, err);
 }
 
 static void waiter_append(struct inode *in, struct commit_waiter *w)
@@ -238,6 +244,8 @@ static void commit_settle_creation(struct fs *fs, struct inode *in, int err, uin
         if (in->mapped)
             pages_mapped(fs, in);
         creation_free(fs, in->creation);
+        for (struct handle *h = in->handles; h; h = h->next) /* who opened it before and has not begun: with what is there now */
+            h->base_old = h->base_old || (!h->dirty && !h->base && !h->has_view);
         return;
     }
     in->gone = true; /* its edits are dropped, and the name never was */
@@ -360,8 +368,7 @@ static void commit_settle(struct fs *fs, fuse_req_t req, int err, int64_t rev, u
         replay_closed(fs, (uint64_t)(uintptr_t)h, in->ino, rev);
     if (!in->creating)
         waiters_run(in);
-    if (k->call.then)
-        k->call.then(fs, k->call.data, err);
+    commit_go_on(fs, &k->call, err);
     handle_unref(h);
     commit_free(k);
 }

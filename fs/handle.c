@@ -159,7 +159,7 @@ void handle_drop_edits(struct handle *h)
 
 void handle_fail(struct handle *h, int err)
 {
-    if (!h->in->creation && !edits_are_whole(&h->edits))
+    if ((!h->in->creation || h->in->creating) && !edits_are_whole(&h->edits))
         return;
     handle_drop_edits(h);
     h->has_view = false;

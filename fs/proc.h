@@ -47,9 +47,9 @@ enum proc_call {
     PROC_CALL_OTHER,
 };
 enum proc_call proc_call_of(pid_t tid, uint64_t *shape);
-/* Whether it makes a directory by a path that is NAME or ends in DIR/NAME, as the path is written: so the lookup of `name` in `dir` is its last one.
- * (Not if somebody has a symbolic link that is called `dir` and leads through dir/name.) False when that cannot be seen. FUSE loop. */
-bool proc_makes_dir(pid_t tid, const char *dir, const char *name);
+/* Whether it is mkdir or mkdirat. False when that cannot be seen. (What path it has cannot be seen either: to read another process's memory
+ * may have to wait for our own mount, or for anybody's.) FUSE loop. */
+bool proc_in_mkdir(pid_t tid);
 
 /* Which device numbers are ours, for proc_look_for_writer. `dev` is "MAJOR:MINOR" of our superblock. */
 void proc_set_device(const char *dev);

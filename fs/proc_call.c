@@ -1,10 +1,8 @@
 /* Which system call a thread is in, from /proc/TID/syscall. */
 #include <fcntl.h>
-#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include "fs/proc.h"
@@ -143,51 +141,15 @@ enum proc_call proc_call_of(pid_t tid, uint64_t *shape)
     return call_kind(c.nr, c.args);
 }
 
-/* ---- What it makes ------------------------------------------------------------------------------------------------------------- */
-
-/* A string of another process. False: it cannot be read, or has no end within PATH_MAX. */
-static bool read_string(pid_t tid, unsigned long at, char out[PATH_MAX])
+bool proc_in_mkdir(pid_t tid)
 {
-    const size_t page = (size_t)sysconf(_SC_PAGESIZE), first = page - at % page < PATH_MAX ? page - at % page : PATH_MAX;
-    const struct iovec to = {out, PATH_MAX};
-    const struct iovec from[2] = {{(void *)at, first}, {(void *)(at + first), PATH_MAX - first}}; /* the second page may not be there */
-    ssize_t n = process_vm_readv(tid, &to, 1, from, 2, 0);
-
-    return n > 0 && memchr(out, 0, (size_t)n);
-}
-
-/* Takes `name` and the slashes around it off the end of a path of *len bytes. False: its last name is another one. */
-static bool cut_name(const char *path, size_t *len, const char *name)
-{
-    size_t n = strlen(name), end = *len;
-
-    while (end > 0 && path[end - 1] == '/')
-        end--;
-    if (end < n || memcmp(path + end - n, name, n) != 0 || (end > n && path[end - n - 1] != '/'))
-        return false;
-    *len = end - n;
-    return true;
-}
-
-bool proc_makes_dir(pid_t tid, const char *dir, const char *name)
-{
-    char path[PATH_MAX];
     struct call c;
-    unsigned long at;
-    size_t len;
 
     if (read_call(tid, &c) != PROC_CALL_OTHER)
         return false;
 #ifdef SYS_mkdir
-    if (c.nr != SYS_mkdirat && c.nr != SYS_mkdir)
-        return false;
-#else
-    if (c.nr != SYS_mkdirat)
-        return false;
+    if (c.nr == SYS_mkdir)
+        return true;
 #endif
-    at = c.args[c.nr == SYS_mkdirat ? 1 : 0];
-    if (!read_string(tid, at, path))
-        return false;
-    len = strlen(path);
-    return cut_name(path, &len, name) && (len == 0 || cut_name(path, &len, dir));
+    return c.nr == SYS_mkdirat;
 }

@@ -172,18 +172,21 @@ static void lookup_part(fuse_req_t req, uint64_t id, const char *name)
         fuse_reply_err(req, ENOENT);
 }
 
-/* A lease that is not known here may have been granted elsewhere, and one that is known may be gone; but a call that uses what it finds meets what
- * there is, and so does mkdir where it finds nothing. What mkdir finds it does not try to make. */
+/* A lease that is not known here may have been granted elsewhere. mkdir decides that itself; only who makes a directory by a path through a lease,
+ * which is not allowed anyway, may be told ENOENT instead. One that is known may have gone, which whoever uses it will be told; but mkdir
+ * makes nothing of what is found, so for that it is looked up anew. */
 static void lookup_name(fuse_req_t req, fuse_ino_t root, const char *name)
 {
+    struct fs *fs = fs_of(req);
     pid_t tid = fuse_req_ctx(req)->pid;
     struct store_lease l;
-    int err = store_lease(fs_of(req)->reader, name, &l);
-    enum proc_call call = fs_of(req)->shared ? proc_call_of(tid, NULL) : PROC_CALL_OTHER;
+    int err = store_lease(fs->reader, name, &l);
+    enum proc_call call = fs->shared && !fs->opt->reads_local ? proc_call_of(tid, NULL) : PROC_CALL_UNKNOWN;
+    bool mkdir = call == PROC_CALL_MAKE && proc_in_mkdir(tid);
 
-    if (!err && call != PROC_CALL_MAKE && call != PROC_CALL_AWAKE && call != PROC_CALL_UNKNOWN)
+    if (!err && call != PROC_CALL_AWAKE && !mkdir)
         reply_part(req, &l, PART_DIR);
-    else if (err == QE_NOENT && call == PROC_CALL_MAKE && proc_makes_dir(tid, "leases", name))
+    else if (err == QE_NOENT && mkdir)
         fuse_reply_err(req, ENOENT);
     else
         leases__newest(req, root, name, lookup_lease);

@@ -220,7 +220,7 @@ static int open_check(fuse_req_t req, const struct inode *in, const struct fuse_
     struct store_attr attr;
     int err = 0;
 
-    if (!in->creation && !in->gone) {
+    if (!inode_pending(fs_of(req), in) && !in->gone) {
         err = store_getattr(fs_of(req)->reader, STORE_HEAD, in->ino, &attr);
         if (err == QE_NOENT || (!err && attr.lease != in->lease))
             return QE_STALE; /* the kernel walks the path again */

@@ -89,8 +89,8 @@ barriers_of() { sed -n 's/^quorumfs_barriers_total //p' "$QFS_ROOT/m$1/.quorum/m
     fails_with 'File exists' mkdir "$(leases "$f")/made"
     mkdir "$(leases "$l")/here"
     fails_with 'File exists' bash -c 'cd "$0" && mkdir here' "$(leases "$f")"
-    mkdir "$(leases "$l")/on-way" # whose name comes again
-    fails_with 'Operation not permitted' mkdir "$(leases "$f")/on-way/keys/on-way"
+    mkdir "$(leases "$l")/on-way"
+    (set -C; echo v >"$(leases "$f")/on-way/keys/$T/made") # O_EXCL
     member_stop "$f"
     members_start "$f"
     wait_leader

@@ -252,6 +252,28 @@ one_put() { # one_put TEXT CONTENT
     A close 4
 }
 
+@test "who has opened a new file before its first commit goes on with what that made" {
+    actor_start A
+    actor_start B
+    A open 3 new wc
+    A write 3 hello
+    B open 4 new +
+    B open 5 new w
+    A close 3
+    B size 5
+    same size "$(said)" 5
+    B pwrite 4 0 H
+    B pread 4 0 9
+    same seen "$(said)" Hello
+    B close 4
+    B seek 5 4
+    B write 5 O!
+    B size 5
+    same size "$(said)" 6
+    B close 5
+    holds new 'HellO!'
+}
+
 @test "two descriptors for writing of one process lose nothing" {
     put f '0123456789\n'
     actor_start A

@@ -147,6 +147,33 @@ LONG=$((60 * QFS_TIME_SCALE))s # a timeout that is none
     absent new
 }
 
+@test "a mount that is aborted while others wait for a new file ends, and so does its daemon" {
+    needs_failpoints
+    daemon_stop
+    held_daemon --timeout "$LONG"
+    touch "$S/hold"
+    actor_start A
+    actor_start B
+    A open 3 moved wc
+    B open 3 moved w
+    A write 3 v
+    mv moved there 2>/dev/null 3>&- &
+    local mover=$!
+    waits $mover
+    actor_begin B flock 3 x
+    waits "${ACTOR_PID[B]}"
+    abort_connection "$MNT"
+    wait $mover || true
+    cd "$QFS_ROOT"
+    rm "$S/hold"
+    daemon_gone 0
+    actors_end
+    umount -l "$MNT"
+    daemon_start
+    cd "$T"
+    same "what is left" "$(cat moved there 2>/dev/null || true)" v # it was on its way
+}
+
 @test "a slow disk delays writers and nobody else" {
     needs_failpoints
     put f 'v\n'
@@ -230,6 +257,30 @@ LONG=$((60 * QFS_TIME_SCALE))s # a timeout that is none
     actors_end
     daemon_stop
     daemon_start
+}
+
+@test "a new file can be attached to a lease while it is being committed" {
+    needs_failpoints
+    mkdir "$MNT/.quorum/leases/web"
+    daemon_stop
+    held_daemon --timeout "$LONG"
+    touch "$S/hold"
+    actor_start A
+    A open 3 new wc
+    A write 3 value
+    actor_begin A close 3
+    wait_until 10 command_waits
+    setfattr -n user.quorum.lease -v web new &
+    local setter=$!
+    waits $setter
+    rm "$S/hold"
+    wait $setter
+    actor_end A
+    same lease "$(fact new lease)" web
+    actors_end
+    daemon_stop
+    daemon_start
+    rmdir "$MNT/.quorum/leases/web"
 }
 
 @test "fsync waits for what another process's close is committing, and says what becomes of it" {
