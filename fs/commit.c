@@ -428,9 +428,9 @@ static void commit_send(struct commit *k)
         cmd.n_conditions = 1;
         call.undecided = QE_CANCELED;
     }
-    /* Attributes of a file with edits are not kept, so there is nothing to drop but the pages of a mapping; a new name is in its
-     * directory, whose times are. */
-    call.changed[0] = k->h->in->mapped || k->h->in->ino != k->h->in->node ? k->h->in->node : 0;
+    /* Attributes of a file with edits are not kept, and the pages of mappings go by its number (pages.c): so there is something to drop only where
+     * the kernel has it by another one. A new name is in its directory, whose times are kept. */
+    call.changed[0] = k->taken_by || k->h->in->ino != k->h->in->node ? k->h->in->node : 0;
     call.changed[1] = k->creation ? k->creation->parent : 0;
     call.expected = k->creation || k->h->in->ino != k->h->in->node ? k->h->in->node : 0;
     call.silent = k->call.kind != COMMIT_CLOSE;

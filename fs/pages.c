@@ -97,8 +97,8 @@ static void pages_drop(struct fs *fs, uint64_t ino)
 
 void pages_changed(struct fs *fs, const struct store_change *changes, size_t n)
 {
-    /* Of this mount's own commits the kernel is told when they are answered (pending.c); another mount of the store there is not. */
+    /* Of this mount's own commits as well: the first page may have been read when a commit was on its way already. */
     for (size_t i = 0; i < n && atomic_load(&fs->pages->n_mapped); i++)
-        if (changes[i].op == STORE_EV_PUT && changes[i].member != fs->member)
+        if (changes[i].op == STORE_EV_PUT)
             pages_drop(fs, changes[i].ino);
 }

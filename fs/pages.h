@@ -1,5 +1,5 @@
-/* The kernel's pages of files that are mapped (mmap). They belong to the inode and show the newest content: so when another member
- * changes the file, they are dropped, before any reader here sees the revision. */
+/* The kernel's pages of files that are mapped (mmap). They belong to the inode and show the newest content: so when somebody
+ * changes the file, they are dropped, before anybody here is told of the revision. */
 #ifndef QFS_FS_PAGES_H
 #define QFS_FS_PAGES_H
 
@@ -12,7 +12,7 @@ void pages_close(struct fs *fs); /* when replica has stopped */
 /* The store thread: what was committed, by whomever. */
 void pages_changed(struct fs *fs, const struct store_change *changes, size_t n);
 
-/* The kernel may have pages of the file, from a mapping: it is told when another member changes it. Again when in->ino has changed. Out
+/* The kernel may have pages of the file, from a mapping: it is told when the content changes. Again when in->ino has changed. Out
  * of memory: then it is not told, and logged. FUSE loop. */
 void pages_mapped(struct fs *fs, struct inode *in);
 void pages_unmapped(struct fs *fs, const struct inode *in); /* the kernel has forgotten it */

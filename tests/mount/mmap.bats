@@ -62,6 +62,37 @@ with open(sys.argv[1], "rb") as f, mmap.mmap(f.fileno(), 0, flags=mmap.MAP_PRIVA
     same content "$(said)" two
 }
 
+@test "a page that is read while a commit is on its way shows what was committed afterwards" {
+    needs_quorumfs
+    needs_failpoints
+    put f old
+    cd /
+    daemon_stop
+    QUORUMFS_FAILPOINTS="store.commit=hold:$S/hold" daemon_start --timeout "$((60 * QFS_TIME_SCALE))s"
+    cd "$T"
+    touch "$S/hold"
+    actor_start A
+    actor_start B
+    A open 3 f wt
+    A write 3 new
+    actor_begin A close 3
+    wait_until 10 grep -q '^quorumfs_commands_waiting [1-9]' "$MNT/.quorum/metrics"
+    B open 4 f r
+    B mmap 4 0 p 3
+    B mread 0 0 3
+    same before "$(said)" old
+    actor_waits A
+    rm "$S/hold"
+    actor_end A
+    B mread 0 0 3
+    same afterwards "$(said)" new
+    actors_end
+    cd /
+    daemon_stop
+    daemon_start
+    cd "$T"
+}
+
 @test "a shared mapping shows the content" {
     echo hello >f
     actor_start A
