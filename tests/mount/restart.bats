@@ -283,6 +283,29 @@ LONG=$((60 * QFS_TIME_SCALE))s # a timeout that is none
     rmdir "$MNT/.quorum/leases/web"
 }
 
+@test "a write that fails beside the first commit takes nothing of what was written with it" {
+    needs_failpoints
+    daemon_stop
+    held_daemon --timeout "$LONG"
+    touch "$S/hold"
+    actor_start A
+    actor_start B
+    A open 3 new wc
+    A write 3 abc
+    B open 3 new w
+    actor_begin B flock 3 x
+    wait_until 10 command_waits
+    A write 3 def
+    A fails EFBIG pwrite 3 $((1 << 40)) x
+    rm "$S/hold"
+    actor_end B
+    A close 3
+    actors_end
+    holds new abcdef
+    daemon_stop
+    daemon_start
+}
+
 @test "fsync waits for what another process's close is committing, and says what becomes of it" {
     needs_failpoints
     daemon_stop
