@@ -17,7 +17,7 @@
 #include "store/base/failpoint.h"
 
 enum { FILE_DIR, FILE_COMMIT, FILE_REQUIRE, FILE_STATUS, FILES = 4, FIRST_NODE = 16 };
-enum { IDLE_LOOK_MS = 10000, WRITE_BYTES_MAX = 64 << 10 };
+enum { IDLE_LOOK_MS = 10000, WRITE_BYTES_MAX = 64 << 10, STDIO_BYTES = 4096 /* that programs write at once, wherever lines end */ };
 #define VIEW_FIRST UINT64_C(0x1000) /* view numbers of the trees */
 #define VIEW_LAST UINT64_C(0xffff)
 enum { VIEWS_FEW = 40 }; /* for a failpoint */
@@ -52,13 +52,18 @@ struct txn *txn_of_serial(uint64_t serial)
     return t;
 }
 
+static bool is_unfinished(const struct txn *t)
+{
+    return t->state == TXN_OPEN || t->state == TXN_COMMITTING;
+}
+
 struct txn *txn_of_view(uint64_t view)
 {
     struct txn *t = all;
 
-    while (t && t->view != view)
+    while (t && (t->view != view || !is_unfinished(t)))
         t = t->next;
-    return t && (t->state == TXN_OPEN || t->state == TXN_COMMITTING) ? t : NULL;
+    return t;
 }
 
 bool control__is_txn_tree(enum fs_view view)
@@ -146,21 +151,18 @@ void txn_unknown(struct txn *t)
     waiters_end(t, QE_TIMEDOUT);
 }
 
-/* A view number that no transaction has now; and, if there is one, of which the kernel knows nothing: who still has something open in the
- * tree of a transaction that ended should not find himself in somebody else's. */
+/* A view number that no unfinished transaction has; and, if there is one, of which the kernel knows nothing: who still has something open in the
+ * tree of a transaction that ended should not find himself in somebody else's. 0: there is none. */
 static uint64_t new_view(void)
 {
-    const uint64_t end = FAILPOINT("txn.views") ? VIEW_FIRST + VIEWS_FEW - 1 : VIEW_LAST;
-    size_t tried = 0;
-    bool taken;
+    const uint64_t end = FAILPOINT("txn.views") ? VIEW_FIRST + VIEWS_FEW - 1 : VIEW_LAST, n = end - VIEW_FIRST + 1;
 
-    do {
+    for (uint64_t tried = 0; tried < 2 * n; tried++) {
         last_view = last_view >= end ? VIEW_FIRST : last_view + 1;
-        taken = known[last_view - VIEW_FIRST] && tried++ < sizeof known / sizeof *known;
-        for (const struct txn *t = all; t && !taken; t = t->next)
-            taken = t->view == last_view;
-    } while (taken);
-    return last_view;
+        if ((tried >= n || !known[last_view - VIEW_FIRST]) && !txn_of_view(last_view))
+            return last_view;
+    }
+    return 0;
 }
 
 int txn_view_reply_entry(fuse_req_t req, const struct fuse_entry_param *e, struct fuse_file_info *fi)
@@ -352,15 +354,16 @@ static int name_check(const char *name)
 
 static int admit(uid_t uid, const char *name)
 {
-    size_t unfinished = 0, n = 0;
+    size_t unfinished = 0, n = 0, n_all = 0;
 
     for (const struct txn *t = all; t; t = t->next) {
+        n_all++;
         n += t->uid == uid;
-        unfinished += t->uid == uid && (t->state == TXN_OPEN || t->state == TXN_COMMITTING);
+        unfinished += t->uid == uid && is_unfinished(t);
     }
     if (txn_of_name(name))
         return QE_EXIST;
-    return unfinished >= TXN_PER_UID || n >= TXN_ALL_PER_UID ? QE_MFILE : 0;
+    return unfinished >= TXN_PER_UID || n >= TXN_ALL_PER_UID || n_all >= TXN_ALL_MAX ? QE_MFILE : 0;
 }
 
 /* The transaction begins at what this member has; a barrier has seen to it that this is what there is. */
@@ -371,16 +374,17 @@ static void begin(fuse_req_t req, const char *name)
     struct txn *t = calloc(1, sizeof *t);
     struct store_glance g;
 
-    if (!t || buf_reserve(&t->require_bytes, 64)) {
+    if (!t || buf_reserve(&t->require_bytes, 64) || !(t->view = new_view())) {
+        fuse_reply_err(req, t && t->require_bytes.cap ? EMFILE : ENOMEM);
+        if (t)
+            buf_fini(&t->require_bytes);
         free(t);
-        fuse_reply_err(req, ENOMEM);
         return;
     }
     replica_glance(fs->replica, &g);
     t->fs = fs;
     strcpy(t->name, name);
     t->serial = ++last_serial;
-    t->view = new_view();
     t->uid = ctx->uid;
     t->gid = ctx->gid;
     t->rev = g.rev;
@@ -496,6 +500,22 @@ static void txn_view_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info
     fuse_reply_err(req, fs_errno(err));
 }
 
+/* What a user's unfinished transactions, or everybody's, keep in memory. */
+static size_t kept_bytes(const uid_t *uid)
+{
+    size_t n = 0;
+
+    for (const struct txn *t = all; t; t = t->next)
+        if (is_unfinished(t) && (!uid || t->uid == *uid))
+            n += t->bytes + t->view_bytes + t->n_reads * TXN_READ_COST;
+    return n;
+}
+
+bool txn_has_room(const struct txn *t, size_t bytes)
+{
+    return (t->uid == 0 || kept_bytes(&t->uid) + bytes <= TXN_USER_BYTES_MAX) && kept_bytes(NULL) + bytes <= TXN_MEMBER_BYTES_MAX;
+}
+
 /* All lines or none. */
 static int take_lines(struct txn *t, const struct perm *who, const char *data, size_t size, struct buf *why)
 {
@@ -525,6 +545,10 @@ static void write_require(fuse_req_t req, struct txn *t, const char *data, size_
 
     if (!err && (size > WRITE_BYTES_MAX || memchr(data, 0, size)))
         err = QE_INVAL;
+    if (!err && size && size % STDIO_BYTES == 0 && data[size - 1] != '\n') { /* the rest of the line comes with the next write */
+        buf_printf(&why, "a write of %zu bytes that ends within a line: write whole lines, at most %d bytes at once", size, STDIO_BYTES - 1);
+        err = QE_INVAL;
+    }
     if (!err)
         err = take_lines(t, &who, data, size, &why);
     if (err)
@@ -548,7 +572,19 @@ static void commit_done(fuse_req_t req, int err, uint64_t ino, uint64_t size)
         fuse_reply_write(req, size);
 }
 
-/* Replies: the size; ECANCELED: a conflict, nothing has changed; ETIMEDOUT: the result is not known yet; what the store says. The second
+/* What is required may have got another owner or mode, or be there only since, after the line was written. */
+static int check_required(fuse_req_t req, struct txn *t)
+{
+    struct perm who;
+    int err = perm_of(req, &who);
+
+    if (!err)
+        err = txn_require_allowed(t, &who);
+    perm_fini(&who);
+    return err;
+}
+
+/* Replies: the size; EACCES: something that is required may not be looked at; ECANCELED: a conflict, nothing has changed; ETIMEDOUT: the result is not known yet; what the store says. The second
  * write waits for, or gets, the result of the first. */
 static void write_commit(fuse_req_t req, struct txn *t, const char *data, size_t size)
 {
@@ -561,6 +597,8 @@ static void write_commit(fuse_req_t req, struct txn *t, const char *data, size_t
             err = QE_INVAL;
     if (!err && t->state == TXN_OPEN)
         err = t->spoiled ? t->spoiled : replica_writable(t->fs->replica);
+    if (!err && t->state == TXN_OPEN)
+        err = check_required(req, t);
     else if (!err && t->state != TXN_COMMITTING)
         err = t->err;
     if (err || (t->state != TXN_OPEN && t->state != TXN_COMMITTING)) {

@@ -19,10 +19,14 @@
 enum {
     TXN_NAME_MAX = 64,
     TXN_PER_UID = 16,             /* not finished, of a user: EMFILE above */
-    TXN_ALL_PER_UID = 1000,       /* with the finished ones that nobody has removed */
+    TXN_ALL_PER_UID = 1000,       /* with the finished ones that nobody has removed: EMFILE above */
+    TXN_ALL_MAX = 8192,           /* of all users: EMFILE above */
     TXN_OPS_MAX = 16384,          /* operations of one: E2BIG above */
     TXN_READS_MAX = 1 << 18,      /* things read and required, of one: E2BIG above */
     TXN_BYTES_MAX = 64 << 20,     /* names, contents and attributes that are staged, of one: E2BIG above; contents that writers read: ENOMEM */
+    TXN_USER_BYTES_MAX = 256 << 20,  /* in memory, of all of a user's but root's: E2BIG above */
+    TXN_MEMBER_BYTES_MAX = 1 << 30,  /* of everybody's: E2BIG above */
+    TXN_READ_COST = 192,          /* bytes counted for a thing that was read */
     TXN_REQUIRE_BYTES_MAX = 1 << 20, /* of lines, of one: E2BIG above */
     TXN_IDLE_S = 3600,            /* ended after this time without use */
     TXN_OP_COST = 64,             /* bytes counted for an operation besides names and contents */
@@ -104,6 +108,7 @@ struct txn {
     size_t n_counted;          /* operations that it will come to */
     size_t bytes;              /* staged */
     size_t view_bytes;         /* of contents that writers read */
+    size_t n_reads;            /* things read */
     struct buf require;        /* lines */
     struct buf conditions;     /* of struct store_condition, whose bytes are offsets into `require_bytes` */
     struct buf require_bytes;
@@ -118,6 +123,7 @@ struct txn {
 struct txn *txn_of_view(uint64_t view);   /* NULL: ended */
 struct txn *txn_of_serial(uint64_t serial);
 void txn_used(struct txn *t);
+bool txn_has_room(const struct txn *t, size_t bytes); /* for so much more in memory, next to all others */
 void txn_finish(struct txn *t, enum txn_state state, int err, int64_t rev); /* the result is known: answers, lets go of the overlay */
 void txn_unknown(struct txn *t);          /* and will never be */
 /* Replies to LOOKUP, or with `fi` to CREATE, of a node in a tree, and counts what the kernel knows of that view. What libfuse said. */
@@ -154,6 +160,8 @@ int txn_setxattr(struct txn *t, uint64_t ino, const char *name, const struct sto
 
 /* txn_require.c: one line. 0; QE_INVAL, QE_NOTBUILT, QE_ACCES, QE_2BIG, with a sentence in `why`. Nothing is kept when it fails. */
 int txn_require(struct txn *t, const struct perm *who, const char *line, struct buf *why);
+/* Whether `who` may still look at all that is required. 0 or QE_ACCES; QE_*. */
+int txn_require_allowed(struct txn *t, const struct perm *who);
 
 /* txn_commit.c. Begins to commit; txn_finish is called when the result is known, perhaps before this returns. */
 void txn_commit_start(struct txn *t, fuse_req_t req);

@@ -55,6 +55,7 @@ struct txn_commit {
     uint64_t id;                /* of the staged transaction */
     int64_t parts;              /* sent */
     int in_flight, err;
+    bool asked;                 /* the command is on its way by which all happens */
     bool sending;               /* stage_next is at work */
     struct txn_commit *next;    /* waits for its turn to be staged */
 };
@@ -403,7 +404,7 @@ static void stage_next(struct txn_commit *c);
 static void commit_end(struct txn_commit *c, int err, int64_t rev, uint64_t number)
 {
     struct txn *t = c->t;
-    bool staged = staging == c;
+    bool staged = staging == c, certain = !c->asked;
 
     buf_clear(&t->reason);
     if (!t->fs->reader)
@@ -417,7 +418,7 @@ static void commit_end(struct txn_commit *c, int err, int64_t rev, uint64_t numb
     commit_free(c);
     if (staged && staging)
         stage_next(staging);
-    if (err == QE_TIMEDOUT || err == QE_IO || err == QE_SHUTDOWN) { /* the member stops: it stays unknown */
+    if (!certain && (err == QE_TIMEDOUT || err == QE_IO || err == QE_SHUTDOWN)) { /* the member stops: it stays unknown */
         txn_unknown(t);
         return;
     }
@@ -556,10 +557,12 @@ static void stage_next(struct txn_commit *c)
     if (c->in_flight)
         return;
     last.rev = c->parts;
-    if (c->err)
+    if (c->err) {
         commit_end(c, c->err, 0, 0);
-    else
-        send(c, &last, 1, NULL, 0, on_result);
+        return;
+    }
+    c->asked = true;
+    send(c, &last, 1, NULL, 0, on_result);
 }
 
 static void stage_start(struct txn_commit *c)
@@ -602,6 +605,8 @@ void txn_commit_start(struct txn *t, fuse_req_t req)
         commit_end(c, QE_NOMEM, 0, 0);
     else if (c->part.n_ops == 0 && c->part.n_conditions == 0)
         commit_end(c, 0, t->rev, 0);
-    else
+    else {
+        c->asked = true;
         send(c, c->part.ops, c->part.n_ops, c->part.conditions, c->part.n_conditions, on_result);
+    }
 }

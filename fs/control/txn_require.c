@@ -139,10 +139,10 @@ static int kind_of(const char *word, size_t len)
 }
 
 /* Nobody may find out by transactions what they could not look at: the way must be searchable, and what is compared readable. */
-static int check_access(struct txn *t, const struct perm *who, const char *path, size_t len, bool content)
+static int check_access(struct txn *t, int64_t rev, const struct perm *who, const char *path, size_t len, bool content)
 {
     struct store_attr a;
-    int err = store_getattr(t->fs->reader, t->rev, STORE_ROOT_INO, &a);
+    int err = store_getattr(t->fs->reader, rev, STORE_ROOT_INO, &a);
 
     for (const char *p = path, *end = path + len; !err && p < end;) {
         const char *slash = memchr(p, '/', (size_t)(end - p)), *stop = slash ? slash : end;
@@ -152,12 +152,30 @@ static int check_access(struct txn *t, const struct perm *who, const char *path,
         if (stop > p && !perm_allows(who, a.mode, a.uid, a.gid, PERM_SEARCH))
             return QE_ACCES;
         if (stop > p)
-            err = store_lookup(t->fs->reader, t->rev, a.ino, p, (size_t)(stop - p), &a);
+            err = store_lookup(t->fs->reader, rev, a.ino, p, (size_t)(stop - p), &a);
         p = slash ? slash + 1 : end;
     }
     if (err == QE_NOENT)
         return 0;
     return err || !content || perm_allows(who, a.mode, a.uid, a.gid, PERM_READ) ? err : QE_ACCES;
+}
+
+/* Whether a content or a lease is compared, which tells of it. */
+static bool compares_content(const struct store_condition *c)
+{
+    return c->kind == STORE_IF_CONTENT || c->kind == STORE_IF_LEASE;
+}
+
+int txn_require_allowed(struct txn *t, const struct perm *who)
+{
+    const struct store_condition *c = (const struct store_condition *)(const void *)t->conditions.data;
+    int err = 0;
+
+    for (size_t i = 0; !err && i < t->conditions.len / sizeof *c; i++)
+        if (c[i].kind != STORE_IF_LOCK)
+            err = check_access(t, STORE_HEAD, who, (const char *)t->require_bytes.data + (uintptr_t)c[i].name.data, c[i].name.len,
+                               compares_content(&c[i]));
+    return err;
 }
 
 /* Only = makes sense of what has no order. */
@@ -215,7 +233,7 @@ static int check_name(struct txn *t, const struct perm *who, struct line *l, con
         return bad(l, "a path with a NUL");
     if (c->kind == STORE_IF_LOCK)
         return store_lock_name_ok(name, len) ? 0 : bad(l, "a name that no lock has");
-    err = check_access(t, who, name, len, c->kind == STORE_IF_CONTENT || c->kind == STORE_IF_LEASE);
+    err = check_access(t, t->rev, who, name, len, compares_content(c));
     if (err == QE_ACCES)
         buf_printf(l->why, "the path cannot be looked at");
     return err;

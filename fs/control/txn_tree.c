@@ -19,6 +19,8 @@ static int record(struct txn *t, enum store_condition_kind kind, uint64_t at, co
     uint8_t key[1 + sizeof at + STORE_NAME_MAX];
     struct txn_read *r;
 
+    if (t->state != TXN_OPEN) /* it is being committed already: that goes by what was read before */
+        return 0;
     key[0] = (uint8_t)kind;
     memcpy(key + 1, &at, sizeof at);
     if (name_len)
@@ -26,7 +28,7 @@ static int record(struct txn *t, enum store_condition_kind kind, uint64_t at, co
     HASH_FIND(hh, t->reads, key, (unsigned)len, r);
     if (r)
         return 0;
-    if (HASH_COUNT(t->reads) >= TXN_READS_MAX)
+    if (t->n_reads >= TXN_READS_MAX || !txn_has_room(t, TXN_READ_COST))
         return QE_2BIG;
     r = calloc(1, sizeof *r + len);
     if (!r)
@@ -37,6 +39,7 @@ static int record(struct txn *t, enum store_condition_kind kind, uint64_t at, co
     r->name_len = name_len;
     memcpy(r->key, key, len);
     HASH_ADD_KEYPTR(hh, t->reads, r->key, (unsigned)len, r);
+    t->n_reads++;
     return 0;
 }
 
@@ -124,7 +127,7 @@ void txn_tree_free(struct txn *t)
     }
     free(t->ops);
     t->ops = NULL;
-    t->n_ops = t->cap_ops = t->bytes = t->view_bytes = 0;
+    t->n_ops = t->cap_ops = t->bytes = t->view_bytes = t->n_reads = 0;
 }
 
 /* ---- Looking ------------------------------------------------------------------------------------------------------------------- */
@@ -217,7 +220,7 @@ static void view_count(struct txn *t, struct txn_node *n)
 
 static bool view_has_room(const struct txn *t, const struct txn_node *n, size_t len)
 {
-    return len <= n->view.cap || t->view_bytes + (len - n->view.cap) <= TXN_BYTES_MAX;
+    return len <= n->view.cap || (t->view_bytes + (len - n->view.cap) <= TXN_BYTES_MAX && txn_has_room(t, len - n->view.cap));
 }
 
 int txn_bytes_of(struct txn *t, uint64_t ino, const struct buf **out)
@@ -232,7 +235,7 @@ int txn_bytes_of(struct txn *t, uint64_t ino, const struct buf **out)
         err = txn_read_inode(t, ino);
     if (!err && !n->has_view) {
         err = content_now(t, ino, n, &content);
-        if (!err && t->view_bytes + content.cap > TXN_BYTES_MAX)
+        if (!err && (t->view_bytes + content.cap > TXN_BYTES_MAX || !txn_has_room(t, content.cap)))
             err = QE_NOMEM;
         if (!err) {
             buf_move(&n->view, &content);
@@ -253,7 +256,7 @@ int txn_admit(const struct txn *t, size_t bytes, size_t ops)
         return QE_PERM;
     if (t->spoiled)
         return t->spoiled;
-    return t->n_counted + ops > TXN_OPS_MAX || t->bytes + bytes > TXN_BYTES_MAX ? QE_2BIG : 0;
+    return t->n_counted + ops > TXN_OPS_MAX || t->bytes + bytes > TXN_BYTES_MAX || !txn_has_room(t, bytes) ? QE_2BIG : 0;
 }
 
 /* The second half of a change could not be done: what the view shows and what would be committed are no longer the same. */
@@ -534,7 +537,8 @@ int txn_rename(struct txn *t, uint64_t parent, const char *name, uint64_t parent
 /* Before a content is changed. The node may be removed already, and open: then nothing of it will be committed. */
 static int content_get(struct txn *t, uint64_t ino, size_t bytes, struct txn_node **out)
 {
-    int err = txn_admit(t, bytes, 1);
+    const struct txn_node *n = txn_node_find(t, ino);
+    int err = txn_admit(t, bytes, n && n->content_op ? 0 : 1);
 
     if (!err) {
         err = txn_node_get(t, ino, out);
@@ -622,7 +626,8 @@ int txn_truncate(struct txn *t, uint64_t ino, int64_t size, bool kills_priv)
 /* Attributes of what is not a fresh inode, or of a directory's times, become an operation of their own at the end. */
 static int attr_get_node(struct txn *t, uint64_t ino, struct txn_node **out)
 {
-    int err = txn_admit(t, TXN_OP_COST, 1);
+    const struct txn_node *n = txn_node_find(t, ino);
+    int err = txn_admit(t, TXN_OP_COST, n && n->attr_op ? 0 : 1);
 
     if (!err) {
         err = txn_node_get(t, ino, out);

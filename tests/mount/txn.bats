@@ -566,6 +566,34 @@ as_nobody() { setpriv --reuid=65534 --regid=65534 --clear-groups "$@"; }
     as_nobody rmdir "$Q/txn/n"
 }
 
+@test "what is required must be to be looked at when it is committed, too" {
+    mkdir later; chmod 755 later
+    as_nobody mkdir "$Q/txn/n"
+    as_nobody bash -c "echo 'content $t/later/private = \"1\"' > $Q/txn/n/require; echo 'absent $t/hidden/f' >> $Q/txn/n/require"
+    (umask 077; printf 1 >later/private; mkdir hidden; echo >hidden/f)
+    fails_with 'Permission denied' as_nobody bash -c "echo > $Q/txn/n/commit"
+    same status "$(cat "$Q/txn/n/status")" open
+    chmod 644 later/private
+    fails_with 'Permission denied' as_nobody bash -c "echo > $Q/txn/n/commit"
+    rm -r hidden
+    as_nobody bash -c "echo > $Q/txn/n/commit"
+    as_nobody rmdir "$Q/txn/n"
+}
+
+@test "a line of require that a program writes by halves is refused, and not taken for another one" {
+    begin a
+    for ((i = 0; i < 400; i++)); do echo "absent $t/some/path/of-number-$i"; done >"$S/lines"
+    ! sed p "$S/lines" >"$Q/txn/a/require" 2>/dev/null || false
+    fails_with 'Invalid argument' dd if="$S/lines" of="$Q/txn/a/require" bs=4096 status=none
+    while read -r line; do
+        grep -qxF "$line" "$S/lines" || fail "nobody required: $line"
+    done <"$Q/txn/a/require"
+    rmdir "$Q/txn/a"
+    begin a
+    dd if="$S/lines" of="$Q/txn/a/require" bs=65536 status=none
+    cmp "$S/lines" "$Q/txn/a/require"
+}
+
 @test "sixteen are open at most" {
     local i
     for i in $(seq 16); do mkdir "$Q/txn/m$i"; done
@@ -674,6 +702,50 @@ P
     echo 1M >"$Q/config/max-value"
 }
 
+@test "the last operation that there is room for can be used" {
+    begin a
+    within 120 python3 - "$X" <<'P'
+import errno, os, sys
+os.chdir(sys.argv[1])
+for i in range(16383):
+    os.mkdir('d%d' % i)
+with open('f', 'w') as f:
+    f.write('a')
+try:
+    os.mkdir('more')
+    sys.exit('one more was taken')
+except OSError as e:
+    assert e.errno == errno.E2BIG, e
+with open('f', 'a') as f:
+    f.write('b') # is a part of what is there
+P
+    committed a
+    holds f ab
+}
+
+@test "what all transactions of a user keep in memory is bounded" {
+    mkdir -m 777 d
+    as_nobody timeout $((60 * QFS_TIME_SCALE)) python3 - "$Q/txn" "$t" <<'P'
+import errno, os, sys
+txn, t = sys.argv[1:]
+n = 0
+try:
+    for i in range(5):
+        os.mkdir('%s/n%d' % (txn, i))
+        for j in range(60):
+            with open('%s/n%d/tree/%s/d/f%d-%d' % (txn, i, t, i, j), 'wb', 0) as f:
+                f.write(bytes(1 << 20))
+            n += 1
+    sys.exit('%d MiB were taken' % n)
+except OSError as e:
+    assert e.errno == errno.E2BIG, e
+assert 240 < n <= 256, n
+P
+    mkdir "$Q/txn/other"
+    echo v >"$Q/txn/other/tree/$t/v"
+    rmdir "$Q"/txn/*
+}
+
 @test "extended attributes: all together, and in any order" {
     echo 1 >f
     within 20 python3 - f <<'P'
@@ -724,6 +796,51 @@ for i in range(100):
 P
     daemon_stop
     daemon_start
+}
+
+@test "finished ones take no room from others, and when there is none that is said" {
+    needs_failpoints
+    local i uid
+    daemon_stop
+    QUORUMFS_FAILPOINTS=txn.views=error daemon_start # there are 40
+    cd "$T"
+    for ((i = 0; i < 50; i++)); do
+        mkdir "$Q/txn/done$i"
+        echo >"$Q/txn/done$i/commit"
+    done
+    for ((i = 0; i < 40; i++)); do
+        setpriv --reuid=$((1000 + i / 14)) --clear-groups mkdir "$Q/txn/open$i"
+    done
+    fails_with 'Too many open files' setpriv --reuid=1005 --clear-groups mkdir "$Q/txn/more"
+    rmdir "$Q"/txn/*
+    daemon_stop
+    daemon_start
+}
+
+@test "what is looked at while it is being committed is neither checked nor told of" {
+    needs_failpoints
+    local i committer
+    daemon_stop
+    QUORUMFS_FAILPOINTS="store.commit=hold:$S/hold" daemon_start --timeout "$((60 * QFS_TIME_SCALE))s"
+    cd "$T"
+    touch f
+    begin a
+    echo new >"$X/g"
+    for i in 1 2 3 4 5; do echo "absent $t/n$i"; done >"$Q/txn/a/require"
+    echo "exists $t/nowhere" >>"$Q/txn/a/require"
+    touch "$S/hold"
+    (! echo >"$Q/txn/a/commit") 2>/dev/null 3>&- &
+    committer=$!
+    wait_until 10 grep -q '^quorumfs_commands_waiting [1-9]' "$MNT/.quorum/metrics"
+    for i in 1 2 3; do [ ! -e "$X/m$i" ]; done
+    cat "$X/f"
+    rm "$S/hold"
+    wait $committer
+    same status "$(cat "$Q/txn/a/status")" "conflict exists $t/nowhere"
+    rmdir "$Q/txn/a"
+    daemon_stop
+    daemon_start
+    cd "$T"
 }
 
 @test "a view whose revision is compacted is ESTALE" {
