@@ -483,8 +483,8 @@ int store_past(struct store_reader *r, const char *path, size_t len, struct stor
     reader_close_at(r);
     if (err || !k.any)
         return err ? err : QE_NOENT;
-    if (k.mixed) /* whoever owned it once: only what everybody could do */
-        k.out.mode = (k.out.mode & 7) | (k.out.mode & 7) << 3 | (k.out.mode & 7) << 6;
+    if (k.mixed) /* anybody may have been of any class once: only what owner, group and others could do */
+        k.out.mode = (k.out.mode & k.out.mode >> 3 & k.out.mode >> 6 & 7) * 0111;
     *out = k.out;
     return 0;
 }

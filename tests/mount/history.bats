@@ -338,6 +338,17 @@ versions() { ls -v "$(past "$1")" | paste -sd' '; }
     same "now" "$("${as[@]}" cat d/f)" s
 }
 
+@test "whom the bits of the group keep out, history/ keeps out too, whoever owned the directory before" {
+    local r as=(setpriv --reuid=1002 --regid=2000 --clear-groups)
+    mkdir d; echo s >d/f; r=$(rev); chmod 644 d/f
+    chown 1001:2000 d; chmod 705 d
+    fails_with 'Permission denied' "${as[@]}" cat d/f
+    fails_with 'Permission denied' "${as[@]}" cat "$(then_at "$(rev)" d/f)"
+    fails_with 'Permission denied' "${as[@]}" cat "$(past d/f/$r)"
+    fails_with 'Permission denied' "${as[@]}" ls "$(past d)"
+    same root "$(cat "$(past d/f/$r)")" s
+}
+
 @test "compaction takes versions; what the oldest revision shows stays" {
     local r
     echo 1 >f; echo 2 >f; echo x >gone; rm gone; r=$(rev); echo 3 >f

@@ -238,6 +238,27 @@ static void whoever_could_not_always_look_may_not_now(void **state)
     assert_int_equal(p.mode, 0755);
 }
 
+/* Where the owners differ, whoever asks may have been of any class: what one of the three could not do is nobody's. */
+static void of_other_owners_nobody_looks_whom_any_class_kept_out(void **state)
+{
+    static const struct { uint32_t mode, shown; } of[] = {{0705, 0}, {0075, 0}, {0750, 0}, {0754, 0444}, {0551, 0111}, {0755, 0555}};
+    struct kit *k = *state;
+    struct store_past p;
+
+    for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
+        const char name[] = {(char)('a' + i), 0};
+        struct store_op op = {.kind = STORE_OP_SETATTR, .uid = 1001, .gid = 2000, .valid = STORE_ATTR_UID | STORE_ATTR_GID};
+
+        kit_mkdir(k, ROOT, name);
+        op.ino = k->res.ino;
+        kit_chmod(k, op.ino, of[i].mode);
+        assert_int_equal(kit_op(k, &op), 0);
+        assert_int_equal(store_past(k->r, name, 1, &p), 0);
+        assert_int_equal(p.uid, 1001);
+        assert_int_equal(p.mode, of[i].shown);
+    }
+}
+
 /* ---- Against all revisions ------------------------------------------------------------------------------------------------ */
 
 enum { STEPS = 400, NAMES = 4 };
@@ -356,6 +377,7 @@ int main(void)
         KIT_TEST(names_below_directories_that_move),
         KIT_TEST(what_is_compacted_is_not_shown),
         KIT_TEST(whoever_could_not_always_look_may_not_now),
+        KIT_TEST(of_other_owners_nobody_looks_whom_any_class_kept_out),
         KIT_TEST(every_version_is_what_the_revisions_show),
     };
 
