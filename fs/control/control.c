@@ -115,7 +115,7 @@ void control_listxattr(fuse_req_t req, fuse_ino_t node, size_t size)
 
 /* ---- Files --------------------------------------------------------------------------------------------------------------------- */
 
-static struct usage *users; /* bytes of snapshots; FUSE loop only */
+static struct usage *users; /* bytes of snapshots and listings; FUSE loop only */
 static size_t snapshot_bytes;
 
 static size_t snapshot_room(void)

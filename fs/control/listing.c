@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
+#include "fs/control/tree.h"
+
 struct listing_name {
     fuse_ino_t node;
     size_t at; /* in `names` */
@@ -34,6 +36,7 @@ void listing_free(struct listing *l)
 {
     if (!l)
         return;
+    control__snapshot_drop(l->uid, l->counted);
     buf_fini(&l->names);
     buf_fini(&l->list);
     free(l);
@@ -41,6 +44,15 @@ void listing_free(struct listing *l)
 
 void listing_reply_open(fuse_req_t req, struct fuse_file_info *fi, struct listing *l, bool keep)
 {
+    size_t bytes = l->names.cap + l->list.cap;
+
+    l->uid = fuse_req_ctx(req)->uid;
+    if (control__snapshot_add(l->uid, bytes)) {
+        listing_free(l);
+        fuse_reply_err(req, ENOMEM);
+        return;
+    }
+    l->counted = bytes;
     fi->fh = (uintptr_t)l;
     fi->cache_readdir = fi->keep_cache = keep;
     if (fuse_reply_open(req, fi) == -ENOENT) /* the caller is gone: no RELEASEDIR will come */

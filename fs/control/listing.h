@@ -8,12 +8,14 @@
 struct listing {
     struct buf names; /* NUL-terminated, one behind the other */
     struct buf list;  /* of struct listing_name */
+    size_t counted;   /* as control__snapshot_add does, while it is open */
+    uid_t uid;        /* who opened it */
 };
 
 /* One more name; "." and ".." are names like others. 0 or QE_NOMEM. */
 int listing_add(struct listing *l, const void *name, size_t len, fuse_ino_t node, mode_t type);
 /* Replies to OPENDIR with the listing, which then belongs to the open directory, or to nobody: do not use it afterwards. `keep`: the
- * names never change, so the kernel may keep them. */
+ * names never change, so the kernel may keep them. ENOMEM: the user has too much open. */
 void listing_reply_open(fuse_req_t req, struct fuse_file_info *fi, struct listing *l, bool keep);
 /* A new one with "." and "..", or NULL. */
 struct listing *listing_new(fuse_ino_t node, fuse_ino_t parent);

@@ -103,7 +103,7 @@ struct control_file {
     uid_t uid;          /* who opened it */
     bool writable;
 };
-/* Counts the bytes of such snapshots: 0, or QE_NOMEM above 1 GiB, for one user who is not root above half of what others leave. */
+/* Counts the bytes of such snapshots, and of listings: 0, or QE_NOMEM above 1 GiB, for one user who is not root above half of what others leave. */
 int control__snapshot_add(uid_t uid, size_t bytes);
 void control__snapshot_drop(uid_t uid, size_t bytes);
 /* Takes the content over and replies to OPEN. fi->keep_cache, set by the caller: the kernel may keep what it has read. */

@@ -84,6 +84,36 @@ P
     daemon_start
 }
 
+@test "what one user lists leaves room for others" {
+    needs_failpoints
+    daemon_stop
+    QUORUMFS_FAILPOINTS=fs.control.few=error daemon_start
+    cd "$T"
+    chmod 755 .
+    mkdir d
+    python3 -c 'for i in range(1000): open("d/%0200d" % i, "w").close()'
+    within 60 python3 - "$(then_at "$(rev)" d)" "$(past d)" <<'P'
+import errno, os, sys, time
+def opened(dir):
+    try:
+        return os.open(dir, os.O_RDONLY)
+    except OSError as e:
+        assert e.errno == errno.ENOMEM, e
+for first in sys.argv[1:]:
+    os.seteuid(65534)
+    while (held := opened(first)) is None: # what was closed may not be known yet
+        time.sleep(.05)
+    for dir in sys.argv[1:]:
+        assert opened(dir) is None, dir
+    os.seteuid(0)
+    for dir in sys.argv[1:]:
+        assert len([n for n in os.listdir(dir) if len(n) == 200]) == 1000, dir
+    os.close(held)
+P
+    daemon_stop
+    daemon_start
+}
+
 @test "diff -r, cp -a, git diff, find, tar and du work on it" {
     local r
     mkdir -p a/b; echo 1 >a/f; echo 2 >a/b/g; ln -s f a/l; chmod 600 a/f; touch -d @1000000000 a/f
