@@ -18,15 +18,17 @@
 #include "fs/control/listing.h"
 #include "fs/control/sweep.h"
 #include "fs/control/tree.h"
+#include "fs/control/usage.h"
 #include "fs/device.h"
 #include "fs/feed.h"
 #include "fs/work.h"
 #include "store/base/failpoint.h"
 
 enum {
-    NODES_MAX = 200000,      /* names in watch/ and since/ that the kernel may know at a time; more: ENFILE */
+    NODES_MAX = 200000,      /* names in watch/ and since/ that the kernel may know at a time, of one user who is not root half of what
+                              * others leave; more: ENFILE */
     NODES_FEW = 200,         /* the same for a failpoint */
-    SWEEP_NODES = 10000,     /* when half of them are known, so many are asked to be forgotten */
+    SWEEP_NODES = 10000,     /* when a quarter of them, half of what one user may have, are known, so many are looked at */
     STREAMS_PER_UID = 1000,  /* open at a time; more: EMFILE */
     REV_DIGITS_MAX = 18,
 };
@@ -37,6 +39,7 @@ static const char events_name[] = ".events";
 struct watch_node {
     uint64_t number;           /* hash key */
     struct watch_node *parent; /* counted; NULL: of a root */
+    uid_t uid;                 /* who made it: what is below it keeps it, whoever made that */
     enum fs_view view;
     bool file;
     size_t path_len;           /* of the path that it stands for, slashes included */
@@ -47,6 +50,7 @@ struct watch_node {
 };
 
 static struct watch_node *nodes, *names; /* FUSE loop only */
+static struct usage *users;              /* nodes by who made them; likewise */
 static uint64_t next_number = VIEW_ROOT + 1;
 
 enum { KEY_HEAD = 9 };
@@ -80,6 +84,7 @@ static void node_unused(struct watch_node *n)
 
         HASH_DEL(nodes, n);
         HASH_DELETE(by_name, names, n);
+        usage_drop(&users, n->uid, 1);
         free(n);
         if (up)
             up->n_below--;
@@ -92,8 +97,16 @@ static size_t nodes_max(void)
     return FAILPOINT("fs.watch.few") ? NODES_FEW : NODES_MAX;
 }
 
+/* Whether the user may have one more. */
+static bool has_room(uid_t uid)
+{
+    size_t n = HASH_COUNT(nodes), max = nodes_max();
+
+    return n < max && (uid == 0 || usage_of(users, uid) < max - n);
+}
+
 /* Finds or makes the node of a name. `up` NULL: in the root of the view. 0, QE_NOMEM or QE_MFILE. */
-static int node_for(enum fs_view view, struct watch_node *up, const char *name, struct watch_node **out)
+static int node_for(enum fs_view view, struct watch_node *up, const char *name, uid_t uid, struct watch_node **out)
 {
     size_t len = strlen(name);
     uint8_t key[KEY_HEAD + STORE_NAME_MAX];
@@ -104,11 +117,14 @@ static int node_for(enum fs_view view, struct watch_node *up, const char *name, 
     *out = n;
     if (n)
         return 0;
-    if (HASH_COUNT(nodes) >= nodes_max())
+    if (!has_room(uid))
         return QE_MFILE;
     n = calloc(1, sizeof *n + KEY_HEAD + len);
-    if (!n)
+    if (!n || !usage_add(&users, uid, 1)) {
+        free(n);
         return QE_NOMEM;
+    }
+    n->uid = uid;
     n->number = next_number++;
     n->view = view;
     n->parent = up;
@@ -131,25 +147,24 @@ static int node_for(enum fs_view view, struct watch_node *up, const char *name, 
 
 static bool sweeping; /* FUSE loop only */
 
-/* Nodes are in the order in which they were made, or looked at here. */
+/* Nodes are in the order in which they were made, or looked at here: each once, and not too many while others wait for the loop. */
 static void sweep_begin(struct fs *fs)
 {
-    struct sweep *s = HASH_COUNT(nodes) < nodes_max() / 2 ? NULL : sweep_new(&sweeping);
+    size_t left = HASH_COUNT(nodes);
+    struct sweep *s = left < nodes_max() / 4 ? NULL : sweep_new(&sweeping);
     struct watch_node *n, *tmp;
     const char *name;
     size_t len;
-    int count = 0;
 
     if (!s)
         return;
+    left = left < SWEEP_NODES ? left : SWEEP_NODES;
     HASH_ITER(hh, nodes, n, tmp) {
-        if (count == SWEEP_NODES)
+        if (left-- == 0)
             break;
-        if (n->n_below)
-            continue;
-        count++;
         name = node_name(n, &len);
-        sweep_add(s, fs_node(n->view, n->parent ? n->parent->number : VIEW_ROOT), name, len);
+        if (!n->n_below)
+            sweep_add(s, fs_node(n->view, n->parent ? n->parent->number : VIEW_ROOT), name, len);
         HASH_DEL(nodes, n); /* to the end of the order: it may be in use */
         HASH_ADD(hh, nodes, number, sizeof n->number, n);
     }
@@ -211,7 +226,7 @@ static void watch_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
     else
         err = lookup_allowed(fs_view_of(parent), up, name);
     if (!err)
-        err = node_for(fs_view_of(parent), up, name, &n);
+        err = node_for(fs_view_of(parent), up, name, fuse_req_ctx(req)->uid, &n);
     if (err) {
         fuse_reply_err(req, err == QE_MFILE ? ENFILE : fs_errno(err));
         sweep_begin(fs);
@@ -561,6 +576,7 @@ void watch_close(struct fs *fs)
     HASH_CLEAR(by_name, names);
     HASH_ITER(hh, nodes, n, tmp) {
         HASH_DEL(nodes, n);
+        usage_drop(&users, n->uid, 1);
         free(n);
     }
 }

@@ -507,6 +507,41 @@ P
     same "opened anew" "$(head -1 "$Q/since/$R0/$t/f/.events" 2>/dev/null | cut -f2)" put
 }
 
+@test "names that one user holds open leave room for others" {
+    needs_failpoints
+    touch "$QFS_ROOT/few"
+    within 60 python3 - "$Q/watch" <<'P'
+import errno, os, sys
+def chain(name): # names, each in the one before, as many as can be; the last one keeps them all
+    at = os.open(sys.argv[1], os.O_PATH)
+    for n in range(300):
+        try:
+            below = os.open(name, os.O_PATH, dir_fd=at)
+        except OSError as e:
+            assert e.errno == errno.ENFILE, e
+            break
+        os.close(at)
+        at, name = below, 'a'
+    return n, at
+def fill(uid, least, most):
+    os.seteuid(0)
+    os.seteuid(uid)
+    while True: # what earlier tests looked up is forgotten meanwhile
+        n, end = chain('of%d' % uid)
+        assert n <= most, n
+        if n >= least:
+            return end
+        os.close(end)
+kept, kept_too = fill(65534, 80, 100), fill(65533, 35, 60)
+os.seteuid(0)
+for i in range(10):
+    os.close(os.open(sys.argv[1] + '/root%d/.events' % i, os.O_RDONLY))
+os.close(kept)
+os.close(kept_too)
+P
+    rm "$QFS_ROOT/few"
+}
+
 # ---- The end -------------------------------------------------------------------------------------------------------------------------
 
 @test "when the member stops, readers get the end of the file after a whole revision" {
