@@ -31,6 +31,15 @@ held_daemon() { daemon_with "store.commit=hold:$S/hold" "$@"; }
 command_waits() { [ "$(sed -n 's/^quorumfs_commands_waiting //p' "$MNT/.quorum/metrics")" -gt 0 ]; }
 LONG=$((60 * QFS_TIME_SCALE))s # a timeout that is none
 
+held_new() { # held_new TEXT: a daemon that commits nothing for now, and actor A, who has made `new` and written that
+    daemon_stop
+    held_daemon --timeout "$LONG"
+    touch "$S/hold"
+    actor_start A
+    A open 3 new wc
+    A write 3 "$1"
+}
+
 @test "everything is there after kill -9" {
     mkdir -p d/e; echo v >d/f; ln -s f d/l; chmod 2750 d; chown 7:8 d/f; touch -h -d @1000000000.123 d/l
     setfattr -n user.a -v 1 d/f
@@ -227,13 +236,8 @@ LONG=$((60 * QFS_TIME_SCALE))s # a timeout that is none
 
 @test "who made a new file reads what it has written while that is being committed" {
     needs_failpoints
-    daemon_stop
-    held_daemon --timeout "$LONG"
-    touch "$S/hold"
-    actor_start A
+    held_new value
     actor_start B
-    A open 3 new wc
-    A write 3 value
     B open 4 new r
     B read 4 3
     same before "$(said)" val
@@ -262,12 +266,7 @@ LONG=$((60 * QFS_TIME_SCALE))s # a timeout that is none
 @test "a new file can be attached to a lease while it is being committed" {
     needs_failpoints
     mkdir "$MNT/.quorum/leases/web"
-    daemon_stop
-    held_daemon --timeout "$LONG"
-    touch "$S/hold"
-    actor_start A
-    A open 3 new wc
-    A write 3 value
+    held_new value
     actor_begin A close 3
     wait_until 10 command_waits
     setfattr -n user.quorum.lease -v web new &
@@ -285,13 +284,8 @@ LONG=$((60 * QFS_TIME_SCALE))s # a timeout that is none
 
 @test "a write that fails beside the first commit takes nothing of what was written with it" {
     needs_failpoints
-    daemon_stop
-    held_daemon --timeout "$LONG"
-    touch "$S/hold"
-    actor_start A
+    held_new abc
     actor_start B
-    A open 3 new wc
-    A write 3 abc
     B open 3 new w
     actor_begin B flock 3 x
     wait_until 10 command_waits
