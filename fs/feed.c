@@ -7,6 +7,7 @@
 
 #include "fs/pending.h"
 #include "store/base/clock.h"
+#include "store/base/failpoint.h"
 
 enum {
     TAIL_BYTES = 8 << 20, /* of blocks in the ring: a stream that is further behind reads the store again */
@@ -25,15 +26,22 @@ struct feed {
     atomic_size_t n_streams;
     atomic_bool stopping;              /* no more is read from the store; feed_stop */
 
+    /* The thread sleeps on these: who tells it that there is work, as the store's thread does, waits for nothing that is done under `lock`. */
+    pthread_mutex_t sleep_lock;
+    pthread_cond_t woken;
+    atomic_bool awake;                 /* it will look (once more) */
+
     pthread_mutex_t lock;
-    pthread_cond_t more, rested;       /* for the thread: there is work; it need not rest any longer */
+    atomic_int wanted;                 /* so many (the loop) are about to take `lock` */
+    pthread_cond_t rested, taken;      /* for the thread: it need not rest any longer; somebody has taken the lock who wanted it */
     /* Under `lock`. */
     bool end;
     int64_t tail_rev;                  /* the ring has everything up to here that it has at all */
-    size_t n_at_tail;                  /* streams; without any the tail is left alone */
+    atomic_size_t n_at_tail;           /* streams; without any the tail is left alone */
     struct feed_block *oldest, *newest; /* the ring */
     size_t bytes;                      /* of it */
     struct feed_stream *by_path;       /* the first of each path */
+    struct feed_stream *match_next, *match_path; /* where the thread goes on when it has given way: of one path, and the next path */
     struct feed_stream *behind, **behind_end; /* for the thread, in turn */
     size_t n_behind;                   /* these, and the one whose page is being read */
     struct feed_stream *ready;         /* for the loop */
@@ -44,6 +52,56 @@ struct feed {
 
     struct feed_cache tail_cache, page_cache; /* the thread's */
 };
+
+/* ---- Taking turns -------------------------------------------------------------------------------------------------------------- */
+
+/* Any thread. */
+static void thread_wake(struct feed *f)
+{
+    if (atomic_exchange(&f->awake, true))
+        return;
+    pthread_mutex_lock(&f->sleep_lock);
+    pthread_cond_signal(&f->woken);
+    pthread_mutex_unlock(&f->sleep_lock);
+}
+
+/* Until there may be work, or until then. Under the lock, which it lets go of. */
+static void thread_sleep(struct feed *f, const struct timespec *until)
+{
+    int err = 0;
+
+    pthread_mutex_unlock(&f->lock);
+    pthread_mutex_lock(&f->sleep_lock);
+    while (!atomic_load(&f->awake) && !err)
+        err = until ? pthread_cond_timedwait(&f->woken, &f->sleep_lock, until) : pthread_cond_wait(&f->woken, &f->sleep_lock);
+    atomic_store(&f->awake, false); /* before it looks */
+    pthread_mutex_unlock(&f->sleep_lock);
+    pthread_mutex_lock(&f->lock);
+}
+
+/* All but the thread. A mutex is not fair: who only lets go of it and takes it again would have it again before anybody else has woken up. */
+static void lock_wanted(struct feed *f)
+{
+    atomic_fetch_add(&f->wanted, 1);
+    pthread_mutex_lock(&f->lock);
+    atomic_fetch_sub(&f->wanted, 1);
+    pthread_cond_signal(&f->taken);
+}
+
+/* Under the lock, which it lets go of if somebody wants it. */
+static void give_way(struct feed *f)
+{
+    if (atomic_load(&f->wanted) > 0)
+        pthread_cond_wait(&f->taken, &f->lock);
+}
+
+static void head_raise(struct feed *f, int64_t rev)
+{
+    int64_t head = atomic_load(&f->head);
+
+    while (head < rev && !atomic_compare_exchange_weak(&f->head, &head, rev))
+        ;
+}
 
 /* ---- Blocks and their readers (under the lock) --------------------------------------------------------------------------------- */
 
@@ -119,7 +177,7 @@ static void stream_queue_behind(struct feed *f, struct feed_stream *s)
     s->next_behind = NULL;
     *f->behind_end = s;
     f->behind_end = &s->next_behind;
-    pthread_cond_signal(&f->more);
+    thread_wake(f);
     pthread_cond_signal(&f->rested);
 }
 
@@ -132,7 +190,7 @@ static void stream_to_tail(struct feed *f, struct feed_stream *s, int64_t rev)
         f->restart = true;
     }
     stream_set(f, s, FEED_AT_TAIL);
-    pthread_cond_signal(&f->more);
+    thread_wake(f);
 }
 
 /* It has had everything up to `rev`: where does it go on? */
@@ -158,6 +216,59 @@ static void stream_continue(struct feed *f, struct feed_stream *s, int64_t rev)
         stream_queue_behind(f, s);
 }
 
+/* ---- Streams by path (under the lock) ------------------------------------------------------------------------------------------ */
+
+/* FNV-1a: of a path, the hash of each beginning comes on the way. */
+enum { PATH_HASH = 0x11c9dc5 };
+
+static unsigned path_hash(unsigned hash, const char *p, size_t len)
+{
+    while (len-- > 0)
+        hash = (hash ^ (unsigned char)*p++) * 16777619u;
+    return hash;
+}
+
+static void index_path(struct feed *f, struct feed_stream *s, unsigned hash)
+{
+    HASH_ADD_KEYPTR_BYHASHVALUE(hh, f->by_path, s->filter.path, (unsigned)s->filter.len, hash, s);
+}
+
+static void index_add(struct feed *f, struct feed_stream *s)
+{
+    unsigned hash = path_hash(PATH_HASH, s->filter.path, s->filter.len);
+    struct feed_stream *first;
+
+    HASH_FIND_BYHASHVALUE(hh, f->by_path, s->filter.path, (unsigned)s->filter.len, hash, first);
+    if (!first) {
+        index_path(f, s, hash);
+        return;
+    }
+    s->prev_same = first;
+    s->next_same = first->next_same;
+    if (s->next_same)
+        s->next_same->prev_same = s;
+    first->next_same = s;
+}
+
+static void index_remove(struct feed *f, struct feed_stream *s)
+{
+    struct feed_stream *next = s->next_same;
+
+    if (f->match_next == s)
+        f->match_next = next;
+    if (next)
+        next->prev_same = s->prev_same;
+    if (s->prev_same) {
+        s->prev_same->next_same = next;
+        return;
+    }
+    if (next) /* the last one, so one that is gone through comes to it again */
+        index_path(f, next, s->hh.hashv);
+    if (f->match_path == s)
+        f->match_path = s->hh.next;
+    HASH_DEL(f->by_path, s);
+}
+
 /* ---- Telling the loop ---------------------------------------------------------------------------------------------------------- */
 
 static void feed_tell(struct fs *fs, fuse_req_t req, int err, int64_t rev, uint64_t ino, void *data)
@@ -166,7 +277,7 @@ static void feed_tell(struct fs *fs, fuse_req_t req, int err, int64_t rev, uint6
     struct feed_stream *s;
 
     (void)req, (void)err, (void)rev, (void)ino;
-    pthread_mutex_lock(&f->lock);
+    lock_wanted(f);
     f->posted = false;
     while ((s = f->ready)) {
         bool closed = s->state == FEED_CLOSED;
@@ -179,7 +290,7 @@ static void feed_tell(struct fs *fs, fuse_req_t req, int err, int64_t rev, uint6
             s->ready(s);
         else
             feed_close(fs, s);
-        pthread_mutex_lock(&f->lock);
+        lock_wanted(f);
     }
     pthread_mutex_unlock(&f->lock);
 }
@@ -198,18 +309,37 @@ static void stream_wake(struct feed *f, struct feed_stream *s)
 
 /* ---- The tail (thread) --------------------------------------------------------------------------------------------------------- */
 
+/* A block is matched event by event, and whoever wants the lock has it in between. What happens then does no harm, since the block is in the
+ * ring already: who comes to the tail meanwhile has had all of it, and streams that go are taken out from under match_next and match_path. */
+
+/* Nobody is left who waited for this block, or it matters to nobody any more. */
+static bool match_over(const struct feed *f)
+{
+    return f->n_at_tail == 0 || f->restart || f->end;
+}
+
 /* True: somebody has asked for this event. */
 static bool wake_same(struct feed *f, struct feed_stream *first, struct feed_block *b, size_t i)
 {
     bool any = false;
 
-    for (struct feed_stream *s = first; s; s = s->next_same) {
-        if (s->state != FEED_AT_TAIL || b->events[i].rev <= s->after || !feed_sees(&s->filter, b, i))
+    f->match_next = first;
+    while (f->match_next && !match_over(f)) {
+        struct feed_stream *s = f->match_next;
+
+        f->match_next = s->next_same;
+        if (s->state != FEED_AT_TAIL || b->events[i].rev <= s->after)
             continue;
-        stream_read_from(f, s, b, i);
-        stream_wake(f, s);
-        any = true;
+        if (FAILPOINT("fs.feed.match"))
+            nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+        if (feed_sees(&s->filter, b, i)) {
+            stream_read_from(f, s, b, i);
+            stream_wake(f, s);
+            any = true;
+        }
+        give_way(f);
     }
+    f->match_next = NULL;
     return any;
 }
 
@@ -217,36 +347,57 @@ static bool wake_same(struct feed *f, struct feed_stream *first, struct feed_blo
 static bool wake_on_path(struct feed *f, struct feed_block *b, size_t i, const struct feed_place *at)
 {
     const char *p = (const char *)b->text.data + at->path;
+    unsigned hash = PATH_HASH;
     bool any = false;
 
     for (size_t end = 0; end <= at->len && end <= FEED_PATH_MAX; end++) {
         struct feed_stream *s;
 
-        if (end != 0 && end != at->len && p[end] != '/')
-            continue;
-        HASH_FIND(hh, f->by_path, p, (unsigned)end, s);
-        any = wake_same(f, s, b, i) || any;
+        if (end == 0 || end == at->len || p[end] == '/') {
+            HASH_FIND_BYHASHVALUE(hh, f->by_path, p, (unsigned)end, hash, s);
+            any = wake_same(f, s, b, i) || any;
+        }
+        if (end < at->len)
+            hash = path_hash(hash, p + end, 1);
     }
     return any;
 }
 
+/* Streams of any path. */
+static bool wake_all(struct feed *f, struct feed_block *b, size_t i)
+{
+    bool any = false;
+
+    f->match_path = f->by_path;
+    while (f->match_path && !match_over(f)) {
+        struct feed_stream *s = f->match_path;
+
+        f->match_path = s->hh.next;
+        any = wake_same(f, s, b, i) || any;
+    }
+    f->match_path = NULL;
+    return any;
+}
+
+/* Under the lock, which it lets go of now and then. */
 static bool wake_for(struct feed *f, struct feed_block *b)
 {
     bool any = false;
 
-    for (size_t i = 0; i < b->n_events; i++) {
+    b->refs++;
+    for (size_t i = 0; i < b->n_events && !match_over(f); i++) {
         const struct feed_event *e = &b->events[i];
-        struct feed_stream *s, *tmp;
 
         if (e->op == STORE_EV_RENAME && e->kind == STORE_DIR) { /* streams below it, too */
-            HASH_ITER(hh, f->by_path, s, tmp)
-                any = wake_same(f, s, b, i) || any;
+            any = wake_all(f, b, i) || any;
             continue;
         }
         any = wake_on_path(f, b, i, &e->now) || any;
         if (e->op == STORE_EV_RENAME)
             any = wake_on_path(f, b, i, &e->was) || any;
+        give_way(f);
     }
+    block_unref(b);
     return any;
 }
 
@@ -407,7 +558,7 @@ static void wait_for_page(struct feed *f)
 {
     struct timespec t = realtime_in(f->page_at_ns - clock_boottime_ns());
 
-    pthread_cond_timedwait(&f->more, &f->lock, &t);
+    thread_sleep(f, &t);
 }
 
 static void *feed_main(void *arg)
@@ -429,7 +580,7 @@ static void *feed_main(void *arg)
         else if (any && !err && f->behind)
             wait_for_page(f);
         else
-            pthread_cond_wait(&f->more, &f->lock);
+            thread_sleep(f, NULL);
     }
     pthread_mutex_unlock(&f->lock);
     store_reader_close(reader);
@@ -442,13 +593,19 @@ void feed_changed(struct fs *fs, int64_t rev)
 
     if (!f)
         return;
-    atomic_store(&f->head, rev);
-    if (atomic_load(&f->n_streams) == 0)
-        return;
-    pthread_mutex_lock(&f->lock);
-    if (f->n_at_tail > 0)
-        pthread_cond_signal(&f->more);
-    pthread_mutex_unlock(&f->lock);
+    head_raise(f, rev);
+    if (atomic_load(&f->n_at_tail) > 0) /* else who comes there wakes the thread */
+        thread_wake(f);
+}
+
+static void feed_destroy(struct feed *f)
+{
+    pthread_cond_destroy(&f->taken);
+    pthread_cond_destroy(&f->rested);
+    pthread_mutex_destroy(&f->lock);
+    pthread_cond_destroy(&f->woken);
+    pthread_mutex_destroy(&f->sleep_lock);
+    free(f);
 }
 
 static struct feed *feed_of(struct fs *fs)
@@ -462,14 +619,13 @@ static struct feed *feed_of(struct fs *fs)
         return NULL;
     f->fs = fs;
     f->behind_end = &f->behind;
+    pthread_mutex_init(&f->sleep_lock, NULL);
+    pthread_cond_init(&f->woken, NULL);
     pthread_mutex_init(&f->lock, NULL);
-    pthread_cond_init(&f->more, NULL);
     pthread_cond_init(&f->rested, NULL);
+    pthread_cond_init(&f->taken, NULL);
     if (pthread_create(&f->thread, NULL, feed_main, f)) {
-        pthread_cond_destroy(&f->more);
-        pthread_cond_destroy(&f->rested);
-        pthread_mutex_destroy(&f->lock);
-        free(f);
+        feed_destroy(f);
         return NULL;
     }
     f->started = true;
@@ -483,9 +639,9 @@ void feed_end(struct fs *fs)
 
     if (!f || !f->started)
         return;
-    pthread_mutex_lock(&f->lock);
+    lock_wanted(f);
     f->end = true;
-    pthread_cond_signal(&f->more);
+    thread_wake(f);
     pthread_cond_signal(&f->rested);
     pthread_mutex_unlock(&f->lock);
     pthread_join(f->thread, NULL);
@@ -502,44 +658,10 @@ void feed_free(struct fs *fs)
     ring_trim(f, 0);
     feed_cache_clear(&f->tail_cache);
     feed_cache_clear(&f->page_cache);
-    pthread_cond_destroy(&f->more);
-    pthread_cond_destroy(&f->rested);
-    pthread_mutex_destroy(&f->lock);
-    free(f);
+    feed_destroy(f);
 }
 
 /* ---- Streams (FUSE loop) ------------------------------------------------------------------------------------------------------- */
-
-static void index_add(struct feed *f, struct feed_stream *s)
-{
-    struct feed_stream *first;
-
-    HASH_FIND(hh, f->by_path, s->filter.path, (unsigned)s->filter.len, first);
-    if (!first) {
-        HASH_ADD_KEYPTR(hh, f->by_path, s->filter.path, (unsigned)s->filter.len, s);
-        return;
-    }
-    s->prev_same = first;
-    s->next_same = first->next_same;
-    if (s->next_same)
-        s->next_same->prev_same = s;
-    first->next_same = s;
-}
-
-static void index_remove(struct feed *f, struct feed_stream *s)
-{
-    struct feed_stream *next = s->next_same;
-
-    if (next)
-        next->prev_same = s->prev_same;
-    if (s->prev_same) {
-        s->prev_same->next_same = next;
-        return;
-    }
-    HASH_DEL(f->by_path, s);
-    if (next)
-        HASH_ADD_KEYPTR(hh, f->by_path, next->filter.path, (unsigned)next->filter.len, next);
-}
 
 int feed_open(struct fs *fs, struct feed_stream *s, int64_t after)
 {
@@ -553,18 +675,17 @@ int feed_open(struct fs *fs, struct feed_stream *s, int64_t after)
         return QE_RANGE;
     if (after >= 0 && after < g.compacted)
         return QE_STALE;
-    pthread_mutex_lock(&f->lock);
+    lock_wanted(f);
     if (atomic_load(&f->n_streams) == 0) {
         ring_trim(f, 0);
         f->tail_rev = g.rev;
         f->restart = true;
     }
-    if (g.rev > atomic_load(&f->head))
-        atomic_store(&f->head, g.rev);
+    head_raise(f, g.rev);
     index_add(f, s);
     atomic_fetch_add(&f->n_streams, 1);
     stream_continue(f, s, after < 0 ? g.rev : after);
-    pthread_cond_signal(&f->more);
+    thread_wake(f);
     pthread_mutex_unlock(&f->lock);
     return 0;
 }
@@ -587,7 +708,7 @@ void feed_close(struct fs *fs, struct feed_stream *s)
     struct feed *f = atomic_load(&fs->feed);
     bool held;
 
-    pthread_mutex_lock(&f->lock);
+    lock_wanted(f);
     if (s->state != FEED_CLOSED) {
         index_remove(f, s);
         behind_remove(f, s);
@@ -617,7 +738,7 @@ static bool stream_next_block(struct feed *f, struct feed_stream *s)
 {
     bool reading;
 
-    pthread_mutex_lock(&f->lock);
+    lock_wanted(f);
     stream_continue(f, s, s->block->last);
     reading = s->state == FEED_READING;
     pthread_mutex_unlock(&f->lock);
@@ -645,7 +766,7 @@ static bool stream_wait(struct feed *f, struct feed_stream *s)
 {
     bool wait;
 
-    pthread_mutex_lock(&f->lock);
+    lock_wanted(f);
     wait = s->state == FEED_AT_TAIL || s->state == FEED_BEHIND;
     s->waiting = wait;
     pthread_mutex_unlock(&f->lock);

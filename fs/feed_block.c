@@ -296,14 +296,17 @@ static bool about(const struct feed_filter *f, const struct feed_block *b, const
 static bool visible(const struct feed_filter *f, const struct feed_block *b, const struct feed_place *p)
 {
     const char *path = (const char *)b->text.data + p->path;
-    size_t len = p->len, name_len = p->name_len;
+    size_t len = p->len, name_len = p->name_len, same = 0;
     uint32_t dir = p->dir;
 
     if (f->who.uid == 0)
         return true;
+    while (same < f->len && same < len && f->path[same] == path[same])
+        same++;
     for (;;) {
         const struct feed_dir *d = &b->dirs[dir];
-        unsigned want = within(f->path, f->len, path, len) ? PERM_SEARCH : PERM_SEARCH | PERM_READ;
+        bool on_way = len <= same && (len == 0 || len == f->len || f->path[len] == '/'); /* to the stream's path */
+        unsigned want = on_way ? PERM_SEARCH : PERM_SEARCH | PERM_READ;
 
         if (!perm_allows(&f->who, d->mode, d->uid, d->gid, want))
             return false;

@@ -2,7 +2,7 @@
 load ../lib/harness
 setup_file() {
     root_file || return 1
-    [ "${QFS_FAILPOINTS:-1}" != 1 ] || export QUORUMFS_FAILPOINTS=${QUORUMFS_FAILPOINTS:+$QUORUMFS_FAILPOINTS,}fs.watch.few=while:$QFS_ROOT/few
+    [ "${QFS_FAILPOINTS:-1}" != 1 ] || export QUORUMFS_FAILPOINTS=${QUORUMFS_FAILPOINTS:+$QUORUMFS_FAILPOINTS,}fs.watch.few=while:$QFS_ROOT/few,fs.feed.match=while:$QFS_ROOT/slow
     daemon_start
 }
 teardown_file() { unmount_file; }
@@ -12,7 +12,10 @@ setup() {
     t=${T#"$MNT/"}
     R0=$(rev)
 }
-teardown() { leave_test; }
+teardown() {
+    rm -f "$QFS_ROOT/slow"
+    leave_test
+}
 
 # events [PATH [REV]]: what has happened there after REV (this test's beginning) up to now, without the revisions. It is asked for until it is what
 # is expected: a member that is busy may be late with the last of it.
@@ -490,6 +493,35 @@ P
         "mkdir $t/far/off/place,put $t/far/off/place/g,"
     same "then it goes" "$(as_nobody head -3 "$Q/since/$R0/$t/far/off/place/.events" 2>/dev/null | tail -1 | cut -f2-)" "$(printf "delete\t$t/far/off/place/g")"
     same "who names it may see it" "$(as_nobody head -1 "$Q/since/$R0/$t/open/d/f/.events" 2>/dev/null | cut -f2)" put
+}
+
+@test "while it is looked up who has asked for events, others write and open streams" {
+    needs_failpoints
+    local i fd told
+    chmod 755 .
+    mkdir secret
+    chmod 700 secret
+    follow "$S/out" "$Q/watch/$t/.events" setpriv --reuid=65534 --regid=65534 --clear-groups
+    wait_until 5 has_open $FOLLOWER
+    mkdir "$Q/txn/x"
+    for i in {1..600}; do # a block by itself
+        : >"$Q/txn/x/tree/$t/secret/f$i"
+    done
+    echo 1 >f
+    wait_until 5 test -s "$S/out" # everything up to here was looked at
+    told=$(cat "$S/out")
+    touch "$QFS_ROOT/slow" # six seconds
+    echo >"$Q/txn/x/commit"
+    for i in {1..10}; do
+        echo "$i" >f
+        exec {fd}<"$Q/watch/$t/secret/.events"
+        exec {fd}<&-
+    done
+    same "told before it was looked at" "$(cat "$S/out")" "$told"
+    rm "$QFS_ROOT/slow"
+    wait_until 5 eval '[ "$(tail -1 "$S/out" | cut -f1)" = "$(rev)" ]'
+    rmdir "$Q/txn/x"
+    kill $FOLLOWER
 }
 
 @test "names that were looked up once are forgotten, those in use are not" {
