@@ -421,6 +421,27 @@ static void fail_tail(struct feed *f, int err, bool all)
     f->restart = true;
 }
 
+/* What the tail has not read yet is gone, up to a revision of which the store has told everybody by now, or will at once. Who has had more
+ * than that waits on. */
+static void compact_tail(struct feed *f)
+{
+    struct feed_stream *first, *tmp;
+    struct store_glance g;
+
+    replica_glance(f->fs->replica, &g);
+    if (g.compacted <= f->tail_rev)
+        return;
+    HASH_ITER(hh, f->by_path, first, tmp)
+        for (struct feed_stream *s = first; s; s = s->next_same)
+            if (s->state == FEED_AT_TAIL && s->after < g.compacted) {
+                stream_fail(f, s, QE_STALE);
+                stream_wake(f, s);
+            }
+    ring_trim(f, 0);
+    f->tail_rev = g.compacted;
+    f->restart = true;
+}
+
 static struct timespec realtime_in(int64_t ns)
 {
     struct timespec t;
@@ -456,12 +477,15 @@ static void read_tail(struct feed *f, struct store_reader *reader)
         feed_cache_clear(&f->tail_cache);
     f->restart = false;
     pthread_mutex_unlock(&f->lock);
+    (void)FAILPOINT("fs.feed.tail");
     err = feed_block_read(reader, after, &f->tail_cache, &b);
     if (err)
         feed_cache_clear(&f->tail_cache);
     pthread_mutex_lock(&f->lock);
     if (f->restart || f->tail_rev != after) { /* all streams went, and new ones came */
         feed_block_free(b);
+    } else if (err == QE_STALE) {
+        compact_tail(f);
     } else if (err) {
         fail_tail(f, err, false);
     } else {

@@ -2,7 +2,7 @@
 load ../lib/harness
 setup_file() {
     root_file || return 1
-    [ "${QFS_FAILPOINTS:-1}" != 1 ] || export QUORUMFS_FAILPOINTS=${QUORUMFS_FAILPOINTS:+$QUORUMFS_FAILPOINTS,}fs.watch.few=while:$QFS_ROOT/few,fs.feed.match=while:$QFS_ROOT/slow
+    [ "${QFS_FAILPOINTS:-1}" != 1 ] || export QUORUMFS_FAILPOINTS=${QUORUMFS_FAILPOINTS:+$QUORUMFS_FAILPOINTS,}fs.watch.few=while:$QFS_ROOT/few,fs.feed.match=while:$QFS_ROOT/slow,fs.feed.tail=hold:$QFS_ROOT/hold
     daemon_start
 }
 teardown_file() { unmount_file; }
@@ -13,7 +13,7 @@ setup() {
     R0=$(rev)
 }
 teardown() {
-    rm -f "$QFS_ROOT/slow"
+    rm -f "$QFS_ROOT/slow" "$QFS_ROOT/hold"
     leave_test
 }
 
@@ -448,6 +448,29 @@ while True:
         assert e.errno == errno.ESTALE, e
         break
 P
+}
+
+@test "a compaction that the tail has not come to ends only streams that it takes something from" {
+    needs_failpoints
+    local early late
+    follow "$S/early" "$Q/watch/$t/.events"
+    early=$FOLLOWER
+    wait_until 5 has_open "$early"
+    echo 1 >a
+    wait_until 5 test -s "$S/early" # the tail has been read
+    touch "$QFS_ROOT/hold"
+    echo 1 >b
+    rev >"$Q/compact"
+    follow "$S/late" "$Q/watch/$t/.events"
+    late=$FOLLOWER
+    wait_until 5 has_open "$late"
+    rm "$QFS_ROOT/hold"
+    wait_until 5 grep -q 'Stale file handle' "$S/early.err"
+    echo 1 >c
+    wait_until 5 test -s "$S/late" || return 1
+    same late "$(cut -f2- "$S/late")" "$(printf 'put\t%s/c' "$t")"
+    same early "$(cut -f2- "$S/early")" "$(printf 'put\t%s/a' "$t")"
+    kill "$late"
 }
 
 # ---- Who sees what --------------------------------------------------------------------------------------------------------------------
