@@ -835,9 +835,9 @@ static int read_lines(struct feed *f, struct feed_stream *s, size_t size, struct
         block = s->block;
         rev = e->rev;
         err = feed_line(s->block, s->at, seen, out);
-        if (err) {
+        if (err) { /* what was taken is gone from the stream: it is returned, and this line another time */
             out->len = before;
-            break;
+            return before ? 0 : err;
         }
         if (s->line_off) { /* its beginning has been read */
             memmove(out->data + before, out->data + before + s->line_off, out->len - before - s->line_off);
