@@ -11,7 +11,6 @@
 
 enum {
     TAIL_BYTES = 8 << 20, /* of blocks in the ring: a stream that is further behind reads the store again */
-    READ_BYTES = 64 << 10, /* a read that has so much goes to the end of the revision only: the loop has others to serve */
     REST = 100,           /* while somebody writes, the thread rests so many times as long as a page for those behind has taken, */
     REST_MS_MAX = 100,    /* or so long, */
     GAIN = 4,             /* or until a page for each that is behind covers so many times as much as is written meanwhile */
@@ -748,18 +747,9 @@ void feed_close(struct fs *fs, struct feed_stream *s)
         stream_free(s);
 }
 
-bool feed_amid(const struct feed_stream *s)
+bool feed_next_block(struct fs *fs, struct feed_stream *s)
 {
-    const struct feed_block *b = s->block;
-
-    if (s->state != FEED_READING)
-        return false;
-    return s->line_off > 0 || (s->at > 0 && s->at < b->n_events && b->events[s->at - 1].rev == b->events[s->at].rev);
-}
-
-/* The block is read. True: there is another one. Else the stream may be the thread's from here on, and its state is not looked at. */
-static bool stream_next_block(struct feed *f, struct feed_stream *s)
-{
+    struct feed *f = atomic_load(&fs->feed);
     bool reading;
 
     lock_wanted(f);
@@ -769,25 +759,9 @@ static bool stream_next_block(struct feed *f, struct feed_stream *s)
     return reading;
 }
 
-/* Moves to the next event that is shown; the stream is the loop's. False: the thread has to look for one. */
-static bool stream_advance(struct feed *f, struct feed_stream *s, enum feed_seen *seen)
+bool feed_wait(struct fs *fs, struct feed_stream *s)
 {
-    bool reading = s->state == FEED_READING;
-
-    while (reading) {
-        for (; s->at < s->block->n_events; s->at++) {
-            *seen = feed_sees(&s->filter, s->block, s->at);
-            if (*seen)
-                return true;
-        }
-        reading = stream_next_block(f, s);
-    }
-    return false;
-}
-
-/* False: the state is the loop's business; else the stream is marked as one that waits. */
-static bool stream_wait(struct feed *f, struct feed_stream *s)
-{
+    struct feed *f = atomic_load(&fs->feed);
     bool wait;
 
     lock_wanted(f);
@@ -795,87 +769,6 @@ static bool stream_wait(struct feed *f, struct feed_stream *s)
     s->waiting = wait;
     pthread_mutex_unlock(&f->lock);
     return wait;
-}
-
-bool feed_ready(struct fs *fs, struct feed_stream *s)
-{
-    struct feed *f = atomic_load(&fs->feed);
-    enum feed_seen seen;
-
-    for (;;) {
-        if (stream_wait(f, s))
-            return feed_stopped(fs);
-        if (s->state == FEED_FAILED || stream_advance(f, s, &seen))
-            return true;
-    }
-}
-
-struct mark { /* a place where a revision ends */
-    size_t at, len; /* of the block, of the output */
-};
-
-/* Takes whole revisions, or what is nearest to them. */
-static int read_lines(struct feed *f, struct feed_stream *s, size_t size, struct buf *out)
-{
-    struct mark end = {0};
-    const struct feed_block *block = NULL;
-    int64_t rev = 0;
-    enum feed_seen seen;
-    int err = 0;
-
-    while (stream_advance(f, s, &seen)) {
-        const struct feed_event *e = &s->block->events[s->at];
-        size_t before = out->len;
-
-        if (s->block != block || e->rev != rev) {
-            end = (struct mark){s->at, s->line_off ? 0 : before};
-            if (before >= READ_BYTES || (feed_stopped(f->fs) && before))
-                break;
-        }
-        block = s->block;
-        rev = e->rev;
-        err = feed_line(s->block, s->at, seen, out);
-        if (err) { /* what was taken is gone from the stream: it is returned, and this line another time */
-            out->len = before;
-            return before ? 0 : err;
-        }
-        if (s->line_off) { /* its beginning has been read */
-            memmove(out->data + before, out->data + before + s->line_off, out->len - before - s->line_off);
-            out->len -= s->line_off;
-        }
-        if (out->len <= size) {
-            s->at++;
-            s->line_off = 0;
-            continue;
-        }
-        if (end.len > 0) { /* back to where the revision began */
-            s->at = end.at;
-            s->line_off = 0;
-            out->len = end.len;
-        } else if (before > 0) {
-            out->len = before;
-        } else {
-            s->line_off += size;
-            out->len = size;
-        }
-        break;
-    }
-    return err;
-}
-
-int feed_read(struct fs *fs, struct feed_stream *s, size_t size, struct buf *out)
-{
-    struct feed *f = atomic_load(&fs->feed);
-    int err = 0;
-
-    while (!err && out->len == 0 && feed_ready(fs, s)) {
-        if (feed_stopped(fs) && !feed_amid(s))
-            return 0; /* the end */
-        if (s->state == FEED_FAILED)
-            return s->err;
-        err = read_lines(f, s, size, out);
-    }
-    return err;
 }
 
 void feed_stop(struct fs *fs)

@@ -98,7 +98,7 @@ enum feed_seen feed_sees(const struct feed_filter *f, const struct feed_block *b
 /* Appends its line. 0 or QE_NOMEM. */
 int feed_line(const struct feed_block *b, size_t i, enum feed_seen seen, struct buf *out);
 
-/* ---- Streams (feed.c) -------------------------------------------------------------------------------------------------------- */
+/* ---- Streams (feed.c, feed_read.c) -------------------------------------------------------------------------------------------- */
 
 enum feed_state { FEED_CLOSED, FEED_AT_TAIL, FEED_READING, FEED_BEHIND, FEED_FAILED };
 struct feed_stream {
@@ -136,6 +136,11 @@ bool feed_amid(const struct feed_stream *s);
 /* What was READING ends with its revision, everything else now. */
 void feed_stop(struct fs *fs);
 bool feed_stopped(const struct fs *fs);
+
+/* For feed_read.c. The block is read. True: there is another one. Else the stream may be the thread's from here on, and its state is not looked at. */
+bool feed_next_block(struct fs *fs, struct feed_stream *s);
+/* False: the state is the loop's business; else the stream is marked as one that waits. */
+bool feed_wait(struct fs *fs, struct feed_stream *s);
 
 /* Any thread: the store has applied up to `rev`. */
 void feed_changed(struct fs *fs, int64_t rev);
