@@ -331,7 +331,7 @@ static bool wake_same(struct feed *f, struct feed_stream *first, struct feed_blo
             continue;
         if (FAILPOINT("fs.feed.match"))
             nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
-        if (feed_sees(&s->filter, b, i)) {
+        if (feed_sees(&s->filter, b, i, NULL)) {
             stream_read_from(f, s, b, i);
             stream_wake(f, s);
             any = true;
@@ -500,10 +500,12 @@ static void read_tail(struct feed *f, struct store_reader *reader)
 
 static size_t first_seen(const struct feed_stream *s, const struct feed_block *b)
 {
+    struct feed_sight sight = {0};
     size_t i = 0;
 
-    while (i < b->n_events && !feed_sees(&s->filter, b, i))
+    while (i < b->n_events && !feed_sees(&s->filter, b, i, &sight))
         i++;
+    feed_sight_clear(&sight);
     return i;
 }
 
@@ -731,6 +733,7 @@ void feed_close(struct fs *fs, struct feed_stream *s)
     struct feed *f = atomic_load(&fs->feed);
     bool held;
 
+    feed_forget(s);
     lock_wanted(f);
     if (s->state != FEED_CLOSED) {
         index_remove(f, s);

@@ -54,6 +54,7 @@ struct feed_event {
 };
 
 struct feed_block {
+    uint64_t id;               /* never that of another one */
     size_t refs;               /* under the feed's lock */
     struct feed_block *next;   /* newer one in the ring */
     int64_t after, last;       /* it has the revisions after `after`, up to and including `last` */
@@ -94,7 +95,15 @@ struct feed_filter {
  * found it when the event happened: every directory on its way had to be searchable, and readable too if its entry's name is not in
  * the stream's own path. A rename of which one end is hidden is shown as what it is from the other: a deletion, or something new. */
 enum feed_seen { FEED_HIDDEN = 0, FEED_OLD = 1, FEED_NEW = 2, FEED_BOTH = 3 };
-enum feed_seen feed_sees(const struct feed_filter *f, const struct feed_block *b, size_t i);
+struct feed_sight; /* NULL: every directory up to the root is looked at, each time */
+enum feed_seen feed_sees(const struct feed_filter *f, const struct feed_block *b, size_t i, struct feed_sight *sight);
+/* What was found out about the directories of one block for one filter, so that each is looked at once. {0}: nothing. */
+struct feed_sight {
+    const struct feed_filter *filter;
+    uint64_t block;
+    uint8_t *above; /* owned; by directory */
+};
+void feed_sight_clear(struct feed_sight *s); /* also before the filter goes */
 /* Appends its line. 0 or QE_NOMEM. */
 int feed_line(const struct feed_block *b, size_t i, enum feed_seen seen, struct buf *out);
 
@@ -139,6 +148,8 @@ bool feed_stopped(const struct fs *fs);
 
 /* For feed_read.c. The block is read. True: there is another one. Else the stream may be the thread's from here on, and its state is not looked at. */
 bool feed_next_block(struct fs *fs, struct feed_stream *s);
+/* Forgets what is known for the stream. */
+void feed_forget(const struct feed_stream *s);
 /* False: the state is the loop's business; else the stream is marked as one that waits. */
 bool feed_wait(struct fs *fs, struct feed_stream *s);
 

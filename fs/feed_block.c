@@ -247,6 +247,8 @@ static bool on_event(void *data, const struct store_event *e)
     return !p->err && !p->full;
 }
 
+static atomic_uint_fast64_t blocks; /* that were ever read */
+
 int feed_block_read(struct store_reader *reader, int64_t after, struct feed_cache *cache, struct feed_block **out)
 {
     struct page p = {.reader = reader, .cache = cache, .b = calloc(1, sizeof *p.b)};
@@ -259,6 +261,7 @@ int feed_block_read(struct store_reader *reader, int64_t after, struct feed_cach
         feed_block_free(p.b);
         return err;
     }
+    p.b->id = atomic_fetch_add(&blocks, 1) + 1;
     p.b->after = p.b->last = after;
     cache->generation++; /* indexes are of another block */
     err = store_events(reader, after, on_event, &p);
@@ -292,15 +295,40 @@ static bool about(const struct feed_filter *f, const struct feed_block *b, const
     return within(path, p->len, f->path, f->len) || (moved_dir && within(f->path, f->len, path, p->len));
 }
 
+enum { ABOVE_UNKNOWN, ABOVE_OPEN, ABOVE_SHUT };
+
+void feed_sight_clear(struct feed_sight *s)
+{
+    free(s->above);
+    *s = (struct feed_sight){0};
+}
+
+/* What is known of the directories above each one of the block's; NULL: nothing, and it cannot be remembered. */
+static uint8_t *known_above(struct feed_sight *s, const struct feed_filter *f, const struct feed_block *b)
+{
+    if (!s || (s->filter == f && s->block == b->id))
+        return s ? s->above : NULL;
+    feed_sight_clear(s);
+    s->above = calloc(b->n_dirs, 1);
+    if (s->above) {
+        s->filter = f;
+        s->block = b->id;
+    }
+    return s->above;
+}
+
 /* Whether who reads the stream could have found the path of an event. The paths of the directories on the way are begins of it. */
-static bool visible(const struct feed_filter *f, const struct feed_block *b, const struct feed_place *p)
+static bool visible(const struct feed_filter *f, const struct feed_block *b, const struct feed_place *p, struct feed_sight *sight)
 {
     const char *path = (const char *)b->text.data + p->path;
     size_t len = p->len, name_len = p->name_len, same = 0;
     uint32_t dir = p->dir;
+    uint8_t *above;
+    bool open;
 
     if (f->who.uid == 0)
         return true;
+    above = known_above(sight, f, b);
     while (same < f->len && same < len && f->path[same] == path[same])
         same++;
     for (;;) {
@@ -308,17 +336,23 @@ static bool visible(const struct feed_filter *f, const struct feed_block *b, con
         bool on_way = len <= same && (len == 0 || len == f->len || f->path[len] == '/'); /* to the stream's path */
         unsigned want = on_way ? PERM_SEARCH : PERM_SEARCH | PERM_READ;
 
-        if (!perm_allows(&f->who, d->mode, d->uid, d->gid, want))
-            return false;
-        if (d->up == dir)
-            return true;
+        open = perm_allows(&f->who, d->mode, d->uid, d->gid, want);
+        if (!open || d->up == dir)
+            break;
+        if (above && above[dir] != ABOVE_UNKNOWN) {
+            open = above[dir] == ABOVE_OPEN;
+            break;
+        }
         len -= name_len + 1;
         name_len = d->name_len;
         dir = d->up;
     }
+    for (uint32_t below = p->dir; above && below != dir; below = b->dirs[below].up)
+        above[below] = open ? ABOVE_OPEN : ABOVE_SHUT;
+    return open;
 }
 
-enum feed_seen feed_sees(const struct feed_filter *f, const struct feed_block *b, size_t i)
+enum feed_seen feed_sees(const struct feed_filter *f, const struct feed_block *b, size_t i, struct feed_sight *sight)
 {
     const struct feed_event *e = &b->events[i];
     bool moved = e->op == STORE_EV_RENAME, moved_dir = moved && e->kind == STORE_DIR;
@@ -326,9 +360,9 @@ enum feed_seen feed_sees(const struct feed_filter *f, const struct feed_block *b
 
     if (!about(f, b, &e->now, moved_dir) && !(moved && about(f, b, &e->was, moved_dir)))
         return FEED_HIDDEN;
-    if (visible(f, b, &e->now))
+    if (visible(f, b, &e->now, sight))
         seen = FEED_NEW;
-    if (moved && visible(f, b, &e->was))
+    if (moved && visible(f, b, &e->was, sight))
         seen |= FEED_OLD;
     return (enum feed_seen)seen;
 }

@@ -5,6 +5,14 @@
 
 enum { READ_BYTES = 64 << 10 }; /* a read that has so much goes to the end of the revision only: the loop has others to serve */
 
+static struct feed_sight sight; /* of the stream that was looked at last; FUSE loop only */
+
+void feed_forget(const struct feed_stream *s)
+{
+    if (sight.filter == &s->filter)
+        feed_sight_clear(&sight);
+}
+
 bool feed_amid(const struct feed_stream *s)
 {
     const struct feed_block *b = s->block;
@@ -21,7 +29,7 @@ static bool stream_advance(struct fs *fs, struct feed_stream *s, enum feed_seen 
 
     while (reading) {
         for (; s->at < s->block->n_events; s->at++) {
-            *seen = feed_sees(&s->filter, s->block, s->at);
+            *seen = feed_sees(&s->filter, s->block, s->at, &sight);
             if (*seen)
                 return true;
         }
