@@ -11,9 +11,6 @@
 
 enum {
     TAIL_BYTES = 8 << 20, /* of blocks in the ring: a stream that is further behind reads the store again */
-    REST = 100,           /* while somebody writes, the thread rests so many times as long as a page for those behind has taken, */
-    REST_MS_MAX = 100,    /* or so long, */
-    GAIN = 4,             /* or until a page for each that is behind covers so many times as much as is written meanwhile */
     IDLE_MS = 2,          /* between two looks at changes that nobody has asked for: so they cost little, and are late by this at most */
 };
 
@@ -43,6 +40,7 @@ struct feed {
     struct feed_stream *match_next, *match_path; /* where the thread goes on when it has given way: of one path, and the next path */
     struct feed_stream *behind, **behind_end; /* for the thread, in turn */
     size_t n_behind;                   /* these, and the one whose page is being read */
+    struct usage *users;               /* bytes of the pages that were read for them */
     struct feed_stream *ready;         /* for the loop */
     bool posted;                       /* the loop will look at `ready` */
     int64_t paged_rev, paged_ns;       /* the head when a page was read, and when that was */
@@ -516,17 +514,6 @@ static void stream_free(struct feed_stream *s)
     free(s);
 }
 
-int64_t feed_rest_ns(int64_t work_ns, int64_t covered, int64_t written, int64_t since_ns)
-{
-    int64_t rest_ns = REST * work_ns, gain_ns;
-
-    if (written == 0)
-        return 0;
-    gain_ns = covered * since_ns / (GAIN * written);
-    rest_ns = gain_ns < rest_ns ? gain_ns : rest_ns;
-    return rest_ns < REST_MS_MAX * INT64_C(1000000) ? rest_ns : REST_MS_MAX * INT64_C(1000000);
-}
-
 /* A page that covers so many revisions was read. */
 static void note_page(struct feed *f, int64_t began_ns, int64_t covered)
 {
@@ -564,12 +551,15 @@ static void read_behind(struct feed *f, struct store_reader *reader)
         feed_block_free(b);
         return;
     }
-    if (err) {
-        stream_fail(f, s, err);
-    } else if (i < b->n_events) {
+    if (!err && i < b->n_events && !feed_block_charge(b, &f->users, s->filter.who.uid))
+        err = QE_NOMEM;
+    if (!err && i < b->n_events) {
         stream_read_from(f, s, b, i);
     } else {
-        stream_continue(f, s, b->last);
+        if (err)
+            stream_fail(f, s, err);
+        else
+            stream_continue(f, s, b->last);
         feed_block_free(b);
     }
     if (s->state == FEED_READING || s->state == FEED_FAILED)

@@ -63,6 +63,10 @@ struct feed_block {
     struct feed_dir *dirs;     /* owned */
     size_t n_dirs, cap_dirs;
     struct buf text;
+
+    struct usage **users;      /* where it is charged to `uid`; NULL: nowhere, it is of the ring */
+    uid_t uid;
+    size_t charged;            /* bytes */
 };
 
 /* Directories as of the last event looked at, so that each is asked for once. */
@@ -81,6 +85,9 @@ enum { FEED_PAGE = 512 };
 int feed_block_read(struct store_reader *reader, int64_t after, struct feed_cache *cache, struct feed_block **out);
 void feed_block_free(struct feed_block *b);
 size_t feed_block_bytes(const struct feed_block *b);
+/* Counts a block as its user's, until it is freed. False: he has too much, or out of memory. Under the feed's lock (feed_limit.c). */
+bool feed_block_charge(struct feed_block *b, struct usage **users, uid_t uid);
+void feed_block_discharge(struct feed_block *b);
 
 /* ---- What a stream shows (feed_block.c) -------------------------------------------------------------------------------------- */
 

@@ -54,6 +54,7 @@ void feed_block_free(struct feed_block *b)
 {
     if (!b)
         return;
+    feed_block_discharge(b);
     free(b->events);
     free(b->dirs);
     buf_fini(&b->text);

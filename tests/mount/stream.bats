@@ -612,3 +612,45 @@ P
     echo 1 >"$T/g"
     becomes "and resumes" 'put g' here "$(tail -1 "$S/out" | cut -f1)"
 }
+
+@test "pages that were read for streams which nobody reads are bounded for each user" {
+    needs_failpoints
+    local from
+    daemon_stop
+    QUORUMFS_FAILPOINTS=fs.feed.few=error daemon_start # 64 KiB
+    cd "$T"
+    from=$(rev)
+    python3 -c 'for i in range(400): open("file-%d-of-many-with-a-name-that-is-long-enough" % i, "w").close()'
+    setpriv --reuid=65534 --clear-groups timeout $((60 * QFS_TIME_SCALE)) python3 - "$MNT/.quorum/since/$from/.events" <<'P'
+import errno, os, select, sys
+def streams(n):
+    fds = [os.open(sys.argv[1], os.O_RDONLY | os.O_NONBLOCK) for i in range(n)]
+    for fd in fds:
+        p = select.poll()
+        p.register(fd, select.POLLIN)
+        assert p.poll()
+    return fds
+def read(fd):
+    try:
+        assert b'file-0-' in os.read(fd, 1 << 20)
+        return 0
+    except OSError as e:
+        return e.errno
+fds = streams(20)
+seen = [read(fd) for fd in fds]
+assert set(seen) == {0, errno.ENOMEM}, seen
+for fd in fds:
+    os.close(fd)
+assert read(streams(1)[0]) == 0
+P
+    python3 - "$MNT/.quorum/since/$from/.events" <<'P'
+import os, sys
+fds = [os.open(sys.argv[1], os.O_RDONLY) for i in range(20)]
+for fd in fds:
+    assert b'file-0-' in os.read(fd, 1 << 20)
+P
+    cd /
+    daemon_stop
+    daemon_start
+    cd "$T"
+}
