@@ -324,6 +324,14 @@ static void an_end_of_another_term_does_nothing(void **state)
 
 /* ---- Sessions ------------------------------------------------------------------------------------------------------------ */
 
+/* Whether the lock is not to be had, since `other` has it; who asks for it again if it lost the lock with its own session, on a busy machine. */
+static bool is_refused(uint32_t other, uint32_t lost)
+{
+    int err = lock(other, "l", 1, true);
+
+    return (err == 0 || err == QE_QUEUED) && lock(lost, "l", 2, false) == QE_WOULDBLOCK;
+}
+
 /* Not heard by the leader, it gives up what it holds by itself, before the leader gives it to the next one. */
 static void a_member_that_is_not_heard_loses_its_locks(void **state)
 {
@@ -339,7 +347,7 @@ static void a_member_that_is_not_heard_loses_its_locks(void **state)
     switch_on("lost", lost);
     wait_until(!replica_session_holds(c.m[lost].r));
     wait_until(c.m[lost].lapses > 0);
-    wait_until(lock(lost, "l", 2, false) == QE_WOULDBLOCK);
+    wait_until(is_refused(other, lost));
     assert_false(replica_session_holds(c.m[lost].r));
     switch_off("lost", lost);
     wait_until(replica_session_holds(c.m[lost].r));
@@ -383,7 +391,7 @@ static void a_member_that_was_stopped_knows_at_once(void **state)
     switch_off("stopped", lost);
     wait_until(c.m[lost].lapses > 0);
     wait_until(replica_session_holds(c.m[lost].r));
-    assert_int_equal(lock(lost, "l", 2, false), QE_WOULDBLOCK);
+    wait_until(is_refused(other, lost));
     assert_true(cluster_status(&c, other).sessions_lapsed > 0 || cluster_leader(&c) != other);
 }
 
