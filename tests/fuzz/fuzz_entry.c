@@ -111,6 +111,7 @@ size_t fuzz_seed(size_t i, uint8_t *out, size_t max)
         {.kind = STORE_OP_SETTING, .name = {"quota", 5}, .bytes = {"1G", 2}},
         {.kind = STORE_OP_COMPACT, .rev = 3},
         {.kind = STORE_OP_RESERVE},
+        {.kind = STORE_OP_SESSION}, /* in another one */
         {.kind = STORE_OP_SESSION_END, .ino = 99},
         {.kind = STORE_OP_MEMBER, .flags = STORE_MEMBER_ADD, .name = {"a:1", 3}, .mode = STORE_MEMBER_VOTER, .new_ino = 5},
         {.kind = STORE_OP_MEMBER, .flags = STORE_MEMBER_ADDRESS, .ino = 1, .name = {"b:1", 3}},

@@ -160,6 +160,24 @@ static void numbers_are_below_2_to_the_63(void **state)
     assert_int_equal(k->res.err, QE_INVAL);
 }
 
+/* Its result would be kept by the other one, whose numbers would begin anew: what it has done would be done again. */
+static void a_session_is_not_asked_for_in_another_one(void **state)
+{
+    struct kit *k = *state;
+    struct store_op op = mkdir_op(k, "d"), session = {.kind = STORE_OP_SESSION};
+    struct store_command cmd = {.session = k->session, .seq = 0, .member = 7, .ops = &session, .n_ops = 1};
+    uint64_t seq = k->seq + 1;
+
+    assert_int_equal(send(k, k->session, seq, seq - 1, &op), 0);
+    for (int i = 0; i < 2; i++, cmd.seq = seq + 5) {
+        assert_int_equal(kit_apply(k, &cmd, 1), 0);
+        assert_int_equal(k->res.err, QE_INVAL);
+        assert_int_equal(send(k, k->session, seq, seq - 1, &op), 0);
+        assert_true(k->res.kept);
+    }
+    kit_check(k);
+}
+
 /* Its rows would go with those of the one that has just ended. */
 static void an_entry_has_one_session_even_if_that_has_ended(void **state)
 {
@@ -304,6 +322,7 @@ int main(void)
         KIT_TEST(a_session_is_named_by_the_index_of_its_entry),
         KIT_TEST(of_two_sessions_in_an_entry_the_second_is_asked_to_try_again),
         KIT_TEST(numbers_are_below_2_to_the_63),
+        KIT_TEST(a_session_is_not_asked_for_in_another_one),
         KIT_TEST(an_entry_has_one_session_even_if_that_has_ended),
         KIT_TEST(a_repeated_session_is_the_same_session),
         KIT_TEST(a_new_session_of_a_member_ends_its_older_one_only),
