@@ -1,7 +1,7 @@
 /* What streams that are behind may take: of the store's time, and of memory. */
 #include "fs/feed.h"
 
-#include "fs/control/usage.h"
+#include "fs/usage.h"
 #include "store/base/failpoint.h"
 
 enum {

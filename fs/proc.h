@@ -47,9 +47,9 @@ enum proc_call {
     PROC_CALL_OTHER,
 };
 enum proc_call proc_call_of(pid_t tid, uint64_t *shape);
-/* Whether it is mkdir or mkdirat. False when that cannot be seen. (What path it has cannot be seen either: to read another process's memory
- * may have to wait for our own mount, or for anybody's.) FUSE loop. */
-bool proc_in_mkdir(pid_t tid);
+/* The same where only mkdir and mkdirat matter: these are MAKE, all others OTHER. (What path it has cannot be seen: to read another process's
+ * memory may have to wait for our own mount, or for anybody's.) FUSE loop. */
+enum proc_call proc_mkdir_of(pid_t tid);
 
 /* Which device numbers are ours, for proc_look_for_writer. `dev` is "MAJOR:MINOR" of our superblock. */
 void proc_set_device(const char *dev);

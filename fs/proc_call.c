@@ -141,15 +141,14 @@ enum proc_call proc_call_of(pid_t tid, uint64_t *shape)
     return call_kind(c.nr, c.args);
 }
 
-bool proc_in_mkdir(pid_t tid)
+enum proc_call proc_mkdir_of(pid_t tid)
 {
     struct call c;
+    enum proc_call kind = read_call(tid, &c);
 
-    if (read_call(tid, &c) != PROC_CALL_OTHER)
-        return false;
 #ifdef SYS_mkdir
-    if (c.nr == SYS_mkdir)
-        return true;
+    if (kind == PROC_CALL_OTHER && c.nr == SYS_mkdir)
+        return PROC_CALL_MAKE;
 #endif
-    return c.nr == SYS_mkdirat;
+    return kind == PROC_CALL_OTHER && c.nr == SYS_mkdirat ? PROC_CALL_MAKE : kind;
 }

@@ -144,11 +144,15 @@ int sessions_load(struct store *s)
 
 /* ---- Exactly once -------------------------------------------------------------------------------------------------------- */
 
-/* A SESSION: repeated, too late, or new. */
+/* A SESSION: repeated, too late, of another session, or new. */
 static bool answers_session(struct store *s, const struct store_command *cmd, struct store_result *r)
 {
     const struct session *ss = of_member(&s->sessions, cmd->member);
 
+    if (cmd->session) { /* that one would keep the result */
+        r->err = QE_INVAL;
+        return true;
+    }
     if (!ss || cmd->seq > ss->nonce)
         return false;
     r->kept = cmd->seq == ss->nonce;
@@ -163,10 +167,8 @@ bool session_answers(struct store *s, const struct store_command *cmd, struct st
     size_t lo = 0, hi;
 
     *r = (struct store_result){.session = cmd->session, .seq = cmd->seq, .rev = s->st.rev};
-    if (cmd->n_ops == 1 && cmd->ops[0].kind == STORE_OP_SESSION) {
-        r->err = cmd->session ? QE_INVAL : 0; /* of none yet: what another one keeps is not about this */
-        return cmd->session || answers_session(s, cmd, r);
-    }
+    if (cmd->n_ops == 1 && cmd->ops[0].kind == STORE_OP_SESSION)
+        return answers_session(s, cmd, r);
     r->err = cmd->seq > INT64_MAX ? QE_INVAL : QE_STALE; /* the table would sort it before all others */
     ss = session_find(&s->sessions, cmd->session);
     if (!ss || ss->left || cmd->seq > INT64_MAX)

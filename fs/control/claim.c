@@ -6,8 +6,8 @@
 #include <uthash.h>
 
 #include "fs/control/control.h"
-#include "fs/control/usage.h"
 #include "fs/locks.h"
+#include "fs/usage.h"
 
 enum { FILES_MAX = 200000 }; /* open at a time: as many as locks in a cluster, of one user who is not root half; more: ENOMEM */
 

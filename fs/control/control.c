@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 #include "fs/control/tree.h"
-#include "fs/control/usage.h"
+#include "fs/usage.h"
 #include "store/base/failpoint.h"
 
 enum { SNAPSHOT_BYTES_MAX = 1 << 30, SNAPSHOT_BYTES_FEW = 1 << 20 /* for a failpoint */ };

@@ -178,15 +178,13 @@ static void lookup_part(fuse_req_t req, uint64_t id, const char *name)
 static void lookup_name(fuse_req_t req, fuse_ino_t root, const char *name)
 {
     struct fs *fs = fs_of(req);
-    pid_t tid = fuse_req_ctx(req)->pid;
     struct store_lease l;
     int err = store_lease(fs->reader, name, &l);
-    enum proc_call call = fs->shared && !fs->opt->reads_local ? proc_call_of(tid, NULL) : PROC_CALL_UNKNOWN;
-    bool mkdir = call == PROC_CALL_MAKE && proc_in_mkdir(tid);
+    enum proc_call call = fs->shared && !fs->opt->reads_local ? proc_mkdir_of(fuse_req_ctx(req)->pid) : PROC_CALL_UNKNOWN;
 
-    if (!err && call != PROC_CALL_AWAKE && !mkdir)
+    if (!err && call != PROC_CALL_AWAKE && call != PROC_CALL_MAKE)
         reply_part(req, &l, PART_DIR);
-    else if (err == QE_NOENT && mkdir)
+    else if (err == QE_NOENT && call == PROC_CALL_MAKE)
         fuse_reply_err(req, ENOENT);
     else
         leases__newest(req, root, name, lookup_lease);

@@ -371,20 +371,20 @@ static void begin(fuse_req_t req, const char *name)
 {
     const struct fuse_ctx *ctx = fuse_req_ctx(req);
     struct fs *fs = fs_of(req);
-    struct txn *t = calloc(1, sizeof *t);
+    const uint64_t view = new_view();
+    struct txn *t = view ? calloc(1, sizeof *t) : NULL;
     struct store_glance g;
 
-    if (!t || buf_reserve(&t->require_bytes, 64) || !(t->view = new_view())) {
-        fuse_reply_err(req, t && t->require_bytes.cap ? EMFILE : ENOMEM);
-        if (t)
-            buf_fini(&t->require_bytes);
+    if (!t || buf_reserve(&t->require_bytes, 64)) {
         free(t);
+        fuse_reply_err(req, view ? ENOMEM : EMFILE);
         return;
     }
     replica_glance(fs->replica, &g);
     t->fs = fs;
     strcpy(t->name, name);
     t->serial = ++last_serial;
+    t->view = view;
     t->uid = ctx->uid;
     t->gid = ctx->gid;
     t->rev = g.rev;
@@ -500,20 +500,17 @@ static void txn_view_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info
     fuse_reply_err(req, fs_errno(err));
 }
 
-/* What a user's unfinished transactions, or everybody's, keep in memory. */
-static size_t kept_bytes(const uid_t *uid)
-{
-    size_t n = 0;
-
-    for (const struct txn *t = all; t; t = t->next)
-        if (is_unfinished(t) && (!uid || t->uid == *uid))
-            n += t->bytes + t->view_bytes + t->n_reads * TXN_READ_COST;
-    return n;
-}
-
 bool txn_has_room(const struct txn *t, size_t bytes)
 {
-    return (t->uid == 0 || kept_bytes(&t->uid) + bytes <= TXN_USER_BYTES_MAX) && kept_bytes(NULL) + bytes <= TXN_MEMBER_BYTES_MAX;
+    size_t of_user = bytes, of_all = bytes;
+
+    for (const struct txn *o = all; o; o = o->next) {
+        size_t kept = is_unfinished(o) ? o->bytes + o->view_bytes + HASH_COUNT(o->reads) * TXN_READ_COST : 0;
+
+        of_all += kept;
+        of_user += o->uid == t->uid ? kept : 0;
+    }
+    return (t->uid == 0 || of_user <= TXN_USER_BYTES_MAX) && of_all <= TXN_MEMBER_BYTES_MAX;
 }
 
 /* All lines or none. */
@@ -584,8 +581,8 @@ static int check_required(fuse_req_t req, struct txn *t)
     return err;
 }
 
-/* Replies: the size; EACCES: something that is required may not be looked at; ECANCELED: a conflict, nothing has changed; ETIMEDOUT: the result is not known yet; what the store says. The second
- * write waits for, or gets, the result of the first. */
+/* Replies: the size; EACCES: something that is required may not be looked at; ECANCELED: a conflict, nothing has changed; ETIMEDOUT: the result
+ * is not known yet; what the store says. The second write waits for, or gets, the result of the first. */
 static void write_commit(fuse_req_t req, struct txn *t, const char *data, size_t size)
 {
     struct pending_call call = {.req = req, .done = commit_done, .arg = size};
@@ -595,13 +592,13 @@ static void write_commit(fuse_req_t req, struct txn *t, const char *data, size_t
     for (size_t i = 0; i < size; i++)
         if (data[i] != '\n' && data[i] != ' ')
             err = QE_INVAL;
+    if (!err && !is_unfinished(t))
+        err = t->err;
     if (!err && t->state == TXN_OPEN)
         err = t->spoiled ? t->spoiled : replica_writable(t->fs->replica);
     if (!err && t->state == TXN_OPEN)
         err = check_required(req, t);
-    else if (!err && t->state != TXN_COMMITTING)
-        err = t->err;
-    if (err || (t->state != TXN_OPEN && t->state != TXN_COMMITTING)) {
+    if (err || !is_unfinished(t)) {
         commit_done(req, err, 0, size);
         return;
     }

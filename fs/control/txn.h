@@ -108,7 +108,6 @@ struct txn {
     size_t n_counted;          /* operations that it will come to */
     size_t bytes;              /* staged */
     size_t view_bytes;         /* of contents that writers read */
-    size_t n_reads;            /* things read */
     struct buf require;        /* lines */
     struct buf conditions;     /* of struct store_condition, whose bytes are offsets into `require_bytes` */
     struct buf require_bytes;

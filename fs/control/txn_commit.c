@@ -506,6 +506,13 @@ static void send(struct txn_commit *c, const struct store_op *ops, size_t n_ops,
     pending_submit(c->t->fs, &cmd, &call);
 }
 
+/* The command by which all happens. */
+static void ask(struct txn_commit *c, const struct store_op *ops, size_t n_ops, const struct store_condition *conditions, size_t n_conditions)
+{
+    c->asked = true;
+    send(c, ops, n_ops, conditions, n_conditions, on_result);
+}
+
 static void on_staged(struct fs *fs, fuse_req_t req, int err, int64_t rev, uint64_t ino, void *data)
 {
     struct txn_commit *c = data;
@@ -557,12 +564,10 @@ static void stage_next(struct txn_commit *c)
     if (c->in_flight)
         return;
     last.rev = c->parts;
-    if (c->err) {
+    if (c->err)
         commit_end(c, c->err, 0, 0);
-        return;
-    }
-    c->asked = true;
-    send(c, &last, 1, NULL, 0, on_result);
+    else
+        ask(c, &last, 1, NULL, 0);
 }
 
 static void stage_start(struct txn_commit *c)
@@ -605,8 +610,6 @@ void txn_commit_start(struct txn *t, fuse_req_t req)
         commit_end(c, QE_NOMEM, 0, 0);
     else if (c->part.n_ops == 0 && c->part.n_conditions == 0)
         commit_end(c, 0, t->rev, 0);
-    else {
-        c->asked = true;
-        send(c, c->part.ops, c->part.n_ops, c->part.conditions, c->part.n_conditions, on_result);
-    }
+    else
+        ask(c, c->part.ops, c->part.n_ops, c->part.conditions, c->part.n_conditions);
 }

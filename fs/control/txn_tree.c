@@ -28,7 +28,7 @@ static int record(struct txn *t, enum store_condition_kind kind, uint64_t at, co
     HASH_FIND(hh, t->reads, key, (unsigned)len, r);
     if (r)
         return 0;
-    if (t->n_reads >= TXN_READS_MAX || !txn_has_room(t, TXN_READ_COST))
+    if (HASH_COUNT(t->reads) >= TXN_READS_MAX || !txn_has_room(t, TXN_READ_COST))
         return QE_2BIG;
     r = calloc(1, sizeof *r + len);
     if (!r)
@@ -39,7 +39,6 @@ static int record(struct txn *t, enum store_condition_kind kind, uint64_t at, co
     r->name_len = name_len;
     memcpy(r->key, key, len);
     HASH_ADD_KEYPTR(hh, t->reads, r->key, (unsigned)len, r);
-    t->n_reads++;
     return 0;
 }
 
@@ -127,7 +126,7 @@ void txn_tree_free(struct txn *t)
     }
     free(t->ops);
     t->ops = NULL;
-    t->n_ops = t->cap_ops = t->bytes = t->view_bytes = t->n_reads = 0;
+    t->n_ops = t->cap_ops = t->bytes = t->view_bytes = 0;
 }
 
 /* ---- Looking ------------------------------------------------------------------------------------------------------------------- */

@@ -18,9 +18,9 @@
 #include "fs/control/listing.h"
 #include "fs/control/sweep.h"
 #include "fs/control/tree.h"
-#include "fs/control/usage.h"
 #include "fs/device.h"
 #include "fs/feed.h"
+#include "fs/usage.h"
 #include "fs/work.h"
 #include "store/base/failpoint.h"
 

@@ -1,4 +1,4 @@
-#include "fs/control/usage.h"
+#include "fs/usage.h"
 
 #include <stdlib.h>
 

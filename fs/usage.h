@@ -1,6 +1,6 @@
-/* How much of something each user has, where one is to leave room for others. FUSE loop only. */
-#ifndef QFS_FS_CONTROL_USAGE_H
-#define QFS_FS_CONTROL_USAGE_H
+/* How much of something each user has, where one is to leave room for others. A table belongs to one thread, or is under a lock. */
+#ifndef QFS_FS_USAGE_H
+#define QFS_FS_USAGE_H
 
 #include <stdbool.h>
 #include <sys/types.h>
